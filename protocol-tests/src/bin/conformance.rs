@@ -1,0 +1,94 @@
+//! Holds a tus server against the contract: `conformance --url http://127.0.0.1:1080/files`.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use protocol_tests::case::Setup;
+use protocol_tests::run::{Target, run};
+use protocol_tests::{page, server, tus};
+
+const HELP: &str = "\
+usage: conformance [--url URL [--has SETUP]...] [--filter TEXT] [--failures]
+       conformance --list
+       conformance --markdown FILE
+
+  --url URL       a tus collection to test; without it the windlass binary is started
+                  (WINDLASS_BIN, else the newest build below target)
+  --has SETUP     what the server at URL is configured for and OPTIONS does not tell:
+                  expiry (2 s), trust-forwarded, no-cors, cors-origin (https://app.example),
+                  root-path, idle-timeout (2 s)
+  --filter TEXT   only cases whose name contains TEXT or that hold the rule TEXT
+  --failures      print only what failed
+  --list          print every case and stop
+  --markdown FILE write the page of rules and cases and stop
+";
+
+#[derive(Default)]
+struct Arguments {
+    url: Option<String>,
+    has: Vec<Setup>,
+    filter: String,
+    failures: bool,
+    list: bool,
+    markdown: Option<PathBuf>,
+    help: bool,
+}
+
+fn main() -> ExitCode {
+    match parse().and_then(|arguments| act(&arguments)) {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        Err(message) => {
+            eprintln!("conformance: {message}");
+            ExitCode::from(2)
+        }
+    }
+}
+
+fn parse() -> Result<Arguments, String> {
+    let mut arguments = Arguments::default();
+    let mut words = std::env::args().skip(1);
+    while let Some(word) = words.next() {
+        let mut value = || words.next().ok_or_else(|| format!("{word} needs a value"));
+        match word.as_str() {
+            "--url" => arguments.url = Some(value()?),
+            "--has" => arguments.has.push(setup(&value()?)?),
+            "--filter" => arguments.filter = value()?,
+            "--markdown" => arguments.markdown = Some(PathBuf::from(value()?)),
+            "--failures" => arguments.failures = true,
+            "--list" => arguments.list = true,
+            "--help" | "-h" => arguments.help = true,
+            _ => return Err(format!("unknown argument {word}; see --help")),
+        }
+    }
+    Ok(arguments)
+}
+
+fn setup(name: &str) -> Result<Setup, String> {
+    let found = Setup::ALL.into_iter().find(|setup| setup.name() == name);
+    found.ok_or_else(|| format!("unknown setup {name}; see --help"))
+}
+
+fn act(arguments: &Arguments) -> Result<bool, String> {
+    if arguments.help {
+        print!("{HELP}");
+        return Ok(true);
+    }
+    if arguments.list {
+        for case in tus::cases() {
+            println!("{}  [{}]  {}", case.name, case.rules.join(" "), case.says);
+        }
+        return Ok(true);
+    }
+    if let Some(path) = &arguments.markdown {
+        std::fs::write(path, page::markdown()).map_err(|e| format!("{}: {e}", path.display()))?;
+        return Ok(true);
+    }
+    let target = match &arguments.url {
+        Some(url) => Target::Running(url.clone(), arguments.has.clone()),
+        None => Target::Binary(server::binary().ok_or("no windlass binary; build it first")?),
+    };
+    let report = run(&target, &arguments.filter).map_err(|failure| failure.to_string())?;
+    print!("{}", report.text(!arguments.failures));
+    Ok(report.counts().1 == 0)
+}

@@ -1,0 +1,241 @@
+//! Starts, stops and restarts the server binary; a case sees only its URL and data directory.
+
+use std::fs::File;
+use std::io::{BufRead, BufReader};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::mpsc;
+use std::time::{Duration, Instant};
+
+use rustix::process::{Pid, Signal, kill_process};
+use tempfile::{NamedTempFile, TempDir};
+
+use crate::failure::Failure;
+
+/// How long the server may take to print its URL.
+const START_PATIENCE: Duration = Duration::from_secs(20);
+
+/// The binary under test: `WINDLASS_BIN`, else the newest build in the target directory.
+pub fn binary() -> Option<PathBuf> {
+    if let Some(path) = std::env::var_os("WINDLASS_BIN") {
+        return Some(PathBuf::from(path)).filter(|path| path.is_file());
+    }
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+    let target = std::env::var_os("CARGO_TARGET_DIR").map_or(root.join("target"), PathBuf::from);
+    let builds = ["release", "debug"].map(|profile| target.join(profile).join("windlass"));
+    let built = |path: &PathBuf| path.metadata().and_then(|meta| meta.modified()).ok();
+    builds
+        .into_iter()
+        .filter(|path| path.is_file())
+        .max_by_key(built)
+}
+
+/// A running server with a data directory of its own.
+#[derive(Debug)]
+pub struct Windlass {
+    binary: PathBuf,
+    flags: Vec<String>,
+    directory: TempDir,
+    log: NamedTempFile,
+    child: Child,
+    /// The URL from the line `tus: …`.
+    pub url: String,
+}
+
+impl Windlass {
+    /// Starts the binary on a free port with a fresh data directory.
+    pub fn start(binary: &Path, flags: &[&str]) -> Result<Self, Failure> {
+        Self::start_by(Command::new(binary), binary, flags)
+    }
+
+    /// Starts the binary so that no file can grow past `blocks` KiB: a disk that is full.
+    pub fn start_with_full_disk(binary: &Path, blocks: u64) -> Result<Self, Failure> {
+        let mut command = Command::new("bash");
+        // Without the ignored signal the kernel would end the process instead of failing its write.
+        let script = format!("trap '' XFSZ; ulimit -f {blocks}; exec \"$0\" \"$@\"");
+        command.arg("-c").arg(script).arg(binary);
+        Self::start_by(command, binary, &[])
+    }
+
+    fn start_by(command: Command, binary: &Path, flags: &[&str]) -> Result<Self, Failure> {
+        let directory = tempfile::Builder::new()
+            .prefix("windlass-conformance-")
+            .tempdir()?;
+        let log = NamedTempFile::new()?;
+        let flags: Vec<String> = flags.iter().map(|flag| (*flag).to_owned()).collect();
+        let (child, url) = spawn(command, &flags, directory.path(), &log)?;
+        Ok(Self {
+            binary: binary.to_owned(),
+            flags,
+            directory,
+            log,
+            child,
+            url,
+        })
+    }
+
+    /// Starts the binary on a data directory that is in use and waits for its end.
+    pub fn try_on(binary: &Path, data: &Path) -> Result<ExitStatus, Failure> {
+        let mut command = Command::new(binary);
+        command
+            .args(["--listen", "127.0.0.1:0", "--data-dir"])
+            .arg(data);
+        let mut child = command
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()?;
+        let deadline = Instant::now() + START_PATIENCE;
+        while Instant::now() < deadline {
+            if let Some(status) = child.try_wait()? {
+                return Ok(status);
+            }
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        child.kill()?;
+        Ok(child.wait()?)
+    }
+
+    /// The lines that the server wrote about a panic.
+    pub fn panics(&self) -> Vec<String> {
+        let log = std::fs::read_to_string(self.log.path()).unwrap_or_default();
+        log.lines()
+            .filter(|line| line.contains("panicked at"))
+            .map(str::to_owned)
+            .collect()
+    }
+
+    /// The data directory.
+    pub fn data(&self) -> &Path {
+        self.directory.path()
+    }
+
+    /// The process id.
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Starts the binary again on the same data directory; the old process must have ended.
+    pub fn restart(&mut self) -> Result<(), Failure> {
+        let command = Command::new(&self.binary);
+        let (child, url) = spawn(command, &self.flags, self.directory.path(), &self.log)?;
+        (self.child, self.url) = (child, url);
+        Ok(())
+    }
+
+    /// Ends the process without warning (SIGKILL) and waits for it.
+    pub fn kill(&mut self) -> Result<(), Failure> {
+        self.signal(Signal::KILL)?;
+        self.child.wait()?;
+        Ok(())
+    }
+
+    /// Asks the process to end (SIGTERM).
+    pub fn terminate(&self) -> Result<(), Failure> {
+        self.signal(Signal::TERM)
+    }
+
+    /// Waits for the end of the process.
+    pub fn ended_within(&mut self, wait: Duration) -> Result<ExitStatus, Failure> {
+        let deadline = Instant::now() + wait;
+        while Instant::now() < deadline {
+            if let Some(status) = self.child.try_wait()? {
+                return Ok(status);
+            }
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        Err(Failure::new(format!(
+            "the server still runs after {wait:?}"
+        )))
+    }
+
+    /// Every file below the data directory with its size, sorted by name.
+    pub fn files(&self) -> Vec<(PathBuf, u64)> {
+        let mut files = Vec::new();
+        collect(self.data(), &mut files);
+        files.sort();
+        files
+    }
+
+    /// The high-water mark of resident memory in bytes, as Linux reports it.
+    pub fn peak_memory_bytes(&self) -> Option<u64> {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.pid())).ok()?;
+        let line = status.lines().find(|line| line.starts_with("VmHWM:"))?;
+        let kib: u64 = line.split_whitespace().nth(1)?.parse().ok()?;
+        Some(kib * 1024)
+    }
+
+    fn signal(&self, signal: Signal) -> Result<(), Failure> {
+        let pid = i32::try_from(self.pid()).ok().and_then(Pid::from_raw);
+        let pid = pid.ok_or_else(|| Failure::new("the process has no id"))?;
+        kill_process(pid, signal).map_err(Failure::new)
+    }
+}
+
+impl Drop for Windlass {
+    fn drop(&mut self) {
+        // The process may have ended already; either way nothing is left to do about it.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+fn spawn(
+    mut command: Command,
+    flags: &[String],
+    directory: &Path,
+    log: &NamedTempFile,
+) -> Result<(Child, String), Failure> {
+    command
+        .args(["--listen", "127.0.0.1:0", "--data-dir"])
+        .arg(directory)
+        .args(flags);
+    // Flags are also read from the environment; a developer's own must not change a case.
+    let inherited = std::env::vars_os().map(|(name, _)| name);
+    for name in inherited.filter(|name| name.to_string_lossy().starts_with("WINDLASS_")) {
+        command.env_remove(name);
+    }
+    let log = File::options().append(true).open(log.path())?;
+    let mut child = command
+        .stdout(Stdio::piped())
+        .stderr(log)
+        .stdin(Stdio::null())
+        .spawn()?;
+    let output = child
+        .stdout
+        .take()
+        .ok_or_else(|| Failure::new("no standard output"))?;
+    let (sender, receiver) = mpsc::channel();
+    std::thread::spawn(move || {
+        // Reads to the end so that the server never blocks on a full pipe.
+        for line in BufReader::new(output).lines().map_while(Result::ok) {
+            if let Some(url) = line.trim().strip_prefix("tus: ") {
+                let _ = sender.send(url.trim().to_owned());
+            }
+        }
+    });
+    match receiver.recv_timeout(START_PATIENCE) {
+        Ok(url) => Ok((child, url)),
+        Err(_) => {
+            let _ = child.kill();
+            let status = child.wait()?;
+            let flags = flags.join(" ");
+            Err(Failure::new(format!(
+                "the server printed no `tus: ` line ({flags}): {status}"
+            )))
+        }
+    }
+}
+
+fn collect(directory: &Path, files: &mut Vec<(PathBuf, u64)>) {
+    let Ok(entries) = std::fs::read_dir(directory) else {
+        return;
+    };
+    for entry in entries.flatten() {
+        let Ok(meta) = entry.metadata() else { continue };
+        if meta.is_dir() {
+            collect(&entry.path(), files);
+        } else {
+            files.push((entry.path(), meta.len()));
+        }
+    }
+}

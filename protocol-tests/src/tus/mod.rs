@@ -1,0 +1,79 @@
+//! The cases for tus 1.0 and its extensions, one file per section group.
+
+mod checksum;
+mod checksum_trailer;
+mod completion;
+mod concatenation;
+mod concatenation_syntax;
+mod concurrency;
+mod cors;
+mod creation;
+mod creation_metadata;
+mod creation_with_upload;
+mod cut_bodies;
+mod defer_length;
+mod download;
+mod durability;
+mod early_answers;
+mod expiration;
+mod forwarded;
+mod head;
+mod limits;
+mod memory;
+mod method_override;
+mod options;
+mod order_of_checks;
+mod patch;
+mod patch_lengths;
+mod paths;
+mod shutdown;
+mod takeover;
+mod termination;
+mod versions;
+
+use crate::case::Case;
+
+const GROUPS: &[&[Case]] = &[
+    options::CASES,
+    versions::CASES,
+    order_of_checks::CASES,
+    paths::CASES,
+    method_override::CASES,
+    head::CASES,
+    patch::CASES,
+    patch_lengths::CASES,
+    cut_bodies::CASES,
+    early_answers::CASES,
+    creation::CASES,
+    creation_metadata::CASES,
+    creation_with_upload::CASES,
+    defer_length::CASES,
+    expiration::CASES,
+    checksum::CASES,
+    checksum_trailer::CASES,
+    termination::CASES,
+    concatenation::CASES,
+    concatenation_syntax::CASES,
+    download::CASES,
+    cors::CASES,
+    forwarded::CASES,
+    concurrency::CASES,
+    takeover::CASES,
+    completion::CASES,
+    limits::CASES,
+    memory::CASES,
+    durability::CASES,
+    shutdown::CASES,
+];
+
+/// Every case, in the order of the contract.
+pub fn cases() -> impl Iterator<Item = &'static Case> {
+    GROUPS.iter().flat_map(|group| group.iter())
+}
+
+/// The place of a case in that order.
+pub fn position(name: &str) -> usize {
+    cases()
+        .position(|case| case.name == name)
+        .unwrap_or(usize::MAX)
+}

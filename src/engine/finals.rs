@@ -1,0 +1,175 @@
+//! Final uploads: joined at once, or pending until their last part is complete.
+
+use std::{
+    collections::{HashMap, HashSet},
+    sync::{Arc, Mutex, PoisonError},
+};
+
+use http::Extensions;
+
+use super::{Action, Engine, refusal_of};
+use crate::{
+    rules::{Join, Outcome, Refusal, Refused, join},
+    upload::{Role, Upload, UploadId},
+};
+
+/// Which final uploads wait for which partial ones: a hint that lets a final complete without being
+/// asked for. After a restart the first request for a pending final does it instead.
+#[derive(Debug, Default)]
+pub(super) struct Pending(Mutex<HashMap<UploadId, Vec<UploadId>>>);
+
+impl Pending {
+    fn wait(&self, partials: &[UploadId], waiting: &UploadId) {
+        let mut map = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        for partial in partials {
+            map.entry(partial.clone()).or_default().push(waiting.clone());
+        }
+    }
+
+    fn take(&self, partial: &UploadId) -> Vec<UploadId> {
+        let mut map = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        map.remove(partial).unwrap_or_default()
+    }
+}
+
+impl Engine {
+    pub(super) async fn join(
+        &self,
+        mut join: Join,
+        extensions: &Extensions,
+    ) -> Result<Outcome, Refused> {
+        if !self.store().capabilities().join {
+            return Err(Refusal::Unsupported { what: "concatenation" }.into());
+        }
+        join::admit(&join, self.limits())?;
+        self.admit(Action::Join(&mut join), extensions).await?;
+        let parts = self.parts(&join.partials).await?;
+        let mut seen = HashSet::new();
+        for part in &parts {
+            if seen.insert(&part.id) {
+                join::usable(part, self.limits(), self.now())?;
+                self.admit(Action::Include(part), extensions).await?;
+            }
+        }
+        let id = UploadId::random().map_err(|_| Refusal::Internal)?;
+        let upload = join::plan(join, id, &parts, self.limits(), self.now())?;
+        if !parts.iter().all(|part| part.is_complete()) {
+            return Ok(self.create_pending(upload, &parts).await?);
+        }
+        Ok(self.create_joined(upload, &parts, extensions).await?)
+    }
+
+    async fn create_joined(
+        &self,
+        upload: Upload,
+        parts: &[Arc<Upload>],
+        extensions: &Extensions,
+    ) -> Result<Outcome, Refusal> {
+        let length = upload.length.ok_or(Refusal::Internal)?;
+        let upload = upload.after(&join::settle(&upload, length)).map_err(|_| Refusal::Internal)?;
+        let made = async {
+            self.lay(&upload, parts).await?;
+            let finished = self.finish(&upload, extensions).await?;
+            self.create_record(&upload).await?;
+            Ok(finished)
+        };
+        match made.await {
+            Ok(finished) => {
+                Ok(Outcome::Stored { finished, offset: length, upload: Arc::new(upload) })
+            }
+            Err(refusal) => {
+                if let Err(error) = self.store().remove(&upload.id).await {
+                    tracing::warn!(id = %upload.id, %error, "a refused upload was left behind");
+                }
+                Err(refusal)
+            }
+        }
+    }
+
+    async fn create_pending(
+        &self,
+        upload: Upload,
+        parts: &[Arc<Upload>],
+    ) -> Result<Outcome, Refusal> {
+        self.create_record(&upload).await?;
+        let unfinished: HashSet<_> =
+            parts.iter().filter(|part| !part.is_complete()).map(|part| part.id.clone()).collect();
+        self.0.pending.wait(&unfinished.into_iter().collect::<Vec<_>>(), &upload.id);
+        Ok(Outcome::Stored { finished: Default::default(), offset: 0, upload: Arc::new(upload) })
+    }
+
+    /// The pending final `upload` as far as its parts are by now: complete, or with the length that
+    /// they add up to.
+    ///
+    /// # Errors
+    /// [`Refusal::Expired`] when a part is gone for good (D-33).
+    pub(super) async fn resolve(
+        &self,
+        upload: Arc<Upload>,
+        extensions: &Extensions,
+    ) -> Result<Arc<Upload>, Refusal> {
+        let Role::Final { partials, .. } = &upload.role else { return Ok(upload) };
+        let parts = match self.parts(partials).await {
+            Ok(parts) => parts,
+            Err(Refusal::Unknown) => return Err(Refusal::Expired),
+            Err(refusal) => return Err(refusal),
+        };
+        if parts.iter().any(|part| part.is_void()) {
+            return Err(Refusal::Expired);
+        }
+        let length = join::length(&parts, self.limits())?;
+        if !parts.iter().all(|part| part.is_complete()) {
+            return Ok(Arc::new(Upload { length, ..Upload::clone(&upload) }));
+        }
+        let length = length.ok_or(Refusal::Internal)?;
+        let keeps_pieces = false;
+        let claim = self.0.claims.claim(&upload.id, 0..u64::MAX, keeps_pieces, self.limits());
+        let _claim = claim.await?;
+        let current = self.load(&upload.id).await?;
+        if current.is_complete() {
+            return Ok(current);
+        }
+        self.lay(&current, &parts).await?;
+        let settle = |now: &Upload| join::settle(now, length);
+        Ok(self.commit(&upload.id, extensions, settle).await?.0)
+    }
+
+    /// Completes the finals that wait for `partial`, in the background.
+    pub(super) fn complete_waiting(&self, partial: &Upload) {
+        if partial.role != Role::Partial {
+            return;
+        }
+        for id in self.0.pending.take(&partial.id) {
+            let engine = self.clone();
+            tokio::spawn(async move {
+                let resolved = match engine.load(&id).await {
+                    Ok(upload) => engine.resolve(upload, &Extensions::new()).await.map(|_| ()),
+                    Err(refusal) => Err(refusal),
+                };
+                if let Err(refusal) = resolved {
+                    tracing::warn!(%id, %refusal, "a pending final upload is not complete yet");
+                }
+            });
+        }
+    }
+
+    async fn lay(&self, upload: &Upload, parts: &[Arc<Upload>]) -> Result<(), Refusal> {
+        // A part that was removed after it was looked up is unknown, like any other.
+        self.store().join(upload, parts).await.map_err(|error| refusal_of(&upload.id, &error))
+    }
+
+    /// The uploads of these ids, each loaded once.
+    async fn parts(&self, ids: &[UploadId]) -> Result<Vec<Arc<Upload>>, Refusal> {
+        let mut loaded: HashMap<&UploadId, Arc<Upload>> = HashMap::new();
+        let mut parts = Vec::with_capacity(ids.len());
+        for id in ids {
+            let part = match loaded.get(id) {
+                Some(part) => Arc::clone(part),
+                None => self.load(id).await?,
+            };
+            loaded.insert(id, Arc::clone(&part));
+            parts.push(part);
+        }
+        Ok(parts)
+    }
+}

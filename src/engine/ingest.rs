@@ -1,0 +1,310 @@
+//! The one copy loop: frame -> digest -> writer, under the plan's limits, with checkpoints beside.
+
+use std::{
+    future::{Future, poll_fn},
+    io,
+    ops::Range,
+    pin::pin,
+    task::Poll,
+};
+
+use bytes::Bytes;
+use tokio::time::{Instant, sleep_until};
+
+use super::{
+    Engine,
+    claims::{Claim, Signal, Stop},
+    refusal_of,
+};
+use crate::{
+    content::{Content, Step},
+    rules::{Checksum, Refusal, write::WritePlan},
+    store::{Pending, StoreError, Writer},
+    upload::{Digest, Digester, Upload},
+};
+
+/// Takes the body of one write into the store.
+pub(super) struct Ingest<'a> {
+    checkpoint: Option<Pending<Result<u64, Refusal>>>,
+    claim: &'a Claim,
+    content: Content,
+    digester: Option<Digester>,
+    engine: &'a Engine,
+    /// The request to flush that the checkpoint under way answers.
+    flush: u64,
+    last_byte: Instant,
+    last_checkpoint: Instant,
+    plan: &'a WritePlan,
+    /// The end of what the writer was given.
+    pushed: u64,
+    /// The end of what is recorded.
+    recorded: u64,
+    trailer: Option<Digest>,
+    upload: &'a Upload,
+    writer: Option<Box<dyn Writer>>,
+}
+
+/// What came of a body.
+pub(super) struct Arrived {
+    /// The checksum over it, as far as one was known beforehand.
+    pub(super) computed: Option<Digest>,
+    pub(super) ending: Ending,
+    /// The bytes that are recorded by checkpoints.
+    pub(super) recorded: Range<u64>,
+    /// The bytes that the writer has and that are not recorded.
+    pub(super) rest: Range<u64>,
+    /// The checksum that came in the trailer.
+    pub(super) trailer: Option<Digest>,
+    /// The writer, if there was a byte to write.
+    pub(super) writer: Option<Box<dyn Writer>>,
+}
+
+/// How a body ended.
+#[derive(Debug)]
+pub(super) enum Ending {
+    /// The store failed, or the upload is going away: what is not recorded is lost.
+    Failed(Refusal),
+    /// In the middle, by nobody's fault: what has come is good.
+    Interrupted(Refusal),
+    /// It breaks a rule.
+    Refused(Refusal),
+    /// It came whole.
+    Whole,
+}
+
+impl From<Stop> for Ending {
+    fn from(stop: Stop) -> Self {
+        match stop {
+            Stop::Displaced => Self::Interrupted(Refusal::Displaced),
+            Stop::ShuttingDown => Self::Interrupted(Refusal::ShuttingDown),
+            Stop::Terminated => Self::Failed(Refusal::Unknown),
+        }
+    }
+}
+
+enum Event {
+    Checkpointed(Result<u64, Refusal>),
+    Signal(Signal),
+    Step(Option<io::Result<Step>>),
+    Tick,
+}
+
+impl<'a> Ingest<'a> {
+    pub(super) fn new(
+        engine: &'a Engine,
+        upload: &'a Upload,
+        plan: &'a WritePlan,
+        claim: &'a Claim,
+        content: Content,
+    ) -> Self {
+        let digester = match &plan.checksum {
+            Checksum::Given(digest) => Some(digest.algorithm.digester()),
+            Checksum::None | Checksum::Trailing => None,
+        };
+        let now = Instant::now();
+        Self {
+            checkpoint: None,
+            claim,
+            content,
+            digester,
+            engine,
+            flush: 0,
+            last_byte: now,
+            last_checkpoint: now,
+            plan,
+            pushed: plan.at,
+            recorded: plan.at,
+            trailer: None,
+            upload,
+            writer: None,
+        }
+    }
+
+    /// Runs the loop to the end of the body, or until it must stop.
+    ///
+    /// # Cancel safety
+    /// Bytes not recorded are lost when dropped; the engine runs it to the end.
+    pub(super) async fn run(mut self) -> Arrived {
+        let mut ending = self.copy().await;
+        self.claim.works();
+        if let Some(checkpoint) = self.checkpoint.take()
+            && let Err(refusal) = self.checkpointed(checkpoint.await)
+        {
+            ending = Ending::Failed(refusal);
+        }
+        Arrived {
+            computed: self.digester.map(Digester::finish),
+            ending,
+            recorded: self.plan.at..self.recorded,
+            rest: self.recorded..self.pushed,
+            trailer: self.trailer,
+            writer: self.writer,
+        }
+    }
+
+    async fn copy(&mut self) -> Ending {
+        loop {
+            let result = match self.next().await {
+                Event::Checkpointed(result) => self.checkpointed(result).map_err(Ending::Failed),
+                Event::Signal(Signal::Stop(stop)) => return stop.into(),
+                Event::Signal(Signal::Flush(flush)) => {
+                    self.flush_for(flush);
+                    Ok(())
+                }
+                Event::Step(Some(Ok(Step::Data(bytes)))) => self.take(bytes).await,
+                Event::Step(Some(Ok(Step::Checksum(Ok(digest))))) => {
+                    self.trailer = Some(digest);
+                    Ok(())
+                }
+                Event::Step(Some(Ok(Step::Checksum(Err(refusal))))) => {
+                    return Ending::Refused(refusal);
+                }
+                Event::Step(Some(Err(error))) => {
+                    tracing::debug!(id = %self.upload.id, %error, "body cut off");
+                    return Ending::Interrupted(Refusal::Abandoned);
+                }
+                Event::Step(None) => return Ending::Whole,
+                Event::Tick if self.last_byte.elapsed() >= self.engine.limits().idle_timeout => {
+                    tracing::info!(id = %self.upload.id, "no byte within the idle timeout");
+                    return Ending::Interrupted(Refusal::Abandoned);
+                }
+                Event::Tick => Ok(()),
+            };
+            if let Err(ending) = result {
+                return ending;
+            }
+            self.checkpoint_if_due();
+        }
+    }
+
+    /// What happens next. A body that has data at hand needs no timer.
+    async fn next(&mut self) -> Event {
+        if self.claim.signalled() {
+            return Event::Signal(self.claim.signal().await);
+        }
+        if let Some(checkpoint) = &mut self.checkpoint
+            && let Some(result) = now_or_never(checkpoint).await
+        {
+            return Event::Checkpointed(result);
+        }
+        if let Some(step) = now_or_never(self.content.next()).await {
+            self.claim.works();
+            return Event::Step(step);
+        }
+        self.claim.waits();
+        let wake_at = self.wake_at();
+        let checkpoint = async {
+            match &mut self.checkpoint {
+                Some(checkpoint) => checkpoint.await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            biased;
+            signal = self.claim.signal() => Event::Signal(signal),
+            result = checkpoint => Event::Checkpointed(result),
+            step = self.content.next() => {
+                self.claim.works();
+                Event::Step(step)
+            }
+            () = sleep_until(wake_at) => Event::Tick,
+        }
+    }
+
+    fn wake_at(&self) -> Instant {
+        let limits = self.engine.limits();
+        let idle = self.last_byte + limits.idle_timeout;
+        if self.can_checkpoint() {
+            idle.min(self.last_checkpoint + limits.checkpoint_interval)
+        } else {
+            idle
+        }
+    }
+
+    async fn take(&mut self, bytes: Bytes) -> Result<(), Ending> {
+        let count = u64::try_from(bytes.len()).unwrap_or(u64::MAX);
+        if count > self.plan.end.saturating_sub(self.pushed) {
+            return Err(Ending::Refused(self.plan.overflow.clone()));
+        }
+        if bytes.is_empty() {
+            return Ok(());
+        }
+        if let Some(digester) = &mut self.digester {
+            digester.update(&bytes);
+        }
+        let failed = |error: StoreError| Ending::Failed(refusal_of(&self.upload.id, &error));
+        if self.writer.is_none() {
+            let writer = self.engine.store().write(self.upload, self.pushed).await;
+            self.writer = Some(writer.map_err(failed)?);
+        }
+        if let Some(writer) = &mut self.writer {
+            writer.push(bytes).await.map_err(failed)?;
+        }
+        self.pushed += count;
+        // After the push: time that the store takes is not the client's silence.
+        self.last_byte = Instant::now();
+        Ok(())
+    }
+
+    /// Bytes that make the upload full are recorded together with its completion, never before.
+    fn can_checkpoint(&self) -> bool {
+        self.plan.keeps_pieces()
+            && self.checkpoint.is_none()
+            && self.recorded < self.pushed
+            && self.pushed < self.plan.end
+    }
+
+    fn checkpoint_if_due(&mut self) {
+        let limits = self.engine.limits();
+        if self.can_checkpoint()
+            && (self.pushed - self.recorded >= limits.checkpoint_bytes
+                || self.last_checkpoint.elapsed() >= limits.checkpoint_interval)
+        {
+            self.start_checkpoint();
+        }
+    }
+
+    fn flush_for(&mut self, flush: u64) {
+        if self.can_checkpoint() {
+            self.flush = flush;
+            self.start_checkpoint();
+        } else if self.checkpoint.is_some() {
+            // The one under way is young enough: its bytes are at most one checkpoint old.
+            self.flush = flush;
+        } else {
+            self.claim.flushed(flush);
+        }
+    }
+
+    fn start_checkpoint(&mut self) {
+        let Some(writer) = &mut self.writer else { return };
+        self.last_checkpoint = Instant::now();
+        let receipt = writer.checkpoint();
+        let engine = self.engine.clone();
+        let (id, plan) = (self.upload.id.clone(), self.plan.clone());
+        let range = self.recorded..self.pushed;
+        self.checkpoint = Some(Box::pin(async move {
+            let receipt = receipt.await.map_err(|error| refusal_of(&id, &error))?;
+            let end = range.end;
+            engine.checkpoint(&id, &plan, range, receipt).await?;
+            Ok(end)
+        }));
+    }
+
+    fn checkpointed(&mut self, result: Result<u64, Refusal>) -> Result<(), Refusal> {
+        self.checkpoint = None;
+        self.recorded = result?;
+        self.claim.flushed(self.flush);
+        Ok(())
+    }
+}
+
+/// What `future` yields if it is ready; otherwise it is dropped, so it must be cancel safe.
+async fn now_or_never<F: Future>(future: F) -> Option<F::Output> {
+    let mut future = pin!(future);
+    poll_fn(|cx| match future.as_mut().poll(cx) {
+        Poll::Ready(output) => Poll::Ready(Some(output)),
+        Poll::Pending => Poll::Ready(None),
+    })
+    .await
+}

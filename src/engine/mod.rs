@@ -1,0 +1,326 @@
+//! The only choreography: gate, claim, plan, ingest, settle, commit, tell. Async; knows `upload`,
+//! `rules`, `store` and `content`, and of HTTP only the extensions that carry a caller's identity.
+
+mod claims;
+mod finals;
+pub mod hooks;
+mod ingest;
+mod sweep;
+#[cfg(test)]
+mod tests;
+mod write;
+
+use std::{fmt, sync::Arc, time::SystemTime};
+
+use http::Extensions;
+
+use self::{claims::Claims, finals::Pending};
+pub use self::sweep::Swept;
+pub use self::hooks::{Action, Ask, Finisher, Finishing, Gate, NoHooks, Observer};
+use crate::{
+    content::Content,
+    rules::{
+        FetchedBytes, Finished, Intent, Offer, Outcome, Refusal, Refused, Selection, fetch,
+        lifecycle,
+    },
+    store::{Store, StoreError},
+    upload::{Change, Limits, Role, Upload, UploadId},
+};
+
+/// Tells the time.
+pub type Clock = Arc<dyn Fn() -> SystemTime + Send + Sync>;
+
+/// Does what intents ask for, on one store. A handle: clones are the same engine.
+#[derive(Clone)]
+pub struct Engine(Arc<Inner>);
+
+struct Inner {
+    claims: Claims,
+    clock: Clock,
+    finisher: Arc<dyn Finisher>,
+    gate: Arc<dyn Gate>,
+    limits: Limits,
+    observer: Arc<dyn Observer>,
+    pending: Pending,
+    store: Arc<dyn Store>,
+}
+
+/// An [`Engine`] in the making.
+pub struct Builder(Inner);
+
+impl Engine {
+    /// An engine on `store`, without limits and hooks as long as none are set.
+    pub fn builder(store: Arc<dyn Store>) -> Builder {
+        Builder(Inner {
+            claims: Claims::default(),
+            clock: Arc::new(SystemTime::now),
+            finisher: Arc::new(NoHooks),
+            gate: Arc::new(NoHooks),
+            limits: Limits::default(),
+            observer: Arc::new(NoHooks),
+            pending: Pending::default(),
+            store,
+        })
+    }
+
+    /// What the operator allows.
+    pub fn limits(&self) -> &Limits {
+        &self.0.limits
+    }
+
+    /// Where bytes and records live.
+    pub fn store(&self) -> &Arc<dyn Store> {
+        &self.0.store
+    }
+
+    /// Does what `intent` asks for. `content` is polled only once the request is known to be
+    /// allowed; `extensions` are handed to the hooks.
+    ///
+    /// # Errors
+    /// A [`Refused`] with the reason; the store is then as it was before, but for bytes that a
+    /// request without checksum brought before it was cut off.
+    ///
+    /// # Cancel safety
+    /// A write that is dropped loses what it has not checkpointed; run it on a task of its own.
+    pub async fn run(
+        &self,
+        intent: Intent,
+        content: Content,
+        extensions: &Extensions,
+    ) -> Result<Outcome, Refused> {
+        match intent {
+            Intent::Discover => Ok(Outcome::Discovered(Offer {
+                capabilities: self.store().capabilities(),
+                limits: self.limits().clone(),
+            })),
+            Intent::Fetch { id, selection } => self.fetch(&id, &selection, extensions).await,
+            Intent::Join(join) => self.join(join, extensions).await,
+            Intent::Status { id } => self.status(&id, extensions).await,
+            Intent::Terminate { id } => self.terminate(&id, extensions).await,
+            Intent::Write(write) => self.write(write, content, extensions).await,
+        }
+    }
+
+    /// Refuses new writes, stops those that run, keeping what they brought, and returns when the
+    /// last one is recorded.
+    ///
+    /// # Cancel safety
+    /// Safe; calling it again goes on waiting.
+    pub async fn close(&self) {
+        self.0.claims.close().await;
+    }
+
+    async fn status(&self, id: &UploadId, extensions: &Extensions) -> Result<Outcome, Refused> {
+        let mut upload = self.load(id).await?;
+        self.admit(Action::Status(&upload), extensions).await?;
+        loop {
+            if self.0.claims.is_held(id) {
+                self.0.claims.settle(id, self.limits()).await;
+                upload = self.load(id).await?;
+            }
+            self.alive(&upload)?;
+            if self.0.claims.tell(id, upload.offset()) {
+                break;
+            }
+            // A writer is about to take back what it recorded: look again when it has.
+            tokio::task::yield_now().await;
+        }
+        if is_pending_final(&upload) {
+            upload = self.resolve(upload, extensions).await?;
+        }
+        Ok(Outcome::Status { upload })
+    }
+
+    async fn fetch(
+        &self,
+        id: &UploadId,
+        selection: &Selection,
+        extensions: &Extensions,
+    ) -> Result<Outcome, Refused> {
+        let mut upload = self.load(id).await?;
+        self.admit(Action::Fetch(&upload), extensions).await?;
+        if is_pending_final(&upload) {
+            upload = self.resolve(upload, extensions).await?;
+        }
+        let Some(range) = fetch::select(&upload, selection, self.now())? else {
+            return Ok(Outcome::Fetched { bytes: None, upload });
+        };
+        let stream = self.store().read(&upload, range.clone()).await;
+        let stream = stream.map_err(|error| refusal_of(id, &error))?;
+        let partial = *selection != Selection::All;
+        Ok(Outcome::Fetched { bytes: Some(FetchedBytes { partial, range, stream }), upload })
+    }
+
+    async fn terminate(&self, id: &UploadId, extensions: &Extensions) -> Result<Outcome, Refused> {
+        if !self.limits().termination {
+            return Err(Refusal::Unsupported { what: "removing uploads" }.into());
+        }
+        let upload = self.load(id).await?;
+        self.alive(&upload)?;
+        self.admit(Action::Terminate(&upload), extensions).await?;
+        let claim = self.0.claims.seize(id, self.limits()).await?;
+        let upload = self.load(id).await?;
+        self.remove(&upload).await?;
+        drop(claim);
+        tracing::info!(%id, "removed");
+        Ok(Outcome::Terminated)
+    }
+
+    fn now(&self) -> SystemTime {
+        (self.0.clock)()
+    }
+
+    async fn admit(&self, action: Action<'_>, extensions: &Extensions) -> Result<(), Refusal> {
+        self.0.gate.admit(Ask { action, extensions }).await.map_err(Refusal::Denied)
+    }
+
+    async fn load(&self, id: &UploadId) -> Result<Arc<Upload>, Refusal> {
+        self.store().load(id).await.map_err(|error| refusal_of(id, &error))
+    }
+
+    /// An upload that is being written does not expire, whatever its record says (T-073).
+    fn alive(&self, upload: &Upload) -> Result<(), Refusal> {
+        if upload.is_void() || !self.0.claims.is_held(&upload.id) {
+            lifecycle::alive(upload, self.now())?;
+        }
+        Ok(())
+    }
+
+    async fn remove(&self, upload: &Upload) -> Result<(), Refusal> {
+        self.store().remove(&upload.id).await.map_err(|error| refusal_of(&upload.id, &error))?;
+        self.0.observer.removed(upload);
+        Ok(())
+    }
+
+    /// Makes the changes that `settle` finds due on the record as it is then. When they complete
+    /// the upload, the application's completion step runs before them, once.
+    ///
+    /// # Errors
+    /// What the store or the completion step says; then nothing is changed.
+    async fn commit(
+        &self,
+        id: &UploadId,
+        extensions: &Extensions,
+        settle: impl Fn(&Upload) -> Vec<Change>,
+    ) -> Result<(Arc<Upload>, Finished), Refusal> {
+        let mut finished = None;
+        loop {
+            let upload = self.load(id).await?;
+            let changes = settle(&upload);
+            if changes.is_empty() {
+                return Ok((upload, finished.unwrap_or_default()));
+            }
+            if finished.is_none() && changes.contains(&Change::Completed) {
+                let done = upload.after(&changes).map_err(|_| Refusal::Internal)?;
+                finished = Some(self.finish(&done, extensions).await?);
+            }
+            match self.store().commit(&upload, &changes).await {
+                Ok(upload) => {
+                    self.tell(&upload, &changes);
+                    return Ok((upload, finished.unwrap_or_default()));
+                }
+                Err(StoreError::Stale) => {}
+                Err(error) => return Err(refusal_of(id, &error)),
+            }
+        }
+    }
+
+    /// Runs the completion step for `upload`, complete from the next commit on.
+    async fn finish(&self, upload: &Upload, extensions: &Extensions) -> Result<Finished, Refusal> {
+        if upload.role == Role::Partial {
+            return Ok(Finished::default());
+        }
+        let finishing = hooks::Finishing { extensions, upload, store: &**self.store() };
+        self.0.finisher.finish(finishing).await.map_err(|denial| {
+            tracing::warn!(id = %upload.id, reason = %denial, "completion step failed");
+            Refusal::Denied(denial)
+        })
+    }
+
+    fn tell(&self, upload: &Upload, changes: &[Change]) {
+        for change in changes {
+            self.0.observer.changed(upload, change);
+        }
+        if changes.contains(&Change::Completed) {
+            tracing::info!(id = %upload.id, bytes = upload.offset(), "complete");
+            self.complete_waiting(upload);
+        }
+    }
+}
+
+impl Builder {
+    /// Sets what the operator allows.
+    #[must_use]
+    pub fn limits(mut self, limits: Limits) -> Self {
+        self.0.limits = limits;
+        self
+    }
+
+    /// Sets who is asked before.
+    #[must_use]
+    pub fn gate(mut self, gate: impl Gate) -> Self {
+        self.0.gate = Arc::new(gate);
+        self
+    }
+
+    /// Sets the completion step.
+    #[must_use]
+    pub fn finisher(mut self, finisher: impl Finisher) -> Self {
+        self.0.finisher = Arc::new(finisher);
+        self
+    }
+
+    /// Sets who is told after.
+    #[must_use]
+    pub fn observer(mut self, observer: impl Observer) -> Self {
+        self.0.observer = Arc::new(observer);
+        self
+    }
+
+    /// Sets who tells the time; the system's clock otherwise.
+    #[must_use]
+    pub fn clock(mut self, clock: Clock) -> Self {
+        self.0.clock = clock;
+        self
+    }
+
+    /// The engine.
+    pub fn build(self) -> Engine {
+        Engine(Arc::new(self.0))
+    }
+}
+
+fn is_pending_final(upload: &Upload) -> bool {
+    matches!(upload.role, Role::Final { .. }) && !upload.is_complete() && !upload.is_void()
+}
+
+/// What a client is told of `error`; the log has the rest.
+fn refusal_of(id: &UploadId, error: &StoreError) -> Refusal {
+    match error {
+        StoreError::Absent => Refusal::Unknown,
+        StoreError::Full => {
+            tracing::error!(%id, "the store has no space left");
+            Refusal::StoreFull
+        }
+        StoreError::Unsupported => Refusal::Unsupported { what: "this kind of upload" },
+        StoreError::Damaged(_)
+        | StoreError::Exists
+        | StoreError::Io { .. }
+        | StoreError::Stale => {
+            tracing::error!(%id, %error, "store trouble");
+            Refusal::StoreTrouble
+        }
+    }
+}
+
+impl fmt::Debug for Engine {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Engine").field("limits", &self.0.limits).finish_non_exhaustive()
+    }
+}
+
+impl fmt::Debug for Builder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Builder").field("limits", &self.0.limits).finish_non_exhaustive()
+    }
+}

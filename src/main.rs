@@ -1,0 +1,58 @@
+//! The server: config -> store -> service -> listener -> graceful stop.
+
+use std::{process::ExitCode, sync::Arc};
+
+use clap::Parser as _;
+use tokio::{
+    net::TcpListener,
+    signal::unix::{SignalKind, signal},
+};
+use windlass::{
+    Engine, Windlass,
+    config::{Config, Flags},
+    store::file::FileStore,
+};
+
+fn main() -> ExitCode {
+    match run(Flags::parse().check()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(message) => {
+            eprintln!("windlass: {message}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+#[tokio::main]
+async fn run(config: Config) -> Result<(), String> {
+    tracing_subscriber::fmt()
+        .with_max_level(config.log_level)
+        .with_writer(std::io::stderr)
+        .with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr()))
+        .init();
+    let store = FileStore::open(&config.data_dir, config.durability)
+        .map_err(|error| error.to_string())?;
+    let listener = TcpListener::bind(config.listen)
+        .await
+        .map_err(|error| format!("cannot listen on {}: {error}", config.listen))?;
+    let address = listener.local_addr().map_err(|error| error.to_string())?;
+    let store = Arc::new(store);
+    let engine = Engine::builder(store.clone()).limits(config.limits).build();
+    let service = Windlass::new(engine.clone()).mount(config.tus).cors(config.cors);
+
+    println!("windlass {}: data in {}", env!("CARGO_PKG_VERSION"), config.data_dir.display());
+    println!("tus: http://{address}{}", config.tus_path);
+    println!("stop with Ctrl-C or SIGTERM");
+
+    tokio::spawn(async move { store.recover().await });
+    tokio::spawn(async move { engine.keep_swept().await });
+    let mut terminate = signal(SignalKind::terminate()).map_err(|error| error.to_string())?;
+    let stop = async {
+        tokio::select! {
+            _ = tokio::signal::ctrl_c() => {}
+            _ = terminate.recv() => {}
+        }
+        tracing::info!("stopping");
+    };
+    windlass::serve(listener, service, stop).await.map_err(|error| error.to_string())
+}

@@ -1,0 +1,76 @@
+//! May this upload be made.
+
+use std::time::SystemTime;
+
+use super::{NewUpload, Refusal, lifecycle};
+use crate::upload::{Change, Limits, Upload, UploadId};
+
+/// The upload that `new` asks for.
+///
+/// # Errors
+/// [`Refusal::OverLimit`], [`Refusal::MetadataTooLong`].
+///
+/// # Source
+/// tus 1.0 "Creation"; T-055.
+pub fn create(
+    new: NewUpload,
+    id: UploadId,
+    limits: &Limits,
+    now: SystemTime,
+) -> Result<Upload, Refusal> {
+    if let Some(length) = new.length {
+        fits(length, limits)?;
+    }
+    if new.metadata.as_text().len() > limits.max_metadata_bytes {
+        return Err(Refusal::MetadataTooLong { limit_bytes: limits.max_metadata_bytes });
+    }
+    let NewUpload { completion, length, metadata, role } = new;
+    let created = Change::Created { completion, length, metadata, role, at: now };
+    let mut upload = Upload::new(id, &created).map_err(|_| Refusal::Internal)?;
+    upload.expires = lifecycle::deadline(limits, now);
+    Ok(upload)
+}
+
+/// Whether an upload of `length` bytes is allowed.
+///
+/// # Errors
+/// [`Refusal::OverLimit`].
+pub fn fits(length: u64, limits: &Limits) -> Result<(), Refusal> {
+    let limit_bytes = lifecycle::max_size(limits);
+    if length > limit_bytes { Err(Refusal::OverLimit { limit_bytes }) } else { Ok(()) }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::{Duration, UNIX_EPOCH};
+
+    use super::*;
+    use crate::upload::Phase;
+
+    #[test]
+    fn creation_keeps_to_the_limits() {
+        let limits = Limits {
+            max_size_bytes: Some(10),
+            max_metadata_bytes: 4,
+            expire_after: Some(Duration::from_secs(5)),
+            ..Limits::default()
+        };
+        for (length, metadata, expected) in [
+            (Some(10), "a", Ok(())),
+            (None, "", Ok(())),
+            (Some(0), "", Ok(())),
+            (Some(11), "", Err(Refusal::OverLimit { limit_bytes: 10 })),
+            (Some(1), "abcde", Err(Refusal::MetadataTooLong { limit_bytes: 4 })),
+        ] {
+            let metadata = metadata.parse().expect("plain");
+            let new = NewUpload { length, metadata, ..NewUpload::default() };
+            let id = "a".parse().expect("plain");
+            let made = create(new, id, &limits, UNIX_EPOCH);
+            assert_eq!(made.as_ref().map(|_| ()).map_err(Clone::clone), expected);
+            if let Ok(upload) = made {
+                assert_eq!((upload.phase, upload.offset()), (Phase::Open, 0));
+                assert_eq!(upload.expires, Some(UNIX_EPOCH + Duration::from_secs(5)));
+            }
+        }
+    }
+}

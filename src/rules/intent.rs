@@ -1,0 +1,180 @@
+//! [`Intent`] and [`Outcome`]: the whole vocabulary between wire and engine.
+
+use std::{fmt, io, ops::Range, pin::Pin, sync::Arc};
+
+use bytes::Bytes;
+use futures_core::Stream;
+
+use crate::{
+    upload::{Capabilities, Completion, Digest, Limits, Metadata, Role, Upload, UploadId},
+};
+
+/// What a request wants, in no dialect.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Intent {
+    /// To know what is offered here.
+    Discover,
+    /// The bytes of a complete upload.
+    Fetch {
+        /// Which upload.
+        id: UploadId,
+        /// Which bytes of it.
+        selection: Selection,
+    },
+    /// A final upload made of partial ones.
+    Join(Join),
+    /// The state of an upload.
+    Status {
+        /// Which upload.
+        id: UploadId,
+    },
+    /// An upload removed.
+    Terminate {
+        /// Which upload.
+        id: UploadId,
+    },
+    /// Bytes stored, perhaps into an upload that is made for them.
+    Write(Write),
+}
+
+/// Bytes stored; creation is a write with [`Target::New`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Write {
+    /// Where the body's first byte goes.
+    pub at: u64,
+    /// What the body must hash to.
+    pub checksum: Checksum,
+    /// The length of the body, if it was announced.
+    pub content_bytes: Option<u64>,
+    /// The length of the whole upload, if the request declares it.
+    pub length: Option<u64>,
+    /// The upload to write to.
+    pub target: Target,
+}
+
+/// The upload a write goes to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Target {
+    /// One that exists.
+    Existing(UploadId),
+    /// One to be made.
+    New(NewUpload),
+}
+
+/// An upload to be made.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct NewUpload {
+    /// When it is complete.
+    pub completion: Completion,
+    /// Total bytes, if known.
+    pub length: Option<u64>,
+    /// What the client says about it.
+    pub metadata: Metadata,
+    /// Alone or a part; [`Intent::Join`] makes finals.
+    pub role: Role,
+}
+
+/// What the body of a write must hash to.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub enum Checksum {
+    /// Known beforehand: the body is kept whole or not at all.
+    Given(Digest),
+    /// No checksum was announced. If a trailer brings one all the same, it is honoured.
+    #[default]
+    None,
+    /// Announced for the trailer: the body is kept whole or not at all.
+    Trailing,
+}
+
+/// A final upload made of partial ones.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Join {
+    /// The length of the body, if it was announced. Finals take none.
+    pub content_bytes: Option<u64>,
+    /// The length the client expects, if it says so.
+    pub length: Option<u64>,
+    /// What the client says about the final upload.
+    pub metadata: Metadata,
+    /// The parts in order; one may occur more than once.
+    pub partials: Vec<UploadId>,
+    /// The list as the client wrote it.
+    pub text: String,
+}
+
+/// Which bytes of an upload are asked for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Selection {
+    /// All.
+    All,
+    /// From this position to the end.
+    From(u64),
+    /// The last so many.
+    Last(u64),
+    /// None: the client has them already.
+    Nothing,
+    /// First and last position, both included.
+    Span(u64, u64),
+}
+
+/// What a request yielded.
+#[derive(Debug)]
+pub enum Outcome {
+    /// What is offered here.
+    Discovered(Offer),
+    /// The bytes asked for.
+    Fetched {
+        /// The bytes; `None` when nothing was asked for.
+        bytes: Option<FetchedBytes>,
+        /// The upload they are from.
+        upload: Arc<Upload>,
+    },
+    /// The state of an upload, every byte it counts safe.
+    Status {
+        /// The upload.
+        upload: Arc<Upload>,
+    },
+    /// The body was stored whole, or as far as it came where the dialect has an answer for that.
+    Stored {
+        /// What the application adds to the answer of the request that completed the upload.
+        finished: Finished,
+        /// The position after the last byte stored by this request.
+        offset: u64,
+        /// The upload after it.
+        upload: Arc<Upload>,
+    },
+    /// The upload is gone.
+    Terminated,
+}
+
+/// A stretch of an upload's bytes.
+pub struct FetchedBytes {
+    /// Whether it was asked for as a range.
+    pub partial: bool,
+    /// Which bytes.
+    pub range: Range<u64>,
+    /// The bytes.
+    pub stream: Pin<Box<dyn Stream<Item = io::Result<Bytes>> + Send>>,
+}
+
+impl fmt::Debug for FetchedBytes {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("FetchedBytes").field("range", &self.range).finish_non_exhaustive()
+    }
+}
+
+/// What is offered here.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Offer {
+    /// What the store can do.
+    pub capabilities: Capabilities,
+    /// What the operator allows.
+    pub limits: Limits,
+}
+
+/// What the application adds to the answer of the request that completes an upload.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Finished {
+    /// Header fields, for dialects that carry HTTP headers. Names that the dialect uses itself are
+    /// left out.
+    pub headers: Vec<(String, String)>,
+}

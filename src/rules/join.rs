@@ -1,0 +1,181 @@
+//! Final uploads from partial ones.
+
+use std::{sync::Arc, time::SystemTime};
+
+use super::{Join, NewUpload, Refusal, create, lifecycle};
+use crate::upload::{Change, Completion, Limits, Receipt, Role, Upload, UploadId};
+
+/// Whether the request as such may be done, before any part is looked up.
+///
+/// # Errors
+/// [`Refusal::FinalUpload`] when it has a body; [`Refusal::TooManyPartials`].
+///
+/// # Source
+/// tus 1.0 "Concatenation"; T-104, D-37.
+pub fn admit(join: &Join, limits: &Limits) -> Result<(), Refusal> {
+    if join.content_bytes != Some(0) {
+        return Err(Refusal::FinalUpload);
+    }
+    if join.partials.len() > limits.max_partials {
+        return Err(Refusal::TooManyPartials { limit: limits.max_partials });
+    }
+    Ok(())
+}
+
+/// Whether `part` may be a part of a final upload at `now`.
+///
+/// # Errors
+/// [`Refusal::Unknown`], [`Refusal::NotPartial`], [`Refusal::PartialUnfinished`].
+pub fn usable(part: &Upload, limits: &Limits, now: SystemTime) -> Result<(), Refusal> {
+    // An expired part is as unknown as a removed one: the client can only start again.
+    lifecycle::alive(part, now).map_err(|_| Refusal::Unknown)?;
+    if part.role != Role::Partial {
+        return Err(Refusal::NotPartial { id: part.id.clone() });
+    }
+    if !part.is_complete() && !limits.join_unfinished {
+        return Err(Refusal::PartialUnfinished { id: part.id.clone() });
+    }
+    Ok(())
+}
+
+/// The length of the final upload, `None` while that of a part is unknown.
+///
+/// # Errors
+/// [`Refusal::OverLimit`].
+pub fn length(parts: &[Arc<Upload>], limits: &Limits) -> Result<Option<u64>, Refusal> {
+    let mut sum: Option<u64> = Some(0);
+    for part in parts {
+        sum = match (sum, part.length) {
+            (Some(sum), Some(length)) => Some(sum.saturating_add(length)),
+            (_, None) | (None, _) => None,
+        };
+    }
+    if let Some(sum) = sum {
+        create::fits(sum, limits)?;
+    }
+    Ok(sum)
+}
+
+/// The final upload that `join` makes of `parts`: open, without a byte.
+///
+/// # Errors
+/// [`Refusal::LengthConflict`] when the client expects another length (D-36);
+/// [`Refusal::OverLimit`], [`Refusal::MetadataTooLong`].
+pub fn plan(
+    join: Join,
+    id: UploadId,
+    parts: &[Arc<Upload>],
+    limits: &Limits,
+    now: SystemTime,
+) -> Result<Upload, Refusal> {
+    let length = length(parts, limits)?;
+    match (join.length, length) {
+        (Some(given), Some(sum)) if given != sum => {
+            let known = format!("made of parts of {sum} bytes");
+            return Err(Refusal::LengthConflict { given, known });
+        }
+        (Some(_) | None, Some(_) | None) => {}
+    }
+    let new = NewUpload {
+        completion: Completion::WhenFull,
+        length,
+        metadata: join.metadata,
+        role: Role::Final { partials: join.partials, text: join.text },
+    };
+    create::create(new, id, limits, now)
+}
+
+/// The changes by which a final upload whose parts, all complete, are `length` bytes together
+/// becomes complete itself.
+pub fn settle(upload: &Upload, length: u64) -> Vec<Change> {
+    let mut changes = Vec::new();
+    if upload.length.is_none() {
+        changes.push(Change::LengthDeclared { length });
+    }
+    changes.extend([
+        Change::Received { range: 0..length, receipt: Receipt::default() },
+        Change::Completed,
+    ]);
+    if upload.expires.is_some() {
+        changes.push(Change::ExpiryMoved { expires: None });
+    }
+    changes
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::UNIX_EPOCH;
+
+    use super::*;
+    use crate::upload::{MAX_POSITION_BYTES, Phase};
+
+    fn part(length: Option<u64>, role: Role, phase: Phase) -> Arc<Upload> {
+        let new = NewUpload { length, role, ..NewUpload::default() };
+        let id = "p".parse().expect("plain");
+        let mut upload = create::create(new, id, &Limits::default(), UNIX_EPOCH).expect("fits");
+        upload.phase = phase;
+        Arc::new(upload)
+    }
+
+    #[test]
+    fn parts_must_be_finished_partials() {
+        let id: UploadId = "p".parse().expect("plain");
+        let no_limits = Limits::default();
+        let unfinished = Limits { join_unfinished: true, ..Limits::default() };
+        for (part, limits, expected) in [
+            (part(Some(3), Role::Partial, Phase::Complete), &no_limits, Ok(())),
+            (part(Some(3), Role::Partial, Phase::Open), &unfinished, Ok(())),
+            (
+                part(Some(3), Role::Partial, Phase::Open),
+                &no_limits,
+                Err(Refusal::PartialUnfinished { id: id.clone() }),
+            ),
+            (
+                part(Some(3), Role::Whole, Phase::Complete),
+                &no_limits,
+                Err(Refusal::NotPartial { id: id.clone() }),
+            ),
+            (part(Some(3), Role::Partial, Phase::Void), &no_limits, Err(Refusal::Unknown)),
+        ] {
+            assert_eq!(usable(&part, limits, UNIX_EPOCH), expected, "{part:?}");
+        }
+    }
+
+    #[test]
+    fn final_length_is_the_sum_of_its_parts() {
+        let limits = Limits { max_size_bytes: Some(10), ..Limits::default() };
+        let of = |length| part(length, Role::Partial, Phase::Complete);
+        for (parts, given, expected) in [
+            (vec![of(Some(3)), of(Some(4))], None, Ok(Some(7))),
+            (vec![of(Some(3)), of(Some(4))], Some(7), Ok(Some(7))),
+            (vec![of(Some(3)), of(Some(3))], None, Ok(Some(6))),
+            (vec![of(Some(0))], None, Ok(Some(0))),
+            (vec![of(Some(3)), of(None)], Some(9), Ok(None)),
+            (
+                vec![of(Some(3)), of(Some(4))],
+                Some(8),
+                Err(Refusal::LengthConflict {
+                    given: 8,
+                    known: "made of parts of 7 bytes".to_owned(),
+                }),
+            ),
+            (vec![of(Some(6)), of(Some(5))], None, Err(Refusal::OverLimit { limit_bytes: 10 })),
+            (
+                vec![of(Some(MAX_POSITION_BYTES)); 3],
+                None,
+                Err(Refusal::OverLimit { limit_bytes: 10 }),
+            ),
+        ] {
+            let join = Join {
+                content_bytes: Some(0),
+                length: given,
+                metadata: "".parse().expect("plain"),
+                partials: Vec::new(),
+                text: String::new(),
+            };
+            let id = "f".parse().expect("plain");
+            let made = plan(join, id, &parts, &limits, UNIX_EPOCH).map(|upload| upload.length);
+            assert_eq!(made, expected);
+        }
+    }
+}

@@ -1,0 +1,101 @@
+//! Status, removal and expiry.
+
+use std::time::SystemTime;
+
+use super::Refusal;
+use crate::upload::{Change, Limits, MAX_POSITION_BYTES, Phase, Role, Upload};
+
+/// The largest upload allowed, in bytes.
+pub fn max_size(limits: &Limits) -> u64 {
+    limits.max_size_bytes.unwrap_or(MAX_POSITION_BYTES)
+}
+
+/// The deadline of an upload that was last fed at `now`.
+pub fn deadline(limits: &Limits, now: SystemTime) -> Option<SystemTime> {
+    limits.expire_after.and_then(|after| now.checked_add(after))
+}
+
+/// The change that moves the deadline of `upload` on, if it has to move (T-073).
+pub fn renewed(upload: &Upload, limits: &Limits, now: SystemTime) -> Option<Change> {
+    let expires = deadline(limits, now);
+    (expires != upload.expires).then_some(Change::ExpiryMoved { expires })
+}
+
+/// Whether the upload is still there at `now`.
+///
+/// # Errors
+/// [`Refusal::Expired`] when its bytes are gone or about to be.
+pub fn alive(upload: &Upload, now: SystemTime) -> Result<(), Refusal> {
+    if upload.phase == Phase::Void || is_due(upload, now) {
+        return Err(Refusal::Expired);
+    }
+    Ok(())
+}
+
+/// What a sweep does with an upload.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Fate {
+    /// It stays.
+    Stay,
+    /// Its bytes are given up; its record stays as a tombstone.
+    Void(Vec<Change>),
+    /// It is forgotten.
+    Forget,
+}
+
+/// What becomes of `upload` at `now`.
+///
+/// # Source
+/// tus 1.0 "Expiration"; T-070, T-074.
+pub fn fate(upload: &Upload, limits: &Limits, now: SystemTime) -> Fate {
+    if !is_due(upload, now) {
+        return Fate::Stay;
+    }
+    if upload.phase == Phase::Void {
+        return Fate::Forget;
+    }
+    let expires = now.checked_add(limits.tombstone);
+    Fate::Void(vec![Change::Voided, Change::ExpiryMoved { expires }])
+}
+
+/// A finished upload never expires; a partial one is never finished in this sense, however many of
+/// its bytes have arrived (D-39).
+fn is_due(upload: &Upload, now: SystemTime) -> bool {
+    let finished = upload.is_complete() && upload.role != Role::Partial;
+    !finished && upload.expires.is_some_and(|expires| expires <= now)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::{Duration, UNIX_EPOCH};
+
+    use super::*;
+    use crate::{rules::NewUpload, rules::create::create};
+
+    #[test]
+    fn only_unfinished_uploads_expire_and_tombstones_go_last() {
+        let second = |n| UNIX_EPOCH + Duration::from_secs(n);
+        let limits =
+            Limits { expire_after: Some(Duration::from_secs(10)), ..Limits::default() };
+        let voided = Fate::Void(vec![
+            Change::Voided,
+            Change::ExpiryMoved { expires: Some(second(10) + limits.tombstone) },
+        ]);
+        let gone = Err(Refusal::Expired);
+        for (role, phase, now, is_alive, expected) in [
+            (Role::Whole, Phase::Open, 9, Ok(()), Fate::Stay),
+            (Role::Whole, Phase::Open, 10, gone.clone(), voided.clone()),
+            (Role::Whole, Phase::Complete, 10, Ok(()), Fate::Stay),
+            (Role::Partial, Phase::Complete, 10, gone.clone(), voided),
+            (Role::Whole, Phase::Void, 9, gone.clone(), Fate::Stay),
+            (Role::Whole, Phase::Void, 10, gone, Fate::Forget),
+        ] {
+            let new = NewUpload { length: Some(1), role, ..NewUpload::default() };
+            let id = "a".parse().expect("plain");
+            let mut upload = create(new, id, &limits, UNIX_EPOCH).expect("within limits");
+            upload.phase = phase;
+            assert_eq!(alive(&upload, second(now)), is_alive, "{upload:?}");
+            assert_eq!(fate(&upload, &limits, second(now)), expected, "{upload:?}");
+        }
+    }
+}

@@ -1,0 +1,18 @@
+//! What a request may do. Pure functions of (upload, intent, limits, now): no async, HTTP, clock or
+//! files.
+
+pub mod create;
+pub mod fetch;
+pub mod intent;
+pub mod join;
+pub mod lifecycle;
+pub mod refusal;
+pub mod write;
+
+pub use self::{
+    intent::{
+        Checksum, FetchedBytes, Finished, Intent, Join, NewUpload, Offer, Outcome, Selection, Target,
+        Write,
+    },
+    refusal::{Denial, DenialKind, Refusal, Refused},
+};

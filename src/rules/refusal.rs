@@ -1,0 +1,201 @@
+//! [`Refusal`]: every reason to say no. Data, without status codes: each dialect words it.
+
+use std::time::{Duration, SystemTime};
+
+use crate::upload::UploadId;
+
+/// Why a request is not done, with the facts its client needs.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Refusal {
+    /// The client stopped sending or went away; nobody waits for an answer.
+    #[error("the client stopped sending")]
+    Abandoned,
+    /// More body than the upload has room for.
+    #[error("the body passes the upload's length of {length} bytes")]
+    BodyTooLong {
+        /// The upload's length in bytes.
+        length: u64,
+    },
+    /// Another request is writing the same bytes.
+    #[error("another request is writing to this upload")]
+    Busy,
+    /// The bytes do not have the checksum given.
+    #[error("the bytes do not have the checksum given")]
+    ChecksumMismatch,
+    /// The checksum algorithm is not offered.
+    #[error("checksum algorithm {name:?} is not supported")]
+    ChecksumUnknown {
+        /// The algorithm's name as given, cut to a sane length.
+        name: String,
+    },
+    /// A hook of the embedding application said no.
+    #[error("{0}")]
+    Denied(Denial),
+    /// A newer request took over from this one, which had stopped receiving.
+    #[error("a newer request took over this upload")]
+    Displaced,
+    /// The upload was not finished in time and its bytes are gone.
+    #[error("the upload was not finished in time")]
+    Expired,
+    /// Final uploads take no bytes.
+    #[error("a final upload takes no bytes")]
+    FinalUpload,
+    /// The server failed in a way nobody planned for.
+    #[error("internal error")]
+    Internal,
+    /// The length given contradicts the one known, or the bytes already held.
+    #[error("upload is {known}, request says {given} bytes")]
+    LengthConflict {
+        /// The length given, in bytes.
+        given: u64,
+        /// What is known, in words with its unit.
+        known: String,
+    },
+    /// A field of the request breaks its grammar, or contradicts another one.
+    #[error("{field}: {reason}")]
+    Malformed {
+        /// Which field.
+        field: &'static str,
+        /// What is wrong and what was expected.
+        reason: String,
+    },
+    /// The metadata is longer than allowed.
+    #[error("metadata is longer than {limit_bytes} bytes")]
+    MetadataTooLong {
+        /// The limit in bytes.
+        limit_bytes: usize,
+    },
+    /// A part of a final upload is not a partial upload.
+    #[error("upload {id} is not a partial upload")]
+    NotPartial {
+        /// Which one.
+        id: UploadId,
+    },
+    /// The bytes do not belong where the upload is.
+    #[error("upload is at {expected} bytes, request says {given}")]
+    OffsetMismatch {
+        /// Where the upload is.
+        expected: u64,
+        /// Where the request wants to write.
+        given: u64,
+    },
+    /// The upload would be larger than allowed.
+    #[error("uploads are limited to {limit_bytes} bytes")]
+    OverLimit {
+        /// The limit in bytes.
+        limit_bytes: u64,
+    },
+    /// A part of a final upload is not finished.
+    #[error("partial upload {id} is not finished")]
+    PartialUnfinished {
+        /// Which one.
+        id: UploadId,
+    },
+    /// The asked range lies outside the upload.
+    #[error("the range asked for lies outside the upload's {length} bytes")]
+    RangeUnsatisfiable {
+        /// The upload's length in bytes.
+        length: u64,
+    },
+    /// The server is going down.
+    #[error("the server is shutting down")]
+    ShuttingDown,
+    /// The store has no room.
+    #[error("the store has no space left")]
+    StoreFull,
+    /// The store failed; the log says how.
+    #[error("the store failed; try again later")]
+    StoreTrouble,
+    /// More separate parts than allowed.
+    #[error("at most {limit} parts are allowed")]
+    TooManyPartials {
+        /// The limit.
+        limit: usize,
+    },
+    /// There is no such upload.
+    #[error("no such upload")]
+    Unknown,
+    /// The store or its configuration cannot do this.
+    #[error("{what} is not supported")]
+    Unsupported {
+        /// What was asked for.
+        what: &'static str,
+    },
+    /// The protocol version is not spoken here.
+    #[error("protocol version is missing or not supported")]
+    VersionUnsupported,
+    /// The body is of a kind that is not taken here.
+    #[error("the body must be {expected}")]
+    WrongMediaType {
+        /// The media type expected.
+        expected: &'static str,
+    },
+}
+
+/// A hook's no.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{message}")]
+pub struct Denial {
+    /// What kind of no.
+    pub kind: DenialKind,
+    /// What the client is told.
+    pub message: String,
+}
+
+/// The kinds of no that a hook has.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum DenialKind {
+    /// This caller may not do it.
+    Forbidden,
+    /// The request is wrong in the application's eyes.
+    Invalid,
+    /// It is more than this caller may store.
+    TooLarge,
+    /// Not now; the client should try again after this time.
+    Unavailable {
+        /// How long to wait.
+        retry_after: Duration,
+    },
+    /// Nobody knows who calls.
+    Unauthenticated {
+        /// How to authenticate, as in a `WWW-Authenticate` field.
+        challenge: Option<String>,
+    },
+}
+
+impl Denial {
+    /// A caller who may not do this.
+    pub fn forbidden(message: impl Into<String>) -> Self {
+        Self { kind: DenialKind::Forbidden, message: message.into() }
+    }
+
+    /// A request the application does not accept.
+    pub fn invalid(message: impl Into<String>) -> Self {
+        Self { kind: DenialKind::Invalid, message: message.into() }
+    }
+
+    /// A caller nobody knows.
+    pub fn unauthenticated(message: impl Into<String>) -> Self {
+        Self { kind: DenialKind::Unauthenticated { challenge: None }, message: message.into() }
+    }
+
+    /// A trouble that passes.
+    pub fn unavailable(message: impl Into<String>, retry_after: Duration) -> Self {
+        Self { kind: DenialKind::Unavailable { retry_after }, message: message.into() }
+    }
+}
+
+/// A refusal, and what its answer says besides.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Refused {
+    /// Until when the upload in question lives, if it expires (T-071).
+    pub expires: Option<SystemTime>,
+    /// Why.
+    pub refusal: Refusal,
+}
+
+impl From<Refusal> for Refused {
+    fn from(refusal: Refusal) -> Self {
+        Self { expires: None, refusal }
+    }
+}

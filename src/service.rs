@@ -1,0 +1,257 @@
+//! [`Windlass`]: the hyper service. Dialect in, engine, dialect out, bounded drain. No rule, no
+//! state.
+
+use std::{
+    convert::Infallible,
+    fmt,
+    future::Future,
+    panic::AssertUnwindSafe,
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll},
+    time::Duration,
+};
+
+use bytes::Bytes;
+use http::{Extensions, HeaderMap, Request, Response, StatusCode, Version, header::EXPECT};
+use http_body::Body;
+use http_body_util::BodyExt as _;
+use tokio::time::Instant;
+
+use crate::{
+    content::{Content, Rest, Unread},
+    engine::Engine,
+    rules::{Intent, Outcome, Refusal, Refused},
+    wire::{
+        Dialect, Reply, ReplyBody,
+        cors::{Asked, Cors},
+        reply,
+    },
+};
+
+/// After an early answer, this much of the body is read and thrown away, so that a client in
+/// mid-send meets the answer and not a reset (D-48). What is larger is cut off on purpose.
+const DRAIN_BYTES: u64 = 16 << 20;
+
+/// See [`DRAIN_BYTES`].
+const DRAIN_TIME: Duration = Duration::from_secs(5);
+
+/// The upload service: an [`Engine`] behind one or more dialects. A handle: clones are the same
+/// service.
+#[derive(Clone)]
+pub struct Windlass(Arc<Inner>);
+
+struct Inner {
+    cors: Cors,
+    dialects: Vec<Box<dyn Dialect>>,
+    engine: Engine,
+}
+
+/// The client stopped sending in the middle of a request: there is nobody to answer. A server closes
+/// the connection, or resets the stream.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("the client stopped sending")]
+pub struct Aborted;
+
+impl Windlass {
+    /// A service without a dialect, for any origin.
+    pub fn new(engine: Engine) -> Self {
+        Self(Arc::new(Inner { cors: Cors::default(), dialects: Vec::new(), engine }))
+    }
+
+    /// The same service with one more dialect. Of several that claim a path the first mounted wins.
+    ///
+    /// # Panics
+    /// When the service has been cloned already.
+    #[must_use]
+    pub fn mount(mut self, dialect: impl Dialect) -> Self {
+        self.inner().dialects.push(Box::new(dialect));
+        self
+    }
+
+    /// The same service with this CORS policy.
+    ///
+    /// # Panics
+    /// When the service has been cloned already.
+    #[must_use]
+    pub fn cors(mut self, cors: Cors) -> Self {
+        self.inner().cors = cors;
+        self
+    }
+
+    fn inner(&mut self) -> &mut Inner {
+        Arc::get_mut(&mut self.0).expect("a service is set up before it is cloned")
+    }
+
+    /// The engine.
+    pub fn engine(&self) -> &Engine {
+        &self.0.engine
+    }
+
+    /// Answers one request.
+    ///
+    /// Extensions of the request, such as the identity that a layer in front has found, are handed
+    /// to the engine's hooks.
+    ///
+    /// # Errors
+    /// [`Aborted`]: close the connection without an answer.
+    ///
+    /// # Cancel safety
+    /// Safe: what changes the store runs on a task of its own and ends when the body does.
+    pub async fn handle<B>(&self, request: Request<B>) -> Result<Response<ReplyBody>, Aborted>
+    where
+        B: Body<Data = Bytes> + Send + 'static,
+        B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+    {
+        let (mut head, body) = request.into_parts();
+        let Some(dialect) = self.dialect(head.uri.path()) else {
+            return Ok(not_found());
+        };
+        let asked = Asked::new(&head);
+        let drain = Drain::of(head.version, &head.headers);
+        let extensions = std::mem::take(&mut head.extensions);
+        let content = Content::new(body);
+        let rest = content.rest();
+        let mut exchange = dialect.open(head);
+        let mut reply = match exchange.read(content, self.engine().limits()).await {
+            Err(reply) => *reply,
+            Ok((intent, content)) => {
+                let result = self.run(intent, content, extensions).await;
+                if let Err(Refused { refusal: Refusal::Abandoned, .. }) = result {
+                    return Err(Aborted);
+                }
+                exchange.answer(result)
+            }
+        };
+        self.0.cors.apply(&asked, dialect.cors(), &mut reply);
+        drain.begin(rest);
+        Ok(reply)
+    }
+
+    fn dialect(&self, path: &str) -> Option<&dyn Dialect> {
+        self.0.dialects.iter().find(|dialect| dialect.claims(path)).map(|dialect| &**dialect)
+    }
+
+    /// Runs the engine so that neither a client that goes away nor a panic leaves half a step.
+    async fn run(
+        &self,
+        intent: Intent,
+        content: Content,
+        extensions: Extensions,
+    ) -> Result<Outcome, Refused> {
+        let engine = self.engine().clone();
+        let changes_something = match intent {
+            Intent::Discover | Intent::Fetch { .. } | Intent::Status { .. } => false,
+            Intent::Join(_) | Intent::Terminate { .. } | Intent::Write(_) => true,
+        };
+        let run = async move { engine.run(intent, content, &extensions).await };
+        if changes_something {
+            // Its own task, because hyper drops ours when the connection dies.
+            return tokio::spawn(run).await.unwrap_or_else(|error| panicked(&error));
+        }
+        let mut run = std::pin::pin!(run);
+        let caught = std::future::poll_fn(|cx| {
+            let poll = std::panic::catch_unwind(AssertUnwindSafe(|| run.as_mut().poll(cx)));
+            match poll {
+                Ok(poll) => poll,
+                Err(_) => Poll::Ready(panicked(&"a request")),
+            }
+        });
+        caught.await
+    }
+}
+
+fn panicked(what: &dyn fmt::Display) -> Result<Outcome, Refused> {
+    tracing::error!(%what, "a request panicked");
+    Err(Refusal::Internal.into())
+}
+
+fn not_found() -> Reply {
+    reply::text(StatusCode::NOT_FOUND, "ERR_NOT_FOUND", "nothing is served at this path")
+}
+
+/// What is done with a body that was not read to its end.
+struct Drain {
+    expects_continue: bool,
+    version: Version,
+}
+
+impl Drain {
+    fn of(version: Version, headers: &HeaderMap) -> Self {
+        let expect = headers.get(EXPECT).map(|value| value.as_bytes());
+        let expects_continue =
+            expect.is_some_and(|value| value.eq_ignore_ascii_case(b"100-continue"));
+        Self { expects_continue, version }
+    }
+
+    /// Reads and discards a bounded amount beside the answer. Not over HTTP/2, where a stream is
+    /// reset without harm, nor when the client still waits to be told to go on (F-42).
+    fn begin(self, rest: Rest) {
+        if self.version >= Version::HTTP_2 {
+            return;
+        }
+        let Some(Unread { mut body, started }) = rest.take() else { return };
+        if self.expects_continue && !started {
+            return;
+        }
+        tokio::spawn(async move {
+            let deadline = Instant::now() + DRAIN_TIME;
+            let mut left = DRAIN_BYTES;
+            while let Ok(Some(Ok(frame))) = tokio::time::timeout_at(deadline, body.frame()).await {
+                let bytes = frame.data_ref().map_or(0, Bytes::len);
+                left = left.saturating_sub(u64::try_from(bytes).unwrap_or(u64::MAX));
+                if left == 0 {
+                    break;
+                }
+            }
+        });
+    }
+}
+
+type Answering<E> = Pin<Box<dyn Future<Output = Result<Response<ReplyBody>, E>> + Send>>;
+
+impl<B> hyper::service::Service<Request<B>> for Windlass
+where
+    B: Body<Data = Bytes> + Send + 'static,
+    B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+{
+    type Response = Response<ReplyBody>;
+    type Error = Aborted;
+    type Future = Answering<Aborted>;
+
+    fn call(&self, request: Request<B>) -> Self::Future {
+        let service = self.clone();
+        Box::pin(async move { service.handle(request).await })
+    }
+}
+
+/// For axum and tower, whose services must answer: a client that stopped sending is told 503, in
+/// case it is still there.
+impl<B> tower_service::Service<Request<B>> for Windlass
+where
+    B: Body<Data = Bytes> + Send + 'static,
+    B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+{
+    type Response = Response<ReplyBody>;
+    type Error = Infallible;
+    type Future = Answering<Infallible>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, request: Request<B>) -> Self::Future {
+        let service = self.clone();
+        Box::pin(async move {
+            Ok(service.handle(request).await.unwrap_or_else(|Aborted| {
+                reply::empty(StatusCode::SERVICE_UNAVAILABLE)
+            }))
+        })
+    }
+}
+
+impl fmt::Debug for Windlass {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Windlass").field("dialects", &self.0.dialects).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,232 @@
+//! The suite every store passes: each promise of [`Store`] and [`Writer`] as a check with a name.
+//!
+//! A store of your own is tested by handing [`run`] a way to make places for it:
+//!
+//! ```
+//! # use std::sync::Arc;
+//! # use windlass::store::{Store, conformance::{self, Place}, memory::MemoryStore};
+//! struct Memory(Arc<dyn Store>);
+//!
+//! #[async_trait::async_trait]
+//! impl Place for Memory {
+//!     async fn open(&mut self) -> Arc<dyn Store> {
+//!         self.0.clone()
+//!     }
+//! }
+//!
+//! # tokio::runtime::Runtime::new().unwrap().block_on(async {
+//! conformance::run(|| Box::new(Memory(Arc::new(MemoryStore::new())))).await;
+//! # });
+//! ```
+
+mod bytes;
+mod joins;
+mod records;
+
+use std::{
+    future::{Future, poll_fn},
+    io,
+    ops::Range,
+    pin::Pin,
+    sync::Arc,
+    time::{Duration, UNIX_EPOCH},
+};
+
+use ::bytes::Bytes;
+use async_trait::async_trait;
+
+use super::{ByteStream, Store, StoreError, UploadStream, Writer};
+use crate::upload::{Change, Completion, Metadata, Phase, Ranges, Receipt, Role, Upload, UploadId};
+
+/// A place where the content of one store lives, empty at first.
+#[async_trait]
+pub trait Place: Send + Sync {
+    /// Opens the store, as a process does that is started after the one before has died. The store
+    /// given before was dropped. What keeps nothing may give the same store again.
+    async fn open(&mut self) -> Arc<dyn Store>;
+}
+
+/// Runs all checks, each in a place of its own.
+///
+/// # Panics
+/// When a promise is broken; the check is named on standard error.
+pub async fn run(make: impl Fn() -> Box<dyn Place>) {
+    for (name, check) in [records::CHECKS, bytes::CHECKS, joins::CHECKS].concat() {
+        let named = Named(name);
+        let mut place = make();
+        let store = Some(place.open().await);
+        check(Bench { place, store }).await;
+        drop(named);
+    }
+}
+
+/// A promise: its name and what shows that it is kept.
+type Check = (&'static str, fn(Bench) -> Pin<Box<dyn Future<Output = ()> + Send>>);
+
+/// A list of [`Check`]s: the functions named.
+macro_rules! checks {
+    ($($check:ident),* $(,)?) => {
+        /// The checks of this module.
+        pub(super) const CHECKS: &[super::Check] =
+            &[$((stringify!($check), |bench| Box::pin($check(bench)))),*];
+    };
+}
+use checks;
+
+/// Tells which check was running when something panicked.
+struct Named(&'static str);
+
+impl Drop for Named {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            eprintln!("store conformance: {} failed", self.0);
+        }
+    }
+}
+
+/// A store under test.
+struct Bench {
+    place: Box<dyn Place>,
+    /// `None` only while it is opened anew.
+    store: Option<Arc<dyn Store>>,
+}
+
+impl Bench {
+    /// The store.
+    fn store(&self) -> &dyn Store {
+        &**self.store.as_ref().expect("it is there unless it is opened anew")
+    }
+
+    /// The store, for another task.
+    fn shared(&self) -> Arc<dyn Store> {
+        Arc::clone(self.store.as_ref().expect("it is there unless it is opened anew"))
+    }
+
+    /// Has the process die and start again.
+    async fn reopen(&mut self) {
+        drop(self.store.take());
+        self.store = Some(self.place.open().await);
+    }
+
+    /// A new upload, created.
+    async fn create(&self, upload: Upload) -> Upload {
+        self.store().create(&upload).await.expect("an upload is created");
+        upload
+    }
+
+    /// The record.
+    async fn load(&self, upload: &Upload) -> Arc<Upload> {
+        self.store().load(&upload.id).await.expect("the record is there")
+    }
+
+    /// Whether there is no record.
+    async fn is_absent(&self, id: &UploadId) -> bool {
+        matches!(self.store().load(id).await, Err(StoreError::Absent))
+    }
+
+    /// A commit that works.
+    async fn commit(&self, upload: &Upload, changes: &[Change]) -> Upload {
+        let next = self.store().commit(upload, changes).await.expect("a commit that fits");
+        assert_eq!(next.revision, upload.revision + 1);
+        (*next).clone()
+    }
+
+    /// Bytes written and made durable, not committed.
+    async fn write(&self, upload: &Upload, at: u64, bytes: &[u8]) -> Receipt {
+        let mut writer = self.store().write(upload, at).await.expect("a sink");
+        push(&mut *writer, bytes).await;
+        writer.finish().await.expect("bytes made durable")
+    }
+
+    /// The bytes `range` of the pattern of `seed`, written and committed.
+    async fn put(&self, upload: &Upload, range: Range<u64>, seed: u64) -> Upload {
+        let receipt = self.write(upload, range.start, &pattern(seed, range.clone())).await;
+        self.commit(upload, &[Change::Received { range, receipt }]).await
+    }
+
+    /// A complete upload of the pattern of `seed`.
+    async fn complete(&self, id: &str, length: u64, role: Role, seed: u64) -> Arc<Upload> {
+        let upload = self.create(Upload { role, ..upload(id, Some(length)) }).await;
+        let full = if length == 0 { upload } else { self.put(&upload, 0..length, seed).await };
+        Arc::new(self.commit(&full, &[Change::Completed]).await)
+    }
+
+    /// Bytes read.
+    async fn read(&self, upload: &Upload, range: Range<u64>) -> Vec<u8> {
+        let stream = self.store().read(upload, range).await.expect("bytes that were received");
+        collect(stream).await.expect("bytes that were received")
+    }
+
+    /// Shows that `range` holds the pattern of `seed`.
+    async fn expect_pattern(&self, upload: &Upload, range: Range<u64>, seed: u64) {
+        let read = self.read(upload, range.clone()).await;
+        assert!(read == pattern(seed, range.clone()), "{}: wrong bytes in {range:?}", upload.id);
+    }
+}
+
+/// An open upload that is not created yet, with some metadata.
+pub fn upload(id: &str, length: Option<u64>) -> Upload {
+    Upload {
+        id: id.parse().expect("ids of tests are plain"),
+        completion: Completion::WhenFull,
+        created: UNIX_EPOCH + Duration::from_millis(1_700_000_000_123),
+        expires: None,
+        length,
+        metadata: "filename d29ybGQucGRm,is_confidential".parse().expect("plain metadata"),
+        phase: Phase::Open,
+        received: Ranges::new(),
+        revision: 0,
+        role: Role::Whole,
+    }
+}
+
+/// All bytes of a stream.
+///
+/// # Errors
+/// The first error in it.
+pub async fn collect(mut stream: ByteStream) -> io::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    while let Some(piece) = poll_fn(|cx| stream.as_mut().poll_next(cx)).await {
+        bytes.extend_from_slice(&piece?);
+    }
+    Ok(bytes)
+}
+
+/// All records of a list, by id.
+async fn collect_list(mut stream: UploadStream) -> Vec<Arc<Upload>> {
+    let mut uploads = Vec::new();
+    while let Some(upload) = poll_fn(|cx| stream.as_mut().poll_next(cx)).await {
+        uploads.push(upload.expect("a list without trouble"));
+    }
+    uploads.sort_by(|a, b| a.id.cmp(&b.id));
+    uploads
+}
+
+/// Bytes that tell where they belong: those of `range` in the pattern of `seed`.
+fn pattern(seed: u64, range: Range<u64>) -> Vec<u8> {
+    // Eight bytes at a time; each word is a mix of its position and the seed (splitmix64).
+    let word = |index: u64| {
+        let mut z = index.wrapping_add(seed << 40).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        (z ^ (z >> 27)).to_le_bytes()
+    };
+    let words = range.start / 8..range.end.div_ceil(8);
+    let bytes = words.flat_map(word).skip((range.start % 8) as usize);
+    bytes.take((range.end - range.start) as usize).collect()
+}
+
+/// Pushes `bytes` in frames of changing sizes, as a connection delivers them; some are empty.
+async fn push(writer: &mut dyn Writer, bytes: &[u8]) {
+    let mut sizes = [1, 0, 7, 1_000, 16_384, 65_537, 300_000].into_iter().cycle();
+    let mut rest = bytes;
+    while !rest.is_empty() {
+        let (frame, later) = rest.split_at(rest.len().min(sizes.next().unwrap_or(1)));
+        writer.push(Bytes::copy_from_slice(frame)).await.expect("bytes are taken");
+        rest = later;
+    }
+}
+
+/// A change.
+fn received(range: Range<u64>) -> Change {
+    Change::Received { range, receipt: Receipt::default() }
+}

@@ -1,0 +1,357 @@
+//! Promises about records: create, load, commit, remove, list.
+
+use super::*;
+
+super::checks![
+    created_upload_is_loaded_as_it_was,
+    created_upload_in_any_phase_is_loaded_as_it_was,
+    unknown_upload_is_absent,
+    existing_upload_is_not_created_again,
+    racing_creates_have_one_winner,
+    committed_changes_last,
+    many_gaps_last,
+    many_commits_last,
+    stale_commit_changes_nothing,
+    racing_commits_have_one_winner,
+    commit_that_does_not_fit_changes_nothing,
+    commits_of_many_uploads_do_not_meet,
+    removed_upload_stays_removed,
+    removed_id_can_be_used_again,
+    old_life_of_an_id_cannot_commit_to_the_new_one,
+    listing_gives_every_record_once,
+    abandoned_calls_are_done_wholly_or_not_at_all,
+];
+
+/// Whatever a record can say survives.
+async fn created_upload_is_loaded_as_it_was(mut bench: Bench) {
+    let plain = bench.create(upload("plain", Some(5))).await;
+    let rich = bench
+        .create(Upload {
+            completion: Completion::OnRequest,
+            expires: Some(UNIX_EPOCH + Duration::from_millis(1_800_000_000_456)),
+            length: None,
+            metadata: " k ,, filename d29ybGQucGRm, x".parse().expect("as clients write it"),
+            role: Role::Partial,
+            ..upload("rich-_1", None)
+        })
+        .await;
+    let partials = vec![plain.id.clone(), rich.id.clone(), plain.id.clone()];
+    let text = "final;/files/plain /files/rich-_1 /files/plain".to_owned();
+    let role = Role::Final { partials, text };
+    let joined = bench.create(Upload { role, ..upload(&"f".repeat(128), None) }).await;
+    for upload in [&plain, &rich, &joined] {
+        assert_eq!(*bench.load(upload).await, *upload);
+    }
+    bench.reopen().await;
+    for upload in [&plain, &rich, &joined] {
+        assert_eq!(*bench.load(upload).await, *upload);
+    }
+}
+
+/// The first record need not be an open one.
+async fn created_upload_in_any_phase_is_loaded_as_it_was(mut bench: Bench) {
+    let complete = Upload { phase: Phase::Complete, ..upload("complete", Some(0)) };
+    let complete = bench.create(complete).await;
+    let void = bench.create(Upload { phase: Phase::Void, ..upload("void", Some(5)) }).await;
+    bench.reopen().await;
+    assert_eq!(*bench.load(&complete).await, complete);
+    assert_eq!(*bench.load(&void).await, void);
+    bench.expect_pattern(&complete, 0..0, 1).await;
+}
+
+/// Nothing can be done to an upload that is not there, and nothing comes to be by trying.
+async fn unknown_upload_is_absent(bench: Bench) {
+    let unknown = upload("unknown", Some(5));
+    assert!(bench.is_absent(&unknown.id).await);
+    let written = bench.store().write(&unknown, 0).await;
+    assert!(matches!(written.map(drop), Err(StoreError::Absent)));
+    let committed = bench.store().commit(&unknown, &[received(0..1)]).await;
+    assert!(matches!(committed, Err(StoreError::Absent)));
+    let read = bench.store().read(&unknown, 0..1).await;
+    assert!(matches!(read.map(drop), Err(StoreError::Absent)));
+    bench.store().remove(&unknown.id).await.expect("nothing to remove is fine");
+    assert!(bench.is_absent(&unknown.id).await);
+    assert!(collect_list(bench.store().list()).await.is_empty());
+}
+
+/// The first of two uploads of one id stays as it is.
+async fn existing_upload_is_not_created_again(mut bench: Bench) {
+    let first = bench.create(upload("a", Some(5))).await;
+    let first = bench.put(&first, 0..3, 1).await;
+    for _ in 0..2 {
+        let again = bench.store().create(&upload("a", Some(7))).await;
+        assert!(matches!(again, Err(StoreError::Exists)));
+        assert_eq!(*bench.load(&first).await, first);
+        bench.expect_pattern(&first, 0..3, 1).await;
+        bench.reopen().await;
+    }
+}
+
+/// Of eight at once, one is told that it has made the upload.
+async fn racing_creates_have_one_winner(bench: Bench) {
+    for round in 0..8 {
+        let id = format!("race-{round}");
+        let tasks: Vec<_> = (1..=8)
+            .map(|length| {
+                let (store, upload) = (bench.shared(), upload(&id, Some(length)));
+                tokio::spawn(async move { store.create(&upload).await.map(|()| upload) })
+            })
+            .collect();
+        let mut winners = Vec::new();
+        for task in tasks {
+            match task.await.expect("creating does not panic") {
+                Ok(upload) => winners.push(upload),
+                Err(e) => assert!(matches!(e, StoreError::Exists), "{e}"),
+            }
+        }
+        assert_eq!(winners.len(), 1);
+        assert_eq!(*bench.load(&winners[0]).await, winners[0]);
+    }
+}
+
+/// Every kind of change is there after a restart, and the revision counts.
+async fn committed_changes_last(mut bench: Bench) {
+    let mut upload = bench.create(upload("a", None)).await;
+    let expires = Some(UNIX_EPOCH + Duration::from_millis(1_900_000_000_789));
+    for changes in [
+        vec![],
+        vec![Change::ExpiryMoved { expires }],
+        vec![received(0..3)],
+        vec![received(5..9), Change::LengthDeclared { length: 9 }],
+        vec![Change::Withdrawn { range: 5..9, length: true }],
+        vec![Change::ExpiryMoved { expires: None }],
+        vec![Change::Voided, Change::ExpiryMoved { expires }],
+    ] {
+        if let Some(Change::Received { range, .. }) = changes.first() {
+            bench.write(&upload, range.start, &pattern(1, range.clone())).await;
+        }
+        let expected = upload.after(&changes).expect("the changes fit");
+        upload = bench.commit(&upload, &changes).await;
+        assert_eq!(upload, expected);
+        assert_eq!(*bench.load(&upload).await, expected);
+        bench.reopen().await;
+        assert_eq!(*bench.load(&upload).await, expected);
+    }
+}
+
+/// A record with hundreds of gaps is kept like any other.
+async fn many_gaps_last(mut bench: Bench) {
+    if !bench.store().capabilities().out_of_order {
+        return;
+    }
+    let upload = bench.create(upload("a", Some(10_000))).await;
+    bench.write(&upload, 0, &pattern(1, 0..9_999)).await;
+    let odd: Vec<_> = (0..5_000).map(|i| received(2 * i..2 * i + 1)).collect();
+    let upload = bench.commit(&upload, &odd).await;
+    assert_eq!(upload.received.runs(), 5_000);
+    bench.reopen().await;
+    assert_eq!(*bench.load(&upload).await, upload);
+}
+
+/// A record of a long life, too.
+async fn many_commits_last(mut bench: Bench) {
+    let mut upload = bench.create(upload("a", Some(1_000_000))).await;
+    for round in 0..3_000 {
+        let expires = Some(UNIX_EPOCH + Duration::from_secs(round));
+        upload = bench.commit(&upload, &[Change::ExpiryMoved { expires }]).await;
+    }
+    assert_eq!(upload.revision, 3_000);
+    bench.reopen().await;
+    assert_eq!(*bench.load(&upload).await, upload);
+    upload = bench.put(&upload, 0..10, 1).await;
+    bench.reopen().await;
+    assert_eq!(*bench.load(&upload).await, upload);
+}
+
+/// Whoever has read an older record is told so.
+async fn stale_commit_changes_nothing(mut bench: Bench) {
+    let old = bench.create(upload("a", Some(9))).await;
+    let new = bench.put(&old, 0..3, 1).await;
+    for _ in 0..2 {
+        let stale = bench.store().commit(&old, &[Change::Voided]).await;
+        assert!(matches!(stale, Err(StoreError::Stale)));
+        assert_eq!(*bench.load(&new).await, new);
+        bench.expect_pattern(&new, 0..3, 1).await;
+        bench.reopen().await;
+    }
+}
+
+/// Of eight commits on top of the same record, one is made.
+async fn racing_commits_have_one_winner(bench: Bench) {
+    let mut upload = bench.create(upload("a", None)).await;
+    for _ in 0..8 {
+        let tasks: Vec<_> = (0..8_u64)
+            .map(|length| {
+                let (store, upload) = (bench.shared(), upload.clone());
+                let withdrawn = Change::Withdrawn { range: 0..0, length: true };
+                let declared = Change::LengthDeclared { length };
+                tokio::spawn(async move { store.commit(&upload, &[withdrawn, declared]).await })
+            })
+            .collect();
+        let mut winners = Vec::new();
+        for task in tasks {
+            match task.await.expect("committing does not panic") {
+                Ok(upload) => winners.push(upload),
+                Err(e) => assert!(matches!(e, StoreError::Stale), "{e}"),
+            }
+        }
+        assert_eq!(winners.len(), 1);
+        assert_eq!(bench.load(&upload).await, winners[0]);
+        upload = (*winners[0]).clone();
+    }
+}
+
+/// All changes of a commit are made, or none.
+async fn commit_that_does_not_fit_changes_nothing(mut bench: Bench) {
+    let upload = bench.create(upload("a", Some(9))).await;
+    bench.write(&upload, 0, &pattern(1, 0..3)).await;
+    for _ in 0..2 {
+        let refused = bench.store().commit(&upload, &[received(0..3), Change::Completed]).await;
+        assert!(matches!(refused, Err(StoreError::Io { .. })), "{refused:?}");
+        assert_eq!(*bench.load(&upload).await, upload);
+        bench.reopen().await;
+    }
+    bench.commit(&upload, &[received(0..3)]).await;
+}
+
+/// Uploads that change at the same time keep apart.
+async fn commits_of_many_uploads_do_not_meet(mut bench: Bench) {
+    let tasks: Vec<_> = (0..32_u64)
+        .map(|seed| {
+            let store = bench.shared();
+            tokio::spawn(async move {
+                let mut upload = upload(&format!("a{seed}"), Some(1_000));
+                store.create(&upload).await.expect("created");
+                for start in (0..1_000).step_by(100) {
+                    let range = start..start + 100;
+                    let mut writer = store.write(&upload, start).await.expect("a sink");
+                    push(&mut *writer, &pattern(seed, range.clone())).await;
+                    let receipt = writer.finish().await.expect("durable");
+                    let changes = [Change::Received { range, receipt }];
+                    let next = store.commit(&upload, &changes).await.expect("committed");
+                    upload = (*next).clone();
+                }
+                upload
+            })
+        })
+        .collect();
+    let mut uploads = Vec::new();
+    for task in tasks {
+        uploads.push(task.await.expect("no panic"));
+    }
+    bench.reopen().await;
+    for (seed, upload) in (0..).zip(uploads) {
+        assert_eq!(*bench.load(&upload).await, upload);
+        bench.expect_pattern(&upload, 0..1_000, seed).await;
+    }
+}
+
+/// Whatever phase it was in.
+async fn removed_upload_stays_removed(mut bench: Bench) {
+    let open = bench.create(upload("open", Some(9))).await;
+    let open = bench.put(&open, 0..3, 1).await;
+    let void = bench.create(upload("void", Some(9))).await;
+    let void = bench.commit(&void, &[Change::Voided]).await;
+    let complete = bench.complete("complete", 9, Role::Whole, 1).await;
+    let partial = bench.complete("partial", 9, Role::Partial, 1).await;
+    let kept = bench.complete("kept", 9, Role::Whole, 2).await;
+    for upload in [&open, &void, &complete, &partial] {
+        bench.store().remove(&upload.id).await.expect("removed");
+        assert!(bench.is_absent(&upload.id).await);
+        let committed = bench.store().commit(upload, &[]).await;
+        assert!(matches!(committed, Err(StoreError::Absent)));
+        bench.store().remove(&upload.id).await.expect("removed twice");
+    }
+    bench.reopen().await;
+    for upload in [&open, &void, &complete, &partial] {
+        assert!(bench.is_absent(&upload.id).await);
+    }
+    bench.expect_pattern(&kept, 0..9, 2).await;
+}
+
+/// Its new upload has none of the old one's bytes or changes.
+async fn removed_id_can_be_used_again(mut bench: Bench) {
+    bench.complete("a", 9, Role::Whole, 1).await;
+    bench.store().remove(&"a".parse().expect("plain")).await.expect("removed");
+    let again = bench.complete("a", 5, Role::Whole, 2).await;
+    for _ in 0..2 {
+        assert_eq!(bench.load(&again).await, again);
+        bench.expect_pattern(&again, 0..5, 2).await;
+        bench.reopen().await;
+    }
+}
+
+/// A writer that outlives its upload writes to nobody, and is told so when it commits.
+async fn old_life_of_an_id_cannot_commit_to_the_new_one(bench: Bench) {
+    let old = bench.create(upload("a", Some(9))).await;
+    let mut writer = bench.store().write(&old, 0).await.expect("a sink");
+    push(&mut *writer, &pattern(1, 0..9)).await;
+    bench.store().remove(&old.id).await.expect("removed");
+    let created = old.created + Duration::from_millis(1);
+    let new = bench.create(Upload { created, ..upload("a", Some(9)) }).await;
+    // Whether the bytes can still be stored is of no interest; they must not come to count.
+    drop(writer.finish().await);
+    let committed = bench.store().commit(&old, &[received(0..9)]).await;
+    assert!(matches!(committed, Err(StoreError::Stale)));
+    let new = bench.put(&new, 0..9, 2).await;
+    let new = bench.commit(&new, &[Change::Completed]).await;
+    bench.expect_pattern(&new, 0..9, 2).await;
+}
+
+/// More records than a store may like to read at once.
+async fn listing_gives_every_record_once(mut bench: Bench) {
+    let mut uploads = Vec::new();
+    for index in 0..300_u64 {
+        uploads.push(Arc::new(bench.create(upload(&format!("a{index:03}"), Some(index))).await));
+    }
+    uploads.push(bench.complete("b", 9, Role::Whole, 1).await);
+    bench.create(upload("c", None)).await;
+    bench.store().remove(&"c".parse().expect("plain")).await.expect("removed");
+    assert_eq!(collect_list(bench.store().list()).await, uploads);
+    bench.reopen().await;
+    assert_eq!(collect_list(bench.store().list()).await, uploads);
+    // A list given up in the middle is nobody's trouble.
+    let mut list = bench.store().list();
+    assert!(poll_fn(|cx| list.as_mut().poll_next(cx)).await.is_some());
+}
+
+/// Futures dropped after a few polls.
+async fn abandoned_calls_are_done_wholly_or_not_at_all(mut bench: Bench) {
+    for polls in 0..4 {
+        let created = upload(&format!("a{polls}"), Some(9));
+        abandon(bench.store().create(&created), polls).await;
+        let upload = match bench.store().create(&created).await {
+            Ok(()) | Err(StoreError::Exists) => bench.load(&created).await,
+            Err(e) => panic!("creating again: {e}"),
+        };
+        assert_eq!(*upload, created);
+        let changes = [Change::Voided];
+        abandon(bench.store().commit(&upload, &changes), polls).await;
+        let void = upload.after(&changes).expect("fits");
+        match bench.store().commit(&upload, &changes).await {
+            Ok(next) => assert_eq!(*next, void),
+            Err(e) => assert!(matches!(e, StoreError::Stale), "{e}"),
+        }
+        assert_eq!(*bench.load(&upload).await, void);
+        abandon(bench.store().remove(&upload.id), polls).await;
+        bench.store().remove(&upload.id).await.expect("removing again");
+        assert!(bench.is_absent(&upload.id).await);
+    }
+    bench.reopen().await;
+    assert!(collect_list(bench.store().list()).await.is_empty());
+}
+
+/// Polls a future so many times, then drops it.
+async fn abandon<T>(future: impl Future<Output = T>, polls: u32) {
+    let mut future = Box::pin(future);
+    let mut left = polls;
+    poll_fn(|cx| {
+        if left == 0 {
+            return std::task::Poll::Ready(());
+        }
+        left -= 1;
+        cx.waker().wake_by_ref();
+        future.as_mut().poll(cx).map(drop)
+    })
+    .await;
+}

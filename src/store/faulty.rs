@@ -1,0 +1,376 @@
+//! [`FaultyStore`]: a store that fails, stalls or loses its answers on cue, for tests of what is
+//! above it.
+//!
+//! ```
+//! # use std::sync::Arc;
+//! # use windlass::store::{StoreError, faulty::{FaultyStore, Operation}, memory::MemoryStore};
+//! let store = FaultyStore::new(Arc::new(MemoryStore::new()));
+//! let faults = store.faults();
+//! // The second commit from now on meets a full disk.
+//! faults.fail(Operation::Commit, 2, || StoreError::Full);
+//! ```
+
+use std::{
+    collections::HashMap,
+    future::Future,
+    io,
+    ops::Range,
+    pin::Pin,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    task::{Context, Poll},
+};
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use futures_core::Stream;
+use tokio::sync::watch;
+
+use super::{ByteStream, Pending, Store, StoreError, UploadStream, Writer};
+use crate::upload::{Capabilities, Change, Receipt, Upload, UploadId};
+
+/// A call that can go wrong.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Operation {
+    /// [`Writer::checkpoint`].
+    Checkpoint,
+    /// [`Store::commit`].
+    Commit,
+    /// [`Store::create`].
+    Create,
+    /// [`Writer::finish`].
+    Finish,
+    /// [`Store::join`].
+    Join,
+    /// [`Store::list`]; it fails with its first item and never stalls.
+    List,
+    /// [`Store::load`].
+    Load,
+    /// [`Writer::push`].
+    Push,
+    /// [`Store::read`].
+    Read,
+    /// [`Store::remove`].
+    Remove,
+    /// [`Writer::reread`].
+    Reread,
+    /// [`Store::write`].
+    Write,
+}
+
+/// An error of the system below, for [`Faults::fail`].
+pub fn trouble() -> StoreError {
+    StoreError::io("failing on cue", io::Error::other("told to"))
+}
+
+/// What goes wrong with one call.
+#[derive(Debug)]
+enum Fault {
+    /// It is not made.
+    Fail(fn() -> StoreError),
+    /// It is made, and its answer lost.
+    LoseAnswer,
+    /// It is made later.
+    Stall { reached: watch::Sender<bool>, released: watch::Receiver<bool> },
+}
+
+/// What is to go wrong, and what has been called.
+#[derive(Debug, Default)]
+struct Script {
+    calls: HashMap<Operation, u64>,
+    faults: HashMap<(Operation, u64), Fault>,
+    /// Bytes that writers still take.
+    room_bytes: Option<u64>,
+}
+
+/// The handle by which a test says what is to go wrong. All clones speak of the same store.
+///
+/// Calls are counted per operation over all uploads and writers; `nth` counts from now on, 1 is the
+/// next call.
+#[derive(Debug, Clone, Default)]
+pub struct Faults(Arc<Mutex<Script>>);
+
+impl Faults {
+    /// The `nth` call is not made and fails with `error`.
+    pub fn fail(&self, operation: Operation, nth: u64, error: fn() -> StoreError) {
+        self.plan(operation, nth, Fault::Fail(error));
+    }
+
+    /// The `nth` call is made, then fails with [`trouble`].
+    pub fn lose_answer(&self, operation: Operation, nth: u64) {
+        self.plan(operation, nth, Fault::LoseAnswer);
+    }
+
+    /// The `nth` call waits until it is released, then it is made.
+    pub fn stall(&self, operation: Operation, nth: u64) -> Stall {
+        let (reached, has_reached) = watch::channel(false);
+        let (release, released) = watch::channel(false);
+        self.plan(operation, nth, Fault::Stall { reached, released });
+        Stall { reached: has_reached, release }
+    }
+
+    /// After `room_bytes` more bytes, pushes fail with [`StoreError::Full`]; `None` = never.
+    pub fn fill_up(&self, room_bytes: Option<u64>) {
+        self.script().room_bytes = room_bytes;
+    }
+
+    /// Forgets all faults that have not happened.
+    pub fn clear(&self) {
+        let mut script = self.script();
+        script.faults.clear();
+        script.room_bytes = None;
+    }
+
+    /// How many calls there were so far.
+    pub fn calls(&self, operation: Operation) -> u64 {
+        self.script().calls.get(&operation).copied().unwrap_or_default()
+    }
+
+    fn script(&self) -> MutexGuard<'_, Script> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn plan(&self, operation: Operation, nth: u64, fault: Fault) {
+        let mut script = self.script();
+        let call = script.calls.get(&operation).copied().unwrap_or_default() + nth;
+        script.faults.insert((operation, call), fault);
+    }
+
+    /// Counts a call and gives what is to go wrong with it.
+    fn next(&self, operation: Operation) -> Option<Fault> {
+        let mut script = self.script();
+        let calls = script.calls.entry(operation).or_default();
+        *calls += 1;
+        let call = (operation, *calls);
+        script.faults.remove(&call)
+    }
+
+    /// Takes room for `wanted` bytes, as far as there is any.
+    fn take_room(&self, wanted: usize) -> usize {
+        let mut script = self.script();
+        let Some(room) = &mut script.room_bytes else { return wanted };
+        let taken = usize::try_from(*room).unwrap_or(usize::MAX).min(wanted);
+        *room -= taken as u64;
+        taken
+    }
+
+    /// Makes a call, and lets go wrong what is to go wrong with it.
+    async fn call<T>(
+        &self,
+        operation: Operation,
+        call: impl Future<Output = Result<T, StoreError>> + Send,
+    ) -> Result<T, StoreError> {
+        match self.next(operation) {
+            None => call.await,
+            Some(Fault::Fail(error)) => Err(error()),
+            Some(Fault::LoseAnswer) => call.await.and_then(|_| Err(trouble())),
+            Some(Fault::Stall { reached, mut released }) => {
+                // Errors mean that the test has dropped its end: it does not wait any more.
+                let _ = reached.send(true);
+                let _ = released.wait_for(|released| *released).await;
+                call.await
+            }
+        }
+    }
+}
+
+/// A call that waits. Dropping this releases it too.
+#[derive(Debug)]
+pub struct Stall {
+    reached: watch::Receiver<bool>,
+    release: watch::Sender<bool>,
+}
+
+impl Stall {
+    /// Waits until the call is made, and so waits itself.
+    ///
+    /// # Cancel safety
+    /// May be dropped at any time.
+    pub async fn reached(&mut self) {
+        // An error means that the fault was cleared; there is nothing to wait for.
+        let _ = self.reached.wait_for(|reached| *reached).await;
+    }
+
+    /// Lets the call go on.
+    pub fn release(self) {
+        // An error means that the caller has given the call up.
+        let _ = self.release.send(true);
+    }
+}
+
+/// A store around another one that does what [`Faults`] say.
+#[derive(Debug)]
+pub struct FaultyStore {
+    inner: Arc<dyn Store>,
+    faults: Faults,
+}
+
+impl FaultyStore {
+    /// A store that does as `inner` does until told otherwise.
+    pub fn new(inner: Arc<dyn Store>) -> Self {
+        Self { inner, faults: Faults::default() }
+    }
+
+    /// The handle by which it is told otherwise.
+    pub fn faults(&self) -> Faults {
+        self.faults.clone()
+    }
+}
+
+#[async_trait]
+impl Store for FaultyStore {
+    fn capabilities(&self) -> Capabilities {
+        self.inner.capabilities()
+    }
+
+    async fn create(&self, upload: &Upload) -> Result<(), StoreError> {
+        self.faults.call(Operation::Create, self.inner.create(upload)).await
+    }
+
+    async fn load(&self, id: &UploadId) -> Result<Arc<Upload>, StoreError> {
+        self.faults.call(Operation::Load, self.inner.load(id)).await
+    }
+
+    async fn write(&self, upload: &Upload, at: u64) -> Result<Box<dyn Writer>, StoreError> {
+        let inner = self.faults.call(Operation::Write, self.inner.write(upload, at)).await?;
+        Ok(Box::new(FaultyWriter { inner, faults: self.faults.clone() }))
+    }
+
+    async fn commit(&self, upload: &Upload, changes: &[Change]) -> Result<Arc<Upload>, StoreError> {
+        self.faults.call(Operation::Commit, self.inner.commit(upload, changes)).await
+    }
+
+    async fn join(&self, upload: &Upload, partials: &[Arc<Upload>]) -> Result<(), StoreError> {
+        self.faults.call(Operation::Join, self.inner.join(upload, partials)).await
+    }
+
+    async fn read(&self, upload: &Upload, range: Range<u64>) -> Result<ByteStream, StoreError> {
+        self.faults.call(Operation::Read, self.inner.read(upload, range)).await
+    }
+
+    async fn remove(&self, id: &UploadId) -> Result<(), StoreError> {
+        self.faults.call(Operation::Remove, self.inner.remove(id)).await
+    }
+
+    fn list(&self) -> UploadStream {
+        match self.faults.next(Operation::List) {
+            Some(Fault::Fail(error)) => Box::pin(Failure(Some(error()))),
+            Some(Fault::LoseAnswer) => Box::pin(Failure(Some(trouble()))),
+            Some(Fault::Stall { .. }) | None => self.inner.list(),
+        }
+    }
+}
+
+/// A stream of one error.
+struct Failure(Option<StoreError>);
+
+impl Stream for Failure {
+    type Item = Result<Arc<Upload>, StoreError>;
+
+    fn poll_next(mut self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        Poll::Ready(self.0.take().map(Err))
+    }
+}
+
+/// A writer that does what [`Faults`] say.
+struct FaultyWriter {
+    inner: Box<dyn Writer>,
+    faults: Faults,
+}
+
+#[async_trait]
+impl Writer for FaultyWriter {
+    async fn push(&mut self, bytes: Bytes) -> Result<(), StoreError> {
+        let room = self.faults.take_room(bytes.len());
+        let fits = room == bytes.len();
+        self.faults.call(Operation::Push, self.inner.push(bytes.slice(..room))).await?;
+        if fits { Ok(()) } else { Err(StoreError::Full) }
+    }
+
+    fn checkpoint(&mut self) -> Pending<Result<Receipt, StoreError>> {
+        let (inner, faults) = (self.inner.checkpoint(), self.faults.clone());
+        Box::pin(async move { faults.call(Operation::Checkpoint, inner).await })
+    }
+
+    async fn reread(&mut self) -> Result<ByteStream, StoreError> {
+        self.faults.call(Operation::Reread, self.inner.reread()).await
+    }
+
+    async fn finish(self: Box<Self>) -> Result<Receipt, StoreError> {
+        let Self { inner, faults } = *self;
+        faults.call(Operation::Finish, inner.finish()).await
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::{conformance, memory::MemoryStore};
+
+    fn store() -> (Arc<FaultyStore>, Faults) {
+        let store = Arc::new(FaultyStore::new(Arc::new(MemoryStore::new())));
+        let faults = store.faults();
+        (store, faults)
+    }
+
+    #[tokio::test]
+    async fn store_without_faults_conforms() {
+        struct Once(Arc<dyn Store>);
+        #[async_trait]
+        impl conformance::Place for Once {
+            async fn open(&mut self) -> Arc<dyn Store> {
+                Arc::clone(&self.0)
+            }
+        }
+        conformance::run(|| Box::new(Once(store().0))).await;
+    }
+
+    #[tokio::test]
+    async fn nth_call_fails_and_is_not_made() {
+        let (store, faults) = store();
+        faults.fail(Operation::Create, 2, || StoreError::Full);
+        let [a, b] = ["a", "b"].map(|id| conformance::upload(id, Some(5)));
+        store.create(&a).await.expect("the first call is sound");
+        assert!(matches!(store.create(&b).await, Err(StoreError::Full)));
+        assert!(matches!(store.load(&b.id).await, Err(StoreError::Absent)));
+        store.create(&b).await.expect("the third call is sound");
+        assert_eq!(faults.calls(Operation::Create), 3);
+    }
+
+    #[tokio::test]
+    async fn lost_answer_hides_a_call_that_was_made() {
+        let (store, faults) = store();
+        faults.lose_answer(Operation::Create, 1);
+        let upload = conformance::upload("a", Some(5));
+        assert!(matches!(store.create(&upload).await, Err(StoreError::Io { .. })));
+        assert_eq!(*store.load(&upload.id).await.expect("it was made"), upload);
+    }
+
+    #[tokio::test]
+    async fn stalled_call_waits_for_its_release() {
+        let (store, faults) = store();
+        let upload = conformance::upload("a", Some(5));
+        let mut stall = faults.stall(Operation::Create, 1);
+        let (own, id) = (Arc::clone(&store), upload.id.clone());
+        let creating = tokio::spawn(async move { own.create(&upload).await });
+        stall.reached().await;
+        assert!(matches!(store.load(&id).await, Err(StoreError::Absent)));
+        stall.release();
+        creating.await.expect("no panic").expect("made after all");
+        store.load(&id).await.expect("there now");
+    }
+
+    #[tokio::test]
+    async fn full_store_takes_what_fits() {
+        let (store, faults) = store();
+        let upload = conformance::upload("a", Some(5));
+        store.create(&upload).await.expect("sound");
+        faults.fill_up(Some(3));
+        let mut writer = store.write(&upload, 0).await.expect("sound");
+        writer.push(Bytes::from_static(b"ab")).await.expect("fits");
+        assert!(matches!(writer.push(Bytes::from_static(b"cde")).await, Err(StoreError::Full)));
+        faults.fill_up(None);
+        writer.push(Bytes::from_static(b"de")).await.expect("there is room again");
+        let read = conformance::collect(writer.reread().await.expect("sound")).await;
+        assert_eq!(read.expect("sound"), b"abcde");
+    }
+}

@@ -1,0 +1,348 @@
+//! [`Disk`]: one data directory as names and system calls. All blocking calls of the file store are
+//! made here; it knows no record and no lock.
+
+use std::{
+    ffi::OsStr,
+    fs::{self, File, OpenOptions, ReadDir},
+    io::{self, IoSlice, Read as _},
+    os::unix::fs::MetadataExt as _,
+    path::{Path, PathBuf},
+};
+
+use bytes::Bytes;
+
+use crate::{store::Durability, upload::UploadId};
+
+/// What a name in the directory stands for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Kind {
+    /// `<id>.gone`: the record of a removed upload whose bytes are still to be unlinked.
+    Gone,
+    /// `<id>.join/`: links to the bytes a final upload is made of.
+    Join,
+    /// `<id>.join.tmp/`: such links, not all there yet or not needed any more.
+    JoinTmp,
+    /// `<id>.part`: private bytes.
+    Part,
+    /// `<id>`: published bytes.
+    Plain,
+    /// `<id>.record`: the change log.
+    Record,
+    /// `<id>.record.tmp`: a shorter change log, not in force yet.
+    RecordTmp,
+}
+
+impl Kind {
+    /// Every kind, for taking names apart.
+    const ALL: [Self; 7] = [
+        Self::Gone,
+        Self::Join,
+        Self::JoinTmp,
+        Self::Part,
+        Self::Plain,
+        Self::Record,
+        Self::RecordTmp,
+    ];
+
+    /// What follows the id in the name.
+    const fn suffix(self) -> &'static str {
+        match self {
+            Self::Gone => ".gone",
+            Self::Join => ".join",
+            Self::JoinTmp => ".join.tmp",
+            Self::Part => ".part",
+            Self::Plain => "",
+            Self::Record => ".record",
+            Self::RecordTmp => ".record.tmp",
+        }
+    }
+
+    /// Takes a name apart; `None` when it is not one of ours.
+    pub(super) fn parse(name: &OsStr) -> Option<(UploadId, Self)> {
+        let name = name.to_str()?;
+        let (id, suffix) = name.split_at(name.find('.').unwrap_or(name.len()));
+        let kind = Self::ALL.into_iter().find(|kind| kind.suffix() == suffix)?;
+        Some((id.parse().ok()?, kind))
+    }
+}
+
+/// One data directory.
+#[derive(Debug)]
+pub(super) struct Disk {
+    dir: PathBuf,
+    /// The directory itself, to sync the names in it.
+    names: File,
+    durability: Durability,
+    #[cfg(test)]
+    probe: super::tests::probe::Slot,
+}
+
+impl Disk {
+    /// The directory `dir`, which exists.
+    ///
+    /// # Errors
+    /// What the system says about opening it.
+    pub(super) fn open(dir: PathBuf, durability: Durability) -> io::Result<Self> {
+        let names = File::open(&dir)?;
+        Ok(Self {
+            dir,
+            names,
+            durability,
+            #[cfg(test)]
+            probe: super::tests::probe::Slot::default(),
+        })
+    }
+
+    /// Which promises syncs have to keep.
+    pub(super) fn durability(&self) -> Durability {
+        self.durability
+    }
+
+    /// Where tests listen in and interfere.
+    #[cfg(test)]
+    pub(super) fn probe(&self) -> &super::tests::probe::Slot {
+        &self.probe
+    }
+
+    /// Tells tests what is about to be done.
+    #[cfg(test)]
+    fn step(&self, step: Step<'_>) -> io::Result<()> {
+        self.probe.ask(&self.dir, &step)
+    }
+
+    /// Tells tests what is about to be done.
+    #[cfg(not(test))]
+    fn step(&self, _: Step<'_>) -> io::Result<()> {
+        Ok(())
+    }
+
+    /// Where `kind` of `id` lies.
+    fn path(&self, id: &UploadId, kind: Kind) -> PathBuf {
+        let (id, suffix) = (id.as_str(), kind.suffix());
+        let mut path = PathBuf::with_capacity(self.dir.as_os_str().len() + id.len() + suffix.len() + 1);
+        path.push(&self.dir);
+        path.push(id);
+        path.as_mut_os_string().push(suffix);
+        path
+    }
+
+    /// Makes an empty file, or empties the one that is there.
+    pub(super) fn create(&self, id: &UploadId, kind: Kind) -> io::Result<File> {
+        let path = self.path(id, kind);
+        self.step(Step::Create { path: &path })?;
+        OpenOptions::new().read(true).write(true).create(true).truncate(true).open(path)
+    }
+
+    /// Makes an empty file; one that is there is `AlreadyExists`.
+    pub(super) fn create_new(&self, id: &UploadId, kind: Kind) -> io::Result<File> {
+        let path = self.path(id, kind);
+        self.step(Step::Create { path: &path })?;
+        OpenOptions::new().read(true).write(true).create_new(true).open(path)
+    }
+
+    /// Opens a file for reading.
+    pub(super) fn open_read(&self, id: &UploadId, kind: Kind) -> io::Result<File> {
+        let path = self.path(id, kind);
+        self.step(Step::Open { path: &path })?;
+        File::open(path)
+    }
+
+    /// Opens a file for reading and writing.
+    pub(super) fn open_write(&self, id: &UploadId, kind: Kind) -> io::Result<File> {
+        let path = self.path(id, kind);
+        self.step(Step::Open { path: &path })?;
+        OpenOptions::new().read(true).write(true).open(path)
+    }
+
+    /// The whole content of a file just opened.
+    pub(super) fn read(&self, mut file: &File) -> io::Result<Vec<u8>> {
+        self.step(Step::Read { file, at: 0 })?;
+        let mut content = Vec::new();
+        file.read_to_end(&mut content)?;
+        Ok(content)
+    }
+
+    /// Whether the name is there.
+    pub(super) fn exists(&self, id: &UploadId, kind: Kind) -> io::Result<bool> {
+        self.path(id, kind).try_exists()
+    }
+
+    /// Whether the name still stands for `file`.
+    pub(super) fn names(&self, id: &UploadId, kind: Kind, file: &File) -> io::Result<bool> {
+        let Some(named) = found(fs::metadata(self.path(id, kind)))? else { return Ok(false) };
+        let held = file.metadata()?;
+        Ok((named.dev(), named.ino()) == (held.dev(), held.ino()))
+    }
+
+    /// Writes `frames` one after the other from position `at` on.
+    pub(super) fn write_at(&self, file: &File, frames: &[Bytes], mut at: u64) -> io::Result<()> {
+        self.step(Step::Write { file, frames, at })?;
+        let mut slices: Vec<IoSlice<'_>> = frames.iter().map(|frame| IoSlice::new(frame)).collect();
+        let mut rest = slices.as_mut_slice();
+        IoSlice::advance_slices(&mut rest, 0); // Drops empty slices in front.
+        while !rest.is_empty() {
+            let some = rest.len().min(MAX_SLICES);
+            let written = rustix::io::retry_on_intr(|| rustix::io::pwritev(file, &rest[..some], at))?;
+            if written == 0 {
+                return Err(io::ErrorKind::WriteZero.into());
+            }
+            at = at.saturating_add(written.try_into().unwrap_or(u64::MAX));
+            IoSlice::advance_slices(&mut rest, written);
+        }
+        Ok(())
+    }
+
+    /// At most `limit` bytes from position `at` on; none at the end of the file.
+    pub(super) fn read_at(&self, file: &File, at: u64, limit: usize) -> io::Result<Bytes> {
+        self.step(Step::Read { file, at })?;
+        let mut content = Vec::with_capacity(limit);
+        rustix::io::retry_on_intr(|| {
+            rustix::io::pread(file, rustix::buffer::spare_capacity(&mut content), at)
+        })?;
+        Ok(content.into())
+    }
+
+    /// Copies at most `limit` bytes from where `from` stands to where `to` stands, without moving
+    /// them through this process where the system knows how. Gives their number.
+    pub(super) fn copy(&self, from: &File, to: &File, limit: u64) -> io::Result<u64> {
+        self.step(Step::Copy { from, to, limit })?;
+        io::copy(&mut from.take(limit), &mut &*to)
+    }
+
+    /// Cuts a file to `len` bytes.
+    pub(super) fn truncate(&self, file: &File, len: u64) -> io::Result<()> {
+        self.step(Step::Truncate { file, len })?;
+        file.set_len(len)
+    }
+
+    /// Makes the content of a file survive the loss of power, if that was promised.
+    pub(super) fn sync(&self, file: &File) -> io::Result<()> {
+        match self.durability {
+            Durability::Relaxed => Ok(()),
+            Durability::Synced => {
+                self.step(Step::Sync { file })?;
+                file.sync_data()
+            }
+        }
+    }
+
+    /// Makes the names in the directory survive the loss of power, if that was promised.
+    pub(super) fn sync_names(&self) -> io::Result<()> {
+        match self.durability {
+            Durability::Relaxed => Ok(()),
+            Durability::Synced => {
+                self.step(Step::SyncNames { dir: &self.names })?;
+                self.names.sync_all()
+            }
+        }
+    }
+
+    /// Gives `from` the name `to`, in the place of what had it.
+    pub(super) fn rename(&self, id: &UploadId, from: Kind, to: Kind) -> io::Result<()> {
+        let (from, to) = (self.path(id, from), self.path(id, to));
+        self.step(Step::Rename { from: &from, to: &to })?;
+        fs::rename(from, to)
+    }
+
+    /// Removes a file. Says whether there was one.
+    pub(super) fn unlink(&self, id: &UploadId, kind: Kind) -> io::Result<bool> {
+        let path = self.path(id, kind);
+        self.step(Step::Unlink { path: &path })?;
+        Ok(found(fs::remove_file(path))?.is_some())
+    }
+
+    /// Removes a directory of links. Says whether there was one.
+    pub(super) fn unlink_tree(&self, id: &UploadId, kind: Kind) -> io::Result<bool> {
+        let path = self.path(id, kind);
+        self.step(Step::Unlink { path: &path })?;
+        Ok(found(fs::remove_dir_all(path))?.is_some())
+    }
+
+    /// Makes the directory `<id>.join` with a link for each `(position, partial)`, named after the
+    /// position, to the private bytes of the partial. It appears with all links or not at all.
+    pub(super) fn link_parts(&self, id: &UploadId, parts: &[(u64, &UploadId)]) -> io::Result<()> {
+        let tmp = self.path(id, Kind::JoinTmp);
+        self.unlink_tree(id, Kind::JoinTmp)?;
+        self.step(Step::Create { path: &tmp })?;
+        fs::create_dir(&tmp)?;
+        for (position, partial) in parts {
+            let (from, to) = (self.path(partial, Kind::Part), tmp.join(position.to_string()));
+            self.step(Step::Link { from: &from, to: &to })?;
+            fs::hard_link(from, to)?;
+        }
+        if self.durability == Durability::Synced {
+            let links = File::open(&tmp)?;
+            self.step(Step::SyncNames { dir: &links })?;
+            links.sync_all()?;
+        }
+        self.rename(id, Kind::JoinTmp, Kind::Join)?;
+        self.sync_names()
+    }
+
+    /// The positions of the links in `<id>.join`, ascending; `None` when there is no such directory.
+    pub(super) fn links(&self, id: &UploadId) -> io::Result<Option<Vec<u64>>> {
+        let path = self.path(id, Kind::Join);
+        self.step(Step::Open { path: &path })?;
+        let Some(entries) = found(fs::read_dir(path))? else { return Ok(None) };
+        let mut positions = Vec::new();
+        for entry in entries {
+            // Only we make names here; others are not ours to judge.
+            positions.extend(entry?.file_name().to_str().and_then(|name| name.parse::<u64>().ok()));
+        }
+        positions.sort_unstable();
+        Ok(Some(positions))
+    }
+
+    /// Opens the link of `<id>.join` at `position` for reading.
+    pub(super) fn open_link(&self, id: &UploadId, position: u64) -> io::Result<File> {
+        let path = self.path(id, Kind::Join).join(position.to_string());
+        self.step(Step::Open { path: &path })?;
+        File::open(path)
+    }
+
+    /// All names in the directory, ours or not.
+    pub(super) fn entries(&self) -> io::Result<ReadDir> {
+        self.step(Step::Open { path: &self.dir })?;
+        fs::read_dir(&self.dir)
+    }
+}
+
+/// The most slices given to one `pwritev`: `IOV_MAX` of Linux and the BSDs.
+const MAX_SLICES: usize = 1024;
+
+/// `None` for what is not there.
+pub(super) fn found<T>(result: io::Result<T>) -> io::Result<Option<T>> {
+    match result {
+        Ok(value) => Ok(Some(value)),
+        Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(e) => Err(e),
+    }
+}
+
+/// A system call about to be made, for tests that stop the world there or make the call fail.
+#[derive(Debug)]
+#[cfg_attr(not(test), expect(dead_code, reason = "only tests look inside"))]
+pub(super) enum Step<'a> {
+    /// Bytes from one file to another.
+    Copy { from: &'a File, to: &'a File, limit: u64 },
+    /// A new file or directory.
+    Create { path: &'a Path },
+    /// A second name for a file.
+    Link { from: &'a Path, to: &'a Path },
+    /// A file or directory opened.
+    Open { path: &'a Path },
+    /// Bytes read.
+    Read { file: &'a File, at: u64 },
+    /// A name changed.
+    Rename { from: &'a Path, to: &'a Path },
+    /// Content made to last.
+    Sync { file: &'a File },
+    /// Names made to last.
+    SyncNames { dir: &'a File },
+    /// A file cut.
+    Truncate { file: &'a File, len: u64 },
+    /// A name removed.
+    Unlink { path: &'a Path },
+    /// Bytes written.
+    Write { file: &'a File, frames: &'a [Bytes], at: u64 },
+}

@@ -1,0 +1,258 @@
+//! [`Entry`]: everything this process knows about one id, and [`Cache`]: all entries. No files.
+
+use std::{
+    collections::{HashMap, VecDeque},
+    ops::Deref,
+    sync::{
+        Arc, Mutex, Weak,
+        atomic::{AtomicBool, Ordering},
+    },
+};
+
+use tokio::sync::OwnedMutexGuard;
+
+use super::{lock, writer::Pump};
+use crate::upload::{Role, Upload, UploadId};
+
+/// Entries kept at most, as long as nobody uses the rest: well above the uploads of a busy hour, at
+/// about 300 bytes each.
+const MAX_ENTRIES: usize = 16_384;
+
+/// Approximate bytes of records kept at most, as long as nobody uses the rest. Records with much
+/// metadata or many gaps reach it before [`MAX_ENTRIES`].
+const MAX_ENTRY_BYTES: usize = 16 << 20;
+
+/// Entries looked at for each one added, so that adding stays cheap when all are in use.
+const EVICTION_TRIES: usize = 8;
+
+/// What is known about one id. There is at most one entry of an id, so whoever holds its log is
+/// alone with the files of that id.
+#[derive(Debug)]
+pub(super) struct Entry {
+    /// Which upload.
+    pub(super) id: UploadId,
+    /// The record as committed; `None` = the disk knows. Held for a moment only.
+    current: Mutex<Option<Arc<Upload>>>,
+    /// Held by whoever changes or reads the files that the record speaks of.
+    log: Arc<tokio::sync::Mutex<Log>>,
+    /// Writers given up in mid-write. See [`Entry::quiet`].
+    abandoned: Mutex<Vec<Weak<Pump>>>,
+    /// Whether it was asked for since the cache last looked for room.
+    touched: AtomicBool,
+}
+
+/// The change log on disk. Means nothing while the entry has no record.
+#[derive(Debug, Default)]
+pub(super) struct Log {
+    /// The length of its committed lines in bytes: where the next line goes.
+    pub(super) bytes: u64,
+    /// The length of its first line in bytes.
+    pub(super) base_bytes: u64,
+    /// Whether bytes that were never committed may follow.
+    pub(super) torn: bool,
+}
+
+/// An entry that somebody uses: it stays where it is until this is dropped.
+#[derive(Debug)]
+pub(super) struct Lease {
+    cache: Cache,
+    /// `None` only while it is dropped.
+    entry: Option<Arc<Entry>>,
+}
+
+/// An entry with whose files the holder is alone.
+#[derive(Debug)]
+pub(super) struct Held {
+    // Dropped before the lease: an entry that may be evicted is held by nobody.
+    /// Its change log.
+    pub(super) log: OwnedMutexGuard<Log>,
+    /// The entry.
+    pub(super) entry: Lease,
+}
+
+impl Lease {
+    /// Waits to be alone with the files of the upload.
+    ///
+    /// # Cancel safety
+    /// Dropping the future gives up the place in the queue.
+    pub(super) async fn hold(self) -> Held {
+        let log = Arc::clone(&self.log).lock_owned().await;
+        Held { log, entry: self }
+    }
+
+    /// Sets the record; `None` = the disk knows.
+    pub(super) fn set(&self, current: Option<Arc<Upload>>) {
+        *lock(&self.current) = current;
+        lock(&self.cache.0).weigh(self);
+    }
+}
+
+impl Deref for Lease {
+    type Target = Entry;
+
+    fn deref(&self) -> &Entry {
+        self.entry.as_ref().expect("an entry is there until its lease is dropped")
+    }
+}
+
+impl Drop for Lease {
+    /// An entry about which nothing is known is dropped with its last lease: ids that do not exist
+    /// leave nothing behind.
+    fn drop(&mut self) {
+        let Some(entry) = self.entry.take() else { return };
+        let mut slots = lock(&self.cache.0);
+        let id = entry.id.clone();
+        drop(entry);
+        slots.evict_if(&id, |entry| entry.current().is_none());
+    }
+}
+
+impl Entry {
+    fn new(id: UploadId) -> Self {
+        Self {
+            id,
+            current: Mutex::default(),
+            log: Arc::default(),
+            abandoned: Mutex::default(),
+            touched: AtomicBool::new(true),
+        }
+    }
+
+    /// The record as committed; `None` = the disk knows.
+    pub(super) fn current(&self) -> Option<Arc<Upload>> {
+        lock(&self.current).clone()
+    }
+
+    /// Notes that a writer was given up while a thread may still be writing for it.
+    pub(super) fn abandon(&self, pump: &Arc<Pump>) {
+        let mut abandoned = lock(&self.abandoned);
+        abandoned.retain(|pump| pump.strong_count() > 0);
+        abandoned.push(Arc::downgrade(pump));
+    }
+
+    /// Waits until no thread writes for a writer that was given up. Bytes written after that cannot
+    /// be overwritten with older ones.
+    ///
+    /// # Cancel safety
+    /// May be dropped at any time.
+    pub(super) async fn quiet(&self) {
+        let abandoned = std::mem::take(&mut *lock(&self.abandoned));
+        if abandoned.is_empty() {
+            return;
+        }
+        // Put back before waiting: others have to wait too, and this future may be dropped.
+        lock(&self.abandoned).extend(abandoned.iter().cloned());
+        for pump in abandoned.iter().filter_map(Weak::upgrade) {
+            pump.idle().await;
+        }
+        lock(&self.abandoned).retain(|pump| pump.strong_count() > 0);
+    }
+
+    /// What it weighs in the cache, in bytes, about.
+    fn weight(&self) -> usize {
+        let own = size_of::<Self>() + size_of::<Log>() + 3 * self.id.as_str().len() + 128;
+        own + self.current().map_or(0, |upload| weight(&upload))
+    }
+}
+
+/// What a record weighs in memory, in bytes, about.
+fn weight(upload: &Upload) -> usize {
+    let partials = match &upload.role {
+        Role::Whole | Role::Partial => 0,
+        Role::Final { partials, text } => text.len() + 64 * partials.len(),
+    };
+    // Metadata is held as text and as decoded entries.
+    size_of::<Upload>() + 2 * upload.metadata.as_text().len() + 16 * upload.received.runs() + partials
+}
+
+/// The entries in memory, bounded.
+#[derive(Debug, Default, Clone)]
+pub(super) struct Cache(Arc<Mutex<Slots>>);
+
+#[derive(Debug, Default)]
+struct Slots {
+    /// All entries.
+    entries: HashMap<UploadId, Slot>,
+    /// Ids in the order in which they are considered for eviction; some may be gone already.
+    order: VecDeque<UploadId>,
+    /// The sum of all weights.
+    bytes: usize,
+}
+
+#[derive(Debug)]
+struct Slot {
+    entry: Arc<Entry>,
+    /// Its share of [`Slots::bytes`]; 0 until a record was known, and not considered for eviction
+    /// until then.
+    weight: usize,
+}
+
+impl Cache {
+    /// The record of `id`, if it is in memory.
+    pub(super) fn current(&self, id: &UploadId) -> Option<Arc<Upload>> {
+        let slots = lock(&self.0);
+        let entry = &slots.entries.get(id)?.entry;
+        entry.touched.store(true, Ordering::Relaxed);
+        entry.current()
+    }
+
+    /// The same, without counting as use.
+    pub(super) fn peek(&self, id: &UploadId) -> Option<Arc<Upload>> {
+        lock(&self.0).entries.get(id)?.entry.current()
+    }
+
+    /// The entry of `id`. Nothing about it need be known yet.
+    pub(super) fn entry(&self, id: &UploadId) -> Lease {
+        let mut slots = lock(&self.0);
+        let slot = slots.entries.entry(id.clone()).or_insert_with(|| Slot {
+            entry: Arc::new(Entry::new(id.clone())),
+            weight: 0,
+        });
+        slot.entry.touched.store(true, Ordering::Relaxed);
+        let entry = Some(Arc::clone(&slot.entry));
+        Lease { cache: self.clone(), entry }
+    }
+}
+
+impl Slots {
+    /// Notes what `entry` weighs now. The first time it becomes a candidate for eviction.
+    fn weigh(&mut self, entry: &Entry) {
+        // An entry in use is never evicted, so the slot is there.
+        let Some(slot) = self.entries.get_mut(&entry.id) else { return };
+        let before = std::mem::replace(&mut slot.weight, entry.weight());
+        self.bytes = self.bytes - before + slot.weight;
+        if before == 0 {
+            self.make_room();
+            self.order.push_back(entry.id.clone());
+        }
+    }
+
+    /// Makes room for one more entry: a second chance for those asked for of late.
+    fn make_room(&mut self) {
+        for _ in 0..EVICTION_TRIES {
+            if self.order.len() < MAX_ENTRIES && self.bytes < MAX_ENTRY_BYTES {
+                return;
+            }
+            let Some(id) = self.order.pop_front() else { return };
+            let untouched = |entry: &Entry| !entry.touched.swap(false, Ordering::Relaxed);
+            if !self.evict_if(&id, untouched) && self.entries.contains_key(&id) {
+                self.order.push_back(id);
+            }
+        }
+    }
+
+    /// Drops the entry of `id` if only the cache holds it and `idle` agrees. Says whether it did.
+    ///
+    /// New holders are made under the lock of the cache only, so nobody can come in between.
+    fn evict_if(&mut self, id: &UploadId, idle: impl FnOnce(&Entry) -> bool) -> bool {
+        let unused =
+            |slot: &Slot| Arc::strong_count(&slot.entry) == 1 && idle(&slot.entry);
+        if !self.entries.get(id).is_some_and(unused) {
+            return false;
+        }
+        if let Some(slot) = self.entries.remove(id) {
+            self.bytes -= slot.weight;
+        }
+        true
+    }
+}

@@ -1,0 +1,231 @@
+//! [`LayDowns`]: in the background, one at a time, final uploads get a plain file of their own.
+
+use std::{
+    collections::VecDeque,
+    fs::File,
+    io,
+    sync::{Arc, Mutex, Weak},
+    time::Duration,
+};
+
+use tokio::{runtime::Handle, sync::Notify};
+
+use super::{
+    disk::Kind,
+    entry::Held,
+    lock,
+    run::{Cost, run},
+    shared::{Shared, failed},
+};
+use crate::{store::StoreError, upload::UploadId};
+
+/// Bytes copied between two looks at whether the process is ending: about a second of a slow disk.
+const STEP_BYTES: u64 = 64 << 20;
+
+/// How long a copy that failed waits for its cause to go away, such as a full disk.
+const RETRY_AFTER: Duration = Duration::from_secs(60);
+
+/// Final uploads that wait for their plain file.
+#[derive(Debug, Default)]
+pub(super) struct LayDowns {
+    queue: Mutex<Queue>,
+    /// Called when nothing is left to do.
+    idle: Notify,
+}
+
+#[derive(Debug, Default)]
+struct Queue {
+    waiting: VecDeque<UploadId>,
+    /// Whether there is a worker.
+    busy: bool,
+}
+
+impl LayDowns {
+    /// Has a plain file made for `id`, some time.
+    ///
+    /// Outside of a runtime the request waits for the next one made inside.
+    pub(super) fn add(&self, shared: &Arc<Shared>, id: &UploadId) {
+        let mut queue = lock(&self.queue);
+        if !queue.waiting.contains(id) {
+            queue.waiting.push_back(id.clone());
+        }
+        if !queue.busy && let Ok(runtime) = Handle::try_current() {
+            queue.busy = true;
+            runtime.spawn(Worker { shared: Arc::downgrade(shared), done: false }.work());
+        }
+    }
+
+    /// Waits until nothing is left to do.
+    ///
+    /// # Cancel safety
+    /// May be dropped at any time.
+    pub(super) async fn idle(&self) {
+        loop {
+            let idle = self.idle.notified();
+            if !lock(&self.queue).busy {
+                return;
+            }
+            idle.await;
+        }
+    }
+
+    /// The next id; `None` = the worker may go.
+    fn next(&self) -> Option<UploadId> {
+        let mut queue = lock(&self.queue);
+        let id = queue.waiting.pop_front();
+        if id.is_none() {
+            queue.busy = false;
+            self.idle.notify_waiters();
+        }
+        id
+    }
+}
+
+/// The task that makes plain files. It ends with the store, whose lock it must not prolong.
+struct Worker {
+    shared: Weak<Shared>,
+    done: bool,
+}
+
+impl Worker {
+    /// Works until nothing is left to do.
+    async fn work(mut self) {
+        while let Some(shared) = self.shared.upgrade() {
+            let Some(id) = shared.lay_downs.next() else {
+                self.done = true;
+                return;
+            };
+            let Err(e) = lay_down(&shared, &id).await else { continue };
+            tracing::warn!(%id, error = %e, "cannot lay a final upload down; reads use its parts");
+            lock(&shared.lay_downs.queue).waiting.push_back(id);
+            drop(shared);
+            tokio::time::sleep(RETRY_AFTER).await;
+        }
+    }
+}
+
+impl Drop for Worker {
+    /// The task may be dropped with its runtime; the next request then starts another one.
+    fn drop(&mut self) {
+        if self.done {
+            return;
+        }
+        if let Some(shared) = self.shared.upgrade() {
+            lock(&shared.lay_downs.queue).busy = false;
+            shared.lay_downs.idle.notify_waiters();
+        }
+    }
+}
+
+/// Makes the plain file of `id`. Its bytes can be read all the time.
+async fn lay_down(shared: &Arc<Shared>, id: &UploadId) -> Result<(), StoreError> {
+    let mut held = shared.cache.entry(id).hold().await;
+    let own = Arc::clone(shared);
+    let Some(mut copy) = run(Cost::Disk, move || Copy::begin(&own, &mut held)).await? else {
+        return Ok(());
+    };
+    // The copying itself is done with nothing held, so that the upload can be removed meanwhile.
+    let mut outcome = Ok(false);
+    while let Ok(false) = outcome {
+        let own = Arc::clone(shared);
+        (copy, outcome) = run(Cost::Disk, move || {
+            let outcome = copy.step(&own);
+            (copy, outcome)
+        })
+        .await;
+    }
+    let mut held = shared.cache.entry(id).hold().await;
+    let own = Arc::clone(shared);
+    let end = move || match outcome {
+        Ok(_) => copy.publish(&own, &mut held),
+        Err(e) => copy.discard(&own).and(Err(e)),
+    };
+    run(Cost::Disk, end).await.map_err(failed("laying down", id))
+}
+
+/// The bytes of a final upload on their way into one file.
+#[derive(Debug)]
+struct Copy {
+    id: UploadId,
+    /// Where the bytes go: the private data file, which only becomes the right one in the end.
+    target: File,
+    /// How many have gone there.
+    copied: u64,
+    /// How many there are.
+    length: u64,
+    /// The positions of links not opened yet, the next one last.
+    links: Vec<u64>,
+    /// The link being copied.
+    source: Option<File>,
+}
+
+impl Copy {
+    /// Begins. `None` when nothing is to be done (any more).
+    fn begin(shared: &Arc<Shared>, held: &mut Held) -> Result<Option<Self>, StoreError> {
+        let upload = match shared.load(held) {
+            Ok(upload) if upload.is_published() => upload,
+            Ok(_) | Err(StoreError::Absent) => return Ok(None),
+            Err(e) => return Err(e),
+        };
+        let (id, disk) = (&upload.id, &shared.disk);
+        let doing = "beginning to lay down";
+        let Some(mut links) = disk.links(id).map_err(failed(doing, id))? else { return Ok(None) };
+        links.reverse();
+        // A new file, so that its identity tells in the end whether it is still the one in place.
+        disk.unlink(id, Kind::Part).map_err(failed(doing, id))?;
+        let target = disk.create_new(id, Kind::Part).map_err(failed(doing, id))?;
+        let (id, length) = (id.clone(), upload.offset());
+        Ok(Some(Self { id, target, copied: 0, length, links, source: None }))
+    }
+
+    /// Copies some more. Says whether that was all, and durable.
+    fn step(&mut self, shared: &Shared) -> io::Result<bool> {
+        let mut budget = STEP_BYTES;
+        while budget > 0 {
+            let source = match self.source.take() {
+                Some(source) => source,
+                None => match self.links.pop() {
+                    Some(link) => shared.disk.open_link(&self.id, link)?,
+                    None => return shared.disk.sync(&self.target).map(|()| true),
+                },
+            };
+            let end = self.links.last().copied().unwrap_or(self.length);
+            let limit = budget.min(end.saturating_sub(self.copied));
+            let copied = shared.disk.copy(&source, &self.target, limit)?;
+            if copied == 0 && limit > 0 {
+                return Err(io::Error::new(io::ErrorKind::UnexpectedEof, "a part is too short"));
+            }
+            budget -= copied;
+            self.copied += copied;
+            if self.copied < end {
+                self.source = Some(source);
+            }
+        }
+        Ok(false)
+    }
+
+    /// Puts the file in the place of the links, unless the upload has gone its way.
+    fn publish(self, shared: &Arc<Shared>, held: &mut Held) -> io::Result<()> {
+        let (id, disk) = (&self.id, &shared.disk);
+        let current = shared.load(held).is_ok_and(|upload| upload.is_published());
+        if !current || !disk.names(id, Kind::Part, &self.target)? {
+            return Ok(());
+        }
+        // Once the links are out of the way, the upload is like any other that lacks its rename, and
+        // its file appears under its plain name exactly once.
+        disk.unlink_tree(id, Kind::JoinTmp)?;
+        disk.rename(id, Kind::Join, Kind::JoinTmp)?;
+        disk.sync_names()?;
+        shared.publish(id)?;
+        disk.unlink_tree(id, Kind::JoinTmp)?;
+        Ok(())
+    }
+
+    /// Gives back the space of a copy that came to nothing.
+    fn discard(self, shared: &Shared) -> io::Result<()> {
+        if shared.disk.names(&self.id, Kind::Part, &self.target)? {
+            shared.disk.unlink(&self.id, Kind::Part)?;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,214 @@
+//! [`Pieces`]: the bytes of an upload, read wherever they lie, and [`Ahead`]: blocking reads as a
+//! stream.
+
+use std::{
+    collections::VecDeque,
+    fs::File,
+    io,
+    ops::Range,
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll, ready},
+};
+
+use bytes::Bytes;
+use futures_core::Stream;
+use tokio::task::{JoinHandle, spawn_blocking};
+
+use super::disk::{Disk, Kind, found};
+use crate::upload::{Upload, UploadId};
+
+/// Bytes per read. Two reads are in memory at once for each download, 256 KiB.
+const READ_BYTES: usize = 128 << 10;
+
+/// The bytes of a range of an upload, piece by piece. Blocks.
+///
+/// The bytes of a published upload may be on their way from links to a plain file. They are looked
+/// for in the order in which they move, so that they are found wherever they are just then.
+#[derive(Debug)]
+pub(super) struct Pieces {
+    disk: Arc<Disk>,
+    id: UploadId,
+    /// What is still to be read.
+    rest: Range<u64>,
+    segment: Segment,
+    /// The positions of all links; empty when there are none.
+    links: Vec<u64>,
+}
+
+/// An open file that holds some of the bytes.
+#[derive(Debug)]
+struct Segment {
+    file: Arc<File>,
+    /// Which bytes of the upload are those of the file.
+    range: Range<u64>,
+}
+
+impl Segment {
+    /// A file that holds all bytes.
+    fn whole(file: impl Into<Arc<File>>) -> Self {
+        Self { file: file.into(), range: 0..u64::MAX }
+    }
+}
+
+impl Pieces {
+    /// The bytes `range` of `upload`.
+    ///
+    /// # Errors
+    /// `NotFound` when there is no data file, or what the system says.
+    pub(super) fn open(disk: Arc<Disk>, upload: &Upload, range: Range<u64>) -> io::Result<Self> {
+        let id = upload.id.clone();
+        let plain = match upload.is_published() {
+            true => found(disk.open_read(&id, Kind::Plain))?,
+            false => None,
+        };
+        if let Some(file) = plain {
+            return Ok(Self::of_file(disk, id, Arc::new(file), range));
+        }
+        let links = match upload.is_published() {
+            true => disk.links(&id)?.unwrap_or_default(),
+            false => Vec::new(),
+        };
+        let segment = segment_at(&disk, &id, &links, range.start)?;
+        Ok(Self { disk, id, rest: range, segment, links })
+    }
+
+    /// The bytes `range` of `file`.
+    pub(super) fn of_file(
+        disk: Arc<Disk>,
+        id: UploadId,
+        file: Arc<File>,
+        range: Range<u64>,
+    ) -> Self {
+        Self { disk, id, rest: range, segment: Segment::whole(file), links: Vec::new() }
+    }
+
+    /// The next piece of a rest that is not empty.
+    fn piece(&mut self) -> io::Result<Bytes> {
+        let at = self.rest.start;
+        if at >= self.segment.range.end {
+            self.segment = segment_at(&self.disk, &self.id, &self.links, at)?;
+        }
+        let Segment { file, range } = &self.segment;
+        let limit = range.end.min(self.rest.end) - at;
+        let limit = usize::try_from(limit).unwrap_or(READ_BYTES).min(READ_BYTES);
+        let piece = self.disk.read_at(file, at - range.start, limit)?;
+        if piece.is_empty() {
+            let why = format!("the data of {} ends at byte {at}", self.id);
+            return Err(io::Error::new(io::ErrorKind::UnexpectedEof, why));
+        }
+        self.rest.start += piece.len() as u64;
+        Ok(piece)
+    }
+}
+
+/// The file that holds the byte at position `at`. Bytes move from the links to the private file and
+/// on to the plain file.
+fn segment_at(disk: &Disk, id: &UploadId, links: &[u64], at: u64) -> io::Result<Segment> {
+    let next = links.partition_point(|link| *link <= at);
+    if let Some(start) = next.checked_sub(1).map(|last| links[last])
+        && let Some(file) = found(disk.open_link(id, start))?
+    {
+        let end = links.get(next).copied().unwrap_or(u64::MAX);
+        return Ok(Segment { file: file.into(), range: start..end });
+    }
+    if let Some(file) = found(disk.open_read(id, Kind::Part))? {
+        return Ok(Segment::whole(file));
+    }
+    disk.open_read(id, Kind::Plain).map(Segment::whole)
+}
+
+impl Iterator for Pieces {
+    type Item = io::Result<Bytes>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        if self.rest.is_empty() {
+            return None;
+        }
+        let piece = self.piece();
+        if piece.is_err() {
+            // What follows cannot be right.
+            self.rest.start = self.rest.end;
+        }
+        Some(piece)
+    }
+}
+
+/// A blocking iterator as a stream: its items are made on the blocking pool, the next ones while
+/// the consumer is busy with those before.
+#[derive(Debug)]
+pub(super) struct Ahead<I: Iterator> {
+    /// Items that were made.
+    made: VecDeque<I::Item>,
+    /// How many are made at a time.
+    batch: usize,
+    state: State<I>,
+}
+
+#[derive(Debug)]
+enum State<I: Iterator> {
+    /// There are no more.
+    Ended,
+    /// Nothing is being made.
+    Idle(I),
+    /// Some are being made.
+    Making(JoinHandle<(I, VecDeque<I::Item>)>),
+}
+
+impl<I> Ahead<I>
+where
+    I: Iterator + Send + 'static,
+    I::Item: Send,
+{
+    /// The items of `items`, made `batch` at a time from the first poll on.
+    pub(super) fn new(items: I, batch: usize) -> Self {
+        Self { made: VecDeque::new(), batch, state: State::Idle(items) }
+    }
+
+    /// Has the next items made, if nothing is being made.
+    fn start(&mut self) {
+        match std::mem::replace(&mut self.state, State::Ended) {
+            State::Idle(mut items) => {
+                let batch = self.batch;
+                self.state = State::Making(spawn_blocking(move || {
+                    let made = items.by_ref().take(batch).collect();
+                    (items, made)
+                }));
+            }
+            other @ (State::Ended | State::Making(_)) => self.state = other,
+        }
+    }
+}
+
+impl<I> Stream for Ahead<I>
+where
+    I: Iterator + Send + Unpin + 'static,
+    I::Item: Send + Unpin,
+{
+    type Item = I::Item;
+
+    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        loop {
+            if let Some(item) = self.made.pop_front() {
+                if self.made.is_empty() {
+                    self.start();
+                }
+                return Poll::Ready(Some(item));
+            }
+            self.start();
+            let State::Making(task) = &mut self.state else { return Poll::Ready(None) };
+            match ready!(Pin::new(task).poll(cx)) {
+                Ok((items, made)) if made.len() == self.batch => {
+                    (self.state, self.made) = (State::Idle(items), made);
+                }
+                // Fewer than asked for: the iterator has ended.
+                Ok((_, made)) => (self.state, self.made) = (State::Ended, made),
+                Err(e) => match e.try_into_panic() {
+                    Ok(panic) => std::panic::resume_unwind(panic),
+                    // The runtime ends and nobody will poll again.
+                    Err(_) => return Poll::Pending,
+                },
+            }
+        }
+    }
+}

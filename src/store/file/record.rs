@@ -1,0 +1,176 @@
+//! The change log as text: what one line says, and what a file of lines adds up to. No files.
+
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    store::StoreError,
+    upload::{Change, Upload, UploadId},
+};
+
+/// One commit.
+#[derive(Debug, Serialize, Deserialize)]
+struct Line<C> {
+    /// The revision after it.
+    rev: u64,
+    /// What it changed.
+    changes: C,
+}
+
+/// What a change log says.
+#[derive(Debug)]
+pub(super) struct Parsed {
+    /// The record, all whole lines applied.
+    pub(super) upload: Upload,
+    /// The length of the whole lines in bytes. What follows was never committed.
+    pub(super) bytes: u64,
+    /// The length of the first line in bytes.
+    pub(super) base_bytes: u64,
+}
+
+/// The line that tells all about `upload`.
+pub(super) fn first_line(upload: &Upload) -> Vec<u8> {
+    line(upload.revision, &upload.history())
+}
+
+/// The line of one commit: `changes` lead to revision `rev`.
+pub(super) fn line(rev: u64, changes: &[Change]) -> Vec<u8> {
+    let mut text = serde_json::to_vec(&Line { rev, changes })
+        .expect("changes are plain data with text as map keys");
+    text.push(b'\n');
+    text
+}
+
+/// Adds up the lines of `text`. `None` when not even the first is whole: the upload was never
+/// created.
+///
+/// # Errors
+/// [`StoreError::Damaged`] when a whole line does not say how the upload went on.
+pub(super) fn parse(id: &UploadId, text: &[u8]) -> Result<Option<Parsed>, StoreError> {
+    let mut parsed: Option<Parsed> = None;
+    let mut torn = false;
+    for (number, raw) in (1_u64..).zip(text.split_inclusive(|b| *b == b'\n')) {
+        let damaged = |why: &dyn std::fmt::Display| {
+            StoreError::Damaged(format!("{id}.record, line {number}: {why}"))
+        };
+        if is_torn(raw) {
+            torn = true;
+            continue;
+        }
+        if torn {
+            return Err(damaged(&"the line before it is torn"));
+        }
+        let Line { rev, changes }: Line<Vec<Change>> =
+            serde_json::from_slice(raw).map_err(|e| damaged(&e))?;
+        let bytes = u64::try_from(raw.len()).expect("a file in memory has fewer than 2^64 bytes");
+        match &mut parsed {
+            None => {
+                let upload = created(id, rev, &changes).map_err(|e| damaged(&e))?;
+                parsed = Some(Parsed { upload, bytes, base_bytes: bytes });
+            }
+            Some(parsed) => {
+                parsed.upload = parsed.upload.after(&changes).map_err(|e| damaged(&e))?;
+                if parsed.upload.revision != rev {
+                    let due = parsed.upload.revision;
+                    return Err(damaged(&format_args!("revision {rev} where {due} is due")));
+                }
+                parsed.bytes = parsed.bytes.saturating_add(bytes);
+            }
+        }
+    }
+    Ok(parsed)
+}
+
+/// Whether a crash cut this line short. It then lacks its end, or holds sectors that never reached
+/// the disk and read as zeros; a zero byte is not part of any text we write.
+fn is_torn(raw: &[u8]) -> bool {
+    raw.last() != Some(&b'\n') || raw.contains(&0)
+}
+
+/// The upload that a first line makes.
+fn created(id: &UploadId, rev: u64, changes: &[Change]) -> Result<Upload, String> {
+    let (first, rest) = changes.split_first().ok_or("no change")?;
+    let mut upload = Upload::new(id.clone(), first).map_err(|e| e.to_string())?;
+    for change in rest {
+        upload.apply(change).map_err(|e| e.to_string())?;
+    }
+    upload.revision = rev;
+    Ok(upload)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::{Duration, UNIX_EPOCH};
+
+    use super::*;
+    use crate::upload::{Completion, Metadata, Receipt, Role};
+
+    fn id() -> UploadId {
+        "a".parse().expect("plain")
+    }
+
+    fn upload() -> Upload {
+        let created = Change::Created {
+            completion: Completion::WhenFull,
+            length: Some(9),
+            metadata: Metadata::default(),
+            role: Role::Whole,
+            at: UNIX_EPOCH + Duration::from_millis(5),
+        };
+        Upload::new(id(), &created).expect("created comes first")
+    }
+
+    fn received(rev: u64, range: std::ops::Range<u64>) -> Vec<u8> {
+        line(rev, &[Change::Received { range, receipt: Receipt::default() }])
+    }
+
+    /// A log of a first line and two commits.
+    fn lines() -> [Vec<u8>; 3] {
+        [first_line(&upload()), received(1, 0..4), received(2, 4..9)]
+    }
+
+    #[test]
+    fn lines_add_up_wherever_the_last_is_cut() {
+        let lines = lines();
+        let text = lines.concat();
+        for cut in 0..=text.len() {
+            let mut ends = lines.iter().scan(0, |end, line| {
+                *end += line.len();
+                Some(*end)
+            });
+            let whole = ends.by_ref().filter(|end| *end <= cut).count();
+            let mut zeroed = text[..cut].to_vec();
+            zeroed.resize(text.len() + 100, 0);
+            for text in [&text[..cut], &zeroed] {
+                let parsed = parse(&id(), text).expect("not damaged");
+                let revision = parsed.as_ref().map(|parsed| parsed.upload.revision);
+                assert_eq!(revision, [None, Some(0), Some(1), Some(2)][whole], "{cut}");
+                let bytes = parsed.map_or(0, |parsed| parsed.bytes);
+                let expected: usize = lines[..whole].iter().map(Vec::len).sum();
+                assert_eq!(bytes, u64::try_from(expected).expect("small"), "{cut}");
+            }
+        }
+    }
+
+    #[test]
+    fn log_that_cannot_be_ours_is_damaged() {
+        let [first, second, third] = lines();
+        let bad = b"{\"rev\":1,\"chang\n".to_vec();
+        let torn = b"{\"rev\":1,\0\0\0\n".to_vec();
+        for (name, text) in [
+            ("bad line in the middle", [&first, &bad, &third].map(Vec::as_slice).concat()),
+            ("bad last line", [&first, &second, &bad].map(Vec::as_slice).concat()),
+            ("bad first line", [&bad, &second].map(Vec::as_slice).concat()),
+            ("only a bad line", bad.clone()),
+            ("line after a torn one", [&first, &torn, &third].map(Vec::as_slice).concat()),
+            ("revision gap", [&first, &third].map(Vec::as_slice).concat()),
+            ("first line missing", second.clone()),
+            ("change does not fit", [&first, &received(1, 0..10)].map(Vec::as_slice).concat()),
+            ("created twice", [&first, &first].map(Vec::as_slice).concat()),
+            ("no change at all", line(0, &[])),
+        ] {
+            let error = parse(&id(), &text).expect_err(name);
+            assert!(matches!(&error, StoreError::Damaged(why) if why.contains("a.record")), "{name}");
+        }
+        assert!(parse(&id(), &[first, second, third].concat()).expect("whole").is_some());
+    }
+}

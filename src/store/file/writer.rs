@@ -1,0 +1,310 @@
+//! [`FileWriter`]: frames into a file, written in batches by a thread while the next frames arrive.
+
+use std::{
+    collections::VecDeque,
+    fs::File,
+    io,
+    sync::{Arc, Mutex},
+};
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use tokio::{sync::Notify, task::spawn_blocking};
+
+use super::{
+    disk::Disk,
+    entry::Lease,
+    lock,
+    reader::{Ahead, Pieces},
+    run::{Cost, run},
+};
+use crate::{
+    store::{ByteStream, Durability, Pending, StoreError, Writer},
+    upload::Receipt,
+};
+
+/// Bytes that are worth waking a thread for.
+const BATCH_BYTES: usize = 512 << 10;
+
+/// Bytes accepted and not written yet, beyond which [`Writer::push`] waits: one batch being written
+/// and one being collected.
+const WINDOW_BYTES: usize = 2 * BATCH_BYTES;
+
+/// Bytes that are written at once on the async thread at the end of a request: copying them into
+/// the page cache takes less time than waking another thread.
+const INLINE_BYTES: usize = 64 << 10;
+
+/// What a frame counts for at least, in bytes, so that many tiny ones do not add up to much memory
+/// (and a batch has fewer slices than the system allows).
+const MIN_FRAME_BYTES: usize = 1 << 10;
+
+/// A sink into the data file of one upload.
+#[derive(Debug)]
+pub(super) struct FileWriter {
+    entry: Lease,
+    pump: Arc<Pump>,
+    start: u64,
+}
+
+impl FileWriter {
+    /// A sink into `file`, which belongs to `entry`, from position `start` on.
+    pub(super) fn new(disk: Arc<Disk>, entry: Lease, file: File, start: u64) -> Self {
+        let flow = Flow { pushed: start, written: start, ..Flow::default() };
+        let pump = Arc::new(Pump { disk, file: Arc::new(file), flow: Mutex::new(flow), moved: Notify::new() });
+        Self { entry, pump, start }
+    }
+}
+
+#[async_trait]
+impl Writer for FileWriter {
+    /// # Cancel safety
+    /// A push dropped while it waits has taken nothing.
+    async fn push(&mut self, bytes: Bytes) -> Result<(), StoreError> {
+        self.pump.wait(|flow| flow.waiting_bytes < WINDOW_BYTES).await?;
+        self.pump.accept(bytes);
+        Ok(())
+    }
+
+    fn checkpoint(&mut self) -> Pending<Result<Receipt, StoreError>> {
+        let pump = Arc::clone(&self.pump);
+        let target = pump.flush();
+        Box::pin(async move {
+            pump.wait(|flow| flow.written >= target).await?;
+            pump.sync().await?;
+            Ok(Receipt::default())
+        })
+    }
+
+    async fn reread(&mut self) -> Result<ByteStream, StoreError> {
+        let target = self.pump.flush();
+        self.pump.wait(|flow| flow.written >= target).await?;
+        let (disk, file) = (Arc::clone(&self.pump.disk), Arc::clone(&self.pump.file));
+        let pieces = Pieces::of_file(disk, self.entry.id.clone(), file, self.start..target);
+        Ok(Box::pin(Ahead::new(pieces, 1)))
+    }
+
+    async fn finish(self: Box<Self>) -> Result<Receipt, StoreError> {
+        if self.pump.disk.durability() == Durability::Relaxed && self.pump.claim_small() {
+            self.pump.run();
+        }
+        let target = self.pump.flush();
+        self.pump.wait(|flow| flow.written >= target).await?;
+        self.pump.sync().await?;
+        Ok(Receipt::default())
+    }
+}
+
+impl Drop for FileWriter {
+    /// Nothing that waits is written any more. What is being written right now cannot be called
+    /// back, so the entry makes later writers wait for it.
+    fn drop(&mut self) {
+        if self.pump.abandon() {
+            self.entry.abandon(&self.pump);
+        }
+    }
+}
+
+/// What a writer shares with the thread that writes for it.
+#[derive(Debug)]
+pub(super) struct Pump {
+    disk: Arc<Disk>,
+    file: Arc<File>,
+    flow: Mutex<Flow>,
+    /// Called whenever `flow` has got further.
+    moved: Notify,
+}
+
+/// How far a writer has got.
+#[derive(Debug, Default)]
+struct Flow {
+    /// Frames to be written, the next one first.
+    frames: VecDeque<Bytes>,
+    /// What the frames to be written and being written count for.
+    waiting_bytes: usize,
+    /// The position after the last byte accepted.
+    pushed: u64,
+    /// The position after the last byte written.
+    written: u64,
+    /// Whether someone is writing, or about to.
+    running: bool,
+    /// Why nothing is written any more.
+    failure: Option<Arc<io::Error>>,
+}
+
+/// What a frame counts for.
+fn weight(frame: &Bytes) -> usize {
+    frame.len().max(MIN_FRAME_BYTES)
+}
+
+/// Its length in bytes.
+fn length(frame: &Bytes) -> u64 {
+    frame.len() as u64
+}
+
+/// A failure of the data file. The upload is known from the span around it.
+fn failed(source: io::Error) -> StoreError {
+    StoreError::io("writing the data file", source)
+}
+
+impl Pump {
+    /// Waits until `enough` says so.
+    ///
+    /// # Errors
+    /// Why nothing is written any more.
+    async fn wait(&self, enough: impl Fn(&Flow) -> bool) -> Result<(), StoreError> {
+        loop {
+            let moved = self.moved.notified();
+            {
+                let flow = lock(&self.flow);
+                if let Some(failure) = &flow.failure {
+                    return Err(failed(io::Error::new(failure.kind(), Arc::clone(failure))));
+                }
+                if enough(&flow) {
+                    return Ok(());
+                }
+            }
+            moved.await;
+        }
+    }
+
+    /// Waits until nobody writes.
+    pub(super) async fn idle(&self) {
+        loop {
+            let moved = self.moved.notified();
+            if !lock(&self.flow).running {
+                return;
+            }
+            moved.await;
+        }
+    }
+
+    /// Takes a frame, and sees that a full batch is written.
+    fn accept(self: &Arc<Self>, frame: Bytes) {
+        if frame.is_empty() {
+            return;
+        }
+        let mut flow = lock(&self.flow);
+        flow.pushed += length(&frame);
+        flow.waiting_bytes += weight(&frame);
+        flow.frames.push_back(frame);
+        if flow.waiting_bytes >= BATCH_BYTES {
+            self.start(&mut flow);
+        }
+    }
+
+    /// Sees that everything accepted is written. Gives the position after it.
+    fn flush(self: &Arc<Self>) -> u64 {
+        let mut flow = lock(&self.flow);
+        if !flow.frames.is_empty() {
+            self.start(&mut flow);
+        }
+        flow.pushed
+    }
+
+    /// Whether what waits is too little to wake a thread for; then the caller has to [`Self::run`].
+    fn claim_small(&self) -> bool {
+        let mut flow = lock(&self.flow);
+        let small = !flow.running && flow.waiting_bytes <= INLINE_BYTES;
+        flow.running |= small;
+        small
+    }
+
+    /// Has a thread write what waits, unless one does.
+    fn start(self: &Arc<Self>, flow: &mut Flow) {
+        if !flow.running {
+            flow.running = true;
+            let shift = Shift { pump: Arc::clone(self), begun: false };
+            spawn_blocking(move || shift.begin());
+        }
+    }
+
+    /// Writes until nothing waits. To be called by whoever set `running`.
+    fn run(&self) {
+        let mut flow = lock(&self.flow);
+        while let Some(batch) = flow.next_batch() {
+            let at = flow.written;
+            drop(flow);
+            let outcome = self.disk.write_at(&self.file, &batch, at);
+            flow = lock(&self.flow);
+            flow.waiting_bytes -= batch.iter().map(weight).sum::<usize>();
+            match outcome {
+                Ok(()) => flow.written += batch.iter().map(length).sum::<u64>(),
+                Err(e) => flow.fail(e),
+            }
+            self.moved.notify_waiters();
+        }
+        flow.running = false;
+        self.moved.notify_waiters();
+    }
+
+    /// Makes what is written durable. A failure is final: the system may forget what it could not
+    /// write and report success the next time.
+    async fn sync(self: &Arc<Self>) -> Result<(), StoreError> {
+        if self.disk.durability() == Durability::Relaxed {
+            return Ok(());
+        }
+        let pump = Arc::clone(self);
+        run(Cost::Disk, move || {
+            if let Err(e) = pump.disk.sync(&pump.file) {
+                lock(&pump.flow).fail(e);
+                pump.moved.notify_waiters();
+            }
+        })
+        .await;
+        self.wait(|_| true).await
+    }
+
+    /// Forgets what waits. Says whether someone may still be writing.
+    fn abandon(&self) -> bool {
+        let mut flow = lock(&self.flow);
+        if flow.written < flow.pushed {
+            flow.fail(io::Error::other("the writer was given up"));
+        }
+        let running = flow.running;
+        drop(flow);
+        self.moved.notify_waiters();
+        running
+    }
+}
+
+impl Flow {
+    /// Takes the next frames to write; `None` when nothing waits.
+    fn next_batch(&mut self) -> Option<Vec<Bytes>> {
+        let (mut batch, mut bytes) = (Vec::new(), 0);
+        while bytes < BATCH_BYTES {
+            let Some(frame) = self.frames.pop_front() else { break };
+            bytes += weight(&frame);
+            batch.push(frame);
+        }
+        (!batch.is_empty()).then_some(batch)
+    }
+
+    /// Notes that nothing is written any more; the first reason counts.
+    fn fail(&mut self, reason: io::Error) {
+        self.waiting_bytes -= self.frames.drain(..).map(|frame| weight(&frame)).sum::<usize>();
+        self.failure.get_or_insert_with(|| Arc::new(reason));
+    }
+}
+
+/// A pump on its way to a thread. If the runtime ends before the thread begins, nobody writes.
+struct Shift {
+    pump: Arc<Pump>,
+    begun: bool,
+}
+
+impl Shift {
+    /// Writes, now that there is a thread.
+    fn begin(mut self) {
+        self.begun = true;
+        self.pump.run();
+    }
+}
+
+impl Drop for Shift {
+    fn drop(&mut self) {
+        if !self.begun {
+            lock(&self.pump.flow).running = false;
+            self.pump.moved.notify_waiters();
+        }
+    }
+}

@@ -1,0 +1,69 @@
+//! [`Limits`] the operator sets and [`Capabilities`] a store has. Plain data that rules read.
+
+use std::time::Duration;
+
+/// The largest position or length in bytes: what a signed 64-bit integer holds (T-002).
+pub const MAX_POSITION_BYTES: u64 = u64::MAX >> 1;
+
+/// What an operator allows, and how long things may take.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Limits {
+    /// Bytes between two checkpoints of a long request.
+    pub checkpoint_bytes: u64,
+    /// Time between two checkpoints of a long request.
+    pub checkpoint_interval: Duration,
+    /// How long an unfinished upload lives after its last accepted byte; `None` = for ever.
+    pub expire_after: Option<Duration>,
+    /// How long a request waits for a byte of its body before the connection is given up.
+    pub idle_timeout: Duration,
+    /// Whether a final upload may name partial uploads that are not finished yet.
+    pub join_unfinished: bool,
+    /// How long a request waits for another one that is still receiving the same bytes.
+    pub lock_wait: Duration,
+    /// The longest metadata text, in bytes.
+    pub max_metadata_bytes: usize,
+    /// The largest number of partial uploads in one final upload.
+    pub max_partials: usize,
+    /// The largest upload, in bytes; `None` = what a position can hold.
+    pub max_size_bytes: Option<u64>,
+    /// A writer that has waited this long for its client gives way to a newer request.
+    pub stall_after: Duration,
+    /// Whether clients may remove uploads.
+    pub termination: bool,
+    /// How long an expired upload is remembered as such.
+    pub tombstone: Duration,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            checkpoint_bytes: 16 << 20,
+            checkpoint_interval: Duration::from_secs(1),
+            expire_after: None,
+            idle_timeout: Duration::from_secs(60),
+            join_unfinished: false,
+            lock_wait: Duration::from_secs(5),
+            max_metadata_bytes: 16 << 10,
+            max_partials: 10_000,
+            max_size_bytes: None,
+            stall_after: Duration::from_secs(1),
+            termination: true,
+            tombstone: Duration::from_secs(24 * 60 * 60),
+        }
+    }
+}
+
+/// What a store can do.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Capabilities {
+    /// It can lay several uploads down as one.
+    pub join: bool,
+    /// The largest number of pieces one upload may be written in; `None` = any.
+    pub max_pieces: Option<u64>,
+    /// The smallest piece but the last, in bytes.
+    pub min_piece_bytes: u64,
+    /// Bytes may be written at any offset, not just at the end of the prefix.
+    pub out_of_order: bool,
+    /// Bytes can be read while the upload is still open.
+    pub read_before_complete: bool,
+}

@@ -1,0 +1,138 @@
+//! [`UploadId`]: the only place where untrusted text becomes an id.
+
+use std::{fmt, str::FromStr, sync::Arc};
+
+use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
+use serde::{Deserialize, Serialize};
+use sha2::{Digest as _, Sha256};
+
+/// The name of one upload: 1 to 128 characters of `[A-Za-z0-9_-]`, so that it is safe as a file
+/// name, a path segment and a header value without escaping.
+#[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct UploadId(Arc<str>);
+
+/// The longest id, in bytes.
+pub const MAX_ID_BYTES: usize = 128;
+
+/// Random bits in an id made by [`UploadId::random`], in bytes (I-12 asks for 128 bits).
+const RANDOM_BYTES: usize = 18;
+
+impl UploadId {
+    /// A fresh, unguessable id: 144 random bits as 24 characters.
+    ///
+    /// # Errors
+    /// When the operating system has no randomness to give.
+    pub fn random() -> Result<Self, getrandom::Error> {
+        let mut bytes = [0; RANDOM_BYTES];
+        getrandom::fill(&mut bytes)?;
+        Ok(Self(URL_SAFE_NO_PAD.encode(bytes).into()))
+    }
+
+    /// The id that stands for a key chosen by a client: a hash over `secret` and `parts`, each with
+    /// its length in front, so that no two lists of parts meet.
+    pub fn derived(secret: &[u8], parts: &[&[u8]]) -> Self {
+        // SHA-256 with a length-prefixed secret in front and a fixed-size second pass (as in HMAC)
+        // so that knowing one id never helps to extend it into another.
+        let mut inner = Sha256::new();
+        for part in std::iter::once(&secret).chain(parts) {
+            let length = u64::try_from(part.len()).unwrap_or(u64::MAX);
+            inner.update(length.to_be_bytes());
+            inner.update(part);
+        }
+        let mut outer = Sha256::new();
+        outer.update(secret);
+        outer.update(inner.finalize());
+        Self(URL_SAFE_NO_PAD.encode(outer.finalize()).into())
+    }
+
+    /// The id as text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+/// The text is not an id: empty, too long, or with a character outside `[A-Za-z0-9_-]`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("an upload id is 1 to {MAX_ID_BYTES} characters of A-Z, a-z, 0-9, _ and -")]
+pub struct InvalidId;
+
+impl FromStr for UploadId {
+    type Err = InvalidId;
+
+    fn from_str(text: &str) -> Result<Self, InvalidId> {
+        let safe = |b: u8| b.is_ascii_alphanumeric() || b == b'_' || b == b'-';
+        if text.is_empty() || text.len() > MAX_ID_BYTES || !text.bytes().all(safe) {
+            return Err(InvalidId);
+        }
+        Ok(Self(text.into()))
+    }
+}
+
+impl TryFrom<String> for UploadId {
+    type Error = InvalidId;
+
+    fn try_from(text: String) -> Result<Self, InvalidId> {
+        text.parse()
+    }
+}
+
+impl From<UploadId> for String {
+    fn from(id: UploadId) -> Self {
+        id.as_str().to_owned()
+    }
+}
+
+impl fmt::Display for UploadId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl fmt::Debug for UploadId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn id_from_text_is_path_safe() {
+        let long = "a".repeat(128);
+        let too_long = "a".repeat(129);
+        for (text, valid) in [
+            ("a", true),
+            ("AZaz09_-", true),
+            (long.as_str(), true),
+            ("", false),
+            (too_long.as_str(), false),
+            ("..", false),
+            ("a/b", false),
+            ("a.part", false),
+            ("a\0", false),
+            ("ä", false),
+        ] {
+            assert_eq!(text.parse::<UploadId>().is_ok(), valid, "{text:?}");
+        }
+    }
+
+    #[test]
+    fn random_ids_differ_and_parse() {
+        let ids = [UploadId::random().expect("randomness"), UploadId::random().expect("randomness")];
+        assert_ne!(ids[0], ids[1]);
+        assert_eq!(ids[0].as_str().parse(), Ok(ids[0].clone()));
+        assert_eq!(ids[0].as_str().len(), 24);
+    }
+
+    #[test]
+    fn derived_ids_depend_on_every_part_and_its_borders() {
+        let id = |secret: &[u8], parts: &[&[u8]]| UploadId::derived(secret, parts);
+        assert_eq!(id(b"s", &[b"a", b"b"]), id(b"s", &[b"a", b"b"]));
+        assert_ne!(id(b"s", &[b"a", b"b"]), id(b"s", &[b"ab", b""]));
+        assert_ne!(id(b"s", &[b"a"]), id(b"t", &[b"a"]));
+        assert!(id(b"s", &[b"../x"]).as_str().parse::<UploadId>().is_ok());
+    }
+}

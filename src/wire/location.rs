@@ -1,0 +1,161 @@
+//! [`Locations`]: the URLs by which clients reach uploads.
+
+use std::{fmt, str::FromStr};
+
+use http::{HeaderValue, request::Parts};
+
+use super::{
+    fields::{forwarded, host},
+    mount::{self, Mount},
+};
+use crate::upload::UploadId;
+
+/// Where uploads are, as this server and as its clients see it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Locations {
+    /// The path they are under.
+    pub mount: Mount,
+    /// What stands before that path in the URLs given out; `None` = nothing, which is right behind
+    /// every proxy that keeps paths as they are (D-40).
+    pub public_url: Option<PublicUrl>,
+    /// Whether proxies are believed when they say how clients reach this server (D-41).
+    pub trust_forwarded: bool,
+}
+
+/// The start of a server's URLs: scheme, host and perhaps a path that a proxy takes off.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PublicUrl(String);
+
+/// The text is not the start of a server's URLs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("a public URL is like https://example.org or https://example.org/path")]
+pub struct InvalidPublicUrl;
+
+impl Locations {
+    /// Uploads under `mount`, named by their path alone.
+    pub const fn new(mount: Mount) -> Self {
+        Self {
+            mount,
+            public_url: None,
+            trust_forwarded: false,
+        }
+    }
+
+    /// The URL of upload `id` for the client that sent `head`: absolute if that is known, else an
+    /// absolute path (D-40).
+    pub fn location(&self, head: &Parts, id: &UploadId) -> HeaderValue {
+        let prefix = self.mount.prefix();
+        let url = match &self.public_url {
+            Some(PublicUrl(start)) => format!("{start}{prefix}/{id}"),
+            None if self.trust_forwarded => {
+                let start = forwarded_start(head);
+                format!("{start}{prefix}/{id}")
+            }
+            None => format!("{prefix}/{id}"),
+        };
+        HeaderValue::try_from(url).expect("hosts, plain paths and ids are printable ASCII")
+    }
+}
+
+/// What proxies say that stands before the path. Without a scheme there is no absolute URL; a
+/// guess would send clients behind a TLS proxy to `http` (F-43).
+fn forwarded_start(head: &Parts) -> String {
+    let forwarded = forwarded::decode(&head.headers);
+    let host = forwarded.host.as_deref().or_else(|| host::decode(head));
+    match (forwarded.proto, host) {
+        (Some(proto), Some(host)) => {
+            let host = host::without_default_port(host, proto);
+            format!("{proto}://{host}{}", forwarded.prefix)
+        }
+        (Some(_) | None, _) => forwarded.prefix.to_owned(),
+    }
+}
+
+impl FromStr for PublicUrl {
+    type Err = InvalidPublicUrl;
+
+    fn from_str(text: &str) -> Result<Self, InvalidPublicUrl> {
+        let url = text.strip_suffix('/').unwrap_or(text);
+        let (scheme, rest) = url.split_once("://").ok_or(InvalidPublicUrl)?;
+        let (host, path) = rest.split_at(rest.find('/').unwrap_or(rest.len()));
+        let is_path = path.is_empty() || mount::is_plain_path(path);
+        if !matches!(scheme, "http" | "https") || !host::is_host(host) || !is_path {
+            return Err(InvalidPublicUrl);
+        }
+        Ok(Self(url.to_owned()))
+    }
+}
+
+impl fmt::Display for PublicUrl {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use http::Request;
+
+    use super::*;
+
+    #[test]
+    fn public_urls_are_absolute() {
+        for (text, expected) in [
+            ("https://example.org", Some("https://example.org")),
+            ("http://example.org:8080/", Some("http://example.org:8080")),
+            ("https://example.org/up/", Some("https://example.org/up")),
+            ("https://[::1]", Some("https://[::1]")),
+            ("example.org", None),
+            ("ftp://example.org", None),
+            ("https://", None),
+            ("https:///x", None),
+            ("https://u@example.org", None),
+            ("https://example.org/a?b", None),
+            ("https://example.org/a//b", None),
+        ] {
+            let url = text.parse::<PublicUrl>().ok().map(|url| url.to_string());
+            assert_eq!(url.as_deref(), expected, "{text:?}");
+        }
+    }
+
+    #[test]
+    fn locations_are_absolute_paths_or_urls_d_40_d_41_f_43() {
+        let https = &[("x-forwarded-proto", "https"), ("host", "h:443")][..];
+        let full = &[
+            ("forwarded", "proto=http;host=f:81"),
+            ("x-forwarded-prefix", "/up"),
+        ][..];
+        for (mount, public_url, trust_forwarded, lines, expected) in [
+            ("/files", None, false, full, "/files/a"),
+            ("/", None, false, full, "/a"),
+            (
+                "/files",
+                Some("https://p/x"),
+                true,
+                full,
+                "https://p/x/files/a",
+            ),
+            ("/", Some("https://p"), false, full, "https://p/a"),
+            ("/files", None, true, full, "http://f:81/up/files/a"),
+            ("/files", None, true, https, "https://h/files/a"),
+            ("/files", None, true, &https[..1], "/files/a"),
+            ("/files", None, true, &https[1..], "/files/a"),
+            ("/files", None, true, &full[1..], "/up/files/a"),
+            ("/files", None, true, &[], "/files/a"),
+        ] {
+            let locations = Locations {
+                mount: mount.parse().expect("a path"),
+                public_url: public_url.map(|url| url.parse().expect("a URL")),
+                trust_forwarded,
+            };
+            let request = lines
+                .iter()
+                .fold(Request::post("/files"), |request, (name, value)| {
+                    request.header(*name, *value)
+                });
+            let (head, ()) = request.body(()).expect("plain").into_parts();
+            let location = locations.location(&head, &"a".parse().expect("an id"));
+            assert_eq!(location, expected, "{public_url:?} {lines:?}");
+        }
+    }
+}

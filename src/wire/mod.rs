@@ -1,0 +1,49 @@
+//! Dialects: HTTP on one side, [`Intent`] and [`Outcome`] on the other. Knows `http`, `upload`,
+//! `rules` and `content`; no store, no engine, no runtime.
+
+pub mod cors;
+pub mod fields;
+pub mod location;
+pub mod mount;
+pub mod reply;
+pub mod tus;
+
+use std::fmt;
+
+use http::request::Parts;
+
+pub use self::reply::{Reply, ReplyBody};
+use crate::{
+    content::Content,
+    rules::{Intent, Outcome, Refused},
+    upload::Limits,
+};
+
+/// One way of speaking HTTP about uploads, mounted at a path.
+pub trait Dialect: Send + Sync + fmt::Debug + 'static {
+    /// The CORS lists of this dialect.
+    fn cors(&self) -> &cors::Lists;
+
+    /// Whether requests for `path` are this dialect's.
+    fn claims(&self, path: &str) -> bool;
+
+    /// The exchange that a request head begins.
+    fn open(&self, head: Parts) -> Box<dyn Exchange>;
+}
+
+/// One request and its answer in a dialect.
+///
+/// `read` is called once, then, if it yields an intent, `answer` once.
+#[async_trait::async_trait]
+pub trait Exchange: Send + fmt::Debug {
+    /// What the request wants, and the data that goes with it; or the answer, when the engine is
+    /// not needed for it. Only a dialect that puts its parameters into the body polls `content`.
+    async fn read(
+        &mut self,
+        content: Content,
+        limits: &Limits,
+    ) -> Result<(Intent, Content), Box<Reply>>;
+
+    /// The answer to the intent.
+    fn answer(&mut self, result: Result<Outcome, Refused>) -> Reply;
+}

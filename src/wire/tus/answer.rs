@@ -1,0 +1,522 @@
+//! An outcome becomes an answer: section 0.4 of the contract.
+
+use http::{
+    HeaderMap, HeaderValue, Method, StatusCode,
+    header::{
+        ACCEPT_RANGES, CACHE_CONTROL, CONTENT_DISPOSITION, CONTENT_RANGE, CONTENT_SECURITY_POLICY,
+        CONTENT_TYPE, ETAG, LOCATION,
+    },
+};
+
+use super::{TUS_CHECKSUM_ALGORITHM, TUS_EXTENSION, TUS_MAX_SIZE, TUS_VERSION, TusExchange, etag};
+use crate::{
+    rules::{FetchedBytes, Offer, Outcome},
+    upload::{Phase, Role, Upload},
+    wire::{
+        Reply, ReplyBody,
+        fields::{
+            content_disposition, content_type, range, tus_resumable, upload_concat,
+            upload_defer_length, upload_expires, upload_length, upload_metadata, upload_offset,
+        },
+        reply,
+    },
+};
+
+/// The checksum algorithms, the preferred first (T-085).
+const ALGORITHMS: HeaderValue = HeaderValue::from_static("sha1,sha256,sha512,md5");
+
+/// More fields than any answer has, so that none of them makes the map grow.
+const FIELDS: usize = 16;
+
+/// The answer to what the request of `exchange` yielded.
+pub(super) fn answer(exchange: &TusExchange, outcome: Outcome) -> Reply {
+    match outcome {
+        Outcome::Discovered(offer) => discovered(&offer),
+        Outcome::Fetched { bytes, upload } => fetched(bytes, &upload),
+        Outcome::Status { upload } => status(&upload),
+        Outcome::Stored {
+            finished,
+            offset,
+            upload,
+        } => {
+            let mut reply = stored(exchange, offset, &upload);
+            reply::add_finished(&mut reply, &finished);
+            reply
+        }
+        Outcome::Terminated => with_fields(StatusCode::NO_CONTENT),
+    }
+}
+
+fn with_fields(status: StatusCode) -> Reply {
+    let mut reply = reply::empty(status);
+    reply.headers_mut().reserve(FIELDS);
+    reply
+}
+
+fn discovered(offer: &Offer) -> Reply {
+    let mut reply = with_fields(StatusCode::NO_CONTENT);
+    let fields = reply.headers_mut();
+    fields.insert(TUS_VERSION, tus_resumable::VERSION);
+    fields.insert(TUS_EXTENSION, extensions(offer));
+    fields.insert(TUS_CHECKSUM_ALGORITHM, ALGORITHMS);
+    if let Some(max_size) = offer.limits.max_size_bytes {
+        fields.insert(TUS_MAX_SIZE, max_size.into());
+    }
+    reply
+}
+
+/// The extensions, and only those that work (T-007, T-030).
+fn extensions(
+    Offer {
+        capabilities,
+        limits,
+    }: &Offer,
+) -> HeaderValue {
+    let names: Vec<_> = [
+        ("creation", true),
+        ("creation-with-upload", true),
+        ("creation-defer-length", true),
+        ("termination", limits.termination),
+        ("checksum", true),
+        ("checksum-trailer", true),
+        ("concatenation", capabilities.join),
+        (
+            "concatenation-unfinished",
+            capabilities.join && limits.join_unfinished,
+        ),
+        ("expiration", limits.expire_after.is_some()),
+    ]
+    .into_iter()
+    .filter_map(|(name, is_offered)| is_offered.then_some(name))
+    .collect();
+    HeaderValue::try_from(names.join(",")).expect("names of extensions are plain")
+}
+
+fn status(upload: &Upload) -> Reply {
+    let mut reply = with_fields(StatusCode::OK);
+    let fields = reply.headers_mut();
+    insert_progress(fields, upload.offset(), upload);
+    match upload.length {
+        Some(length) => fields.insert(upload_length::NAME, upload_length::encode(length)),
+        None => fields.insert(upload_defer_length::NAME, upload_defer_length::DEFERRED),
+    };
+    if let Some(metadata) = upload_metadata::encode(&upload.metadata) {
+        fields.insert(upload_metadata::NAME, metadata);
+    }
+    if let Some(concat) = upload_concat::encode(&upload.role) {
+        fields.insert(upload_concat::NAME, concat);
+    }
+    reply
+}
+
+fn stored(exchange: &TusExchange, offset: u64, upload: &Upload) -> Reply {
+    let is_new = exchange.method == Method::POST;
+    let mut reply = with_fields(if is_new {
+        StatusCode::CREATED
+    } else {
+        StatusCode::NO_CONTENT
+    });
+    let fields = reply.headers_mut();
+    if is_new {
+        fields.insert(
+            LOCATION,
+            exchange.locations.location(&exchange.head, &upload.id),
+        );
+    }
+    insert_progress(fields, offset, upload);
+    reply
+}
+
+/// How far the upload is, and until when it waits for more.
+fn insert_progress(fields: &mut HeaderMap, offset: u64, upload: &Upload) {
+    // A final upload whose parts are unfinished has no offset of its own (T-109).
+    let is_pending = matches!(upload.role, Role::Final { .. }) && upload.phase == Phase::Open;
+    if !is_pending {
+        fields.insert(upload_offset::NAME, upload_offset::encode(offset));
+    }
+    if let Some(expires) = upload.expires {
+        fields.insert(upload_expires::NAME, upload_expires::encode(expires));
+    }
+}
+
+fn fetched(bytes: Option<FetchedBytes>, upload: &Upload) -> Reply {
+    let mut reply = with_fields(StatusCode::OK);
+    let fields = reply.headers_mut();
+    fields.insert(ACCEPT_RANGES, HeaderValue::from_static("bytes"));
+    fields.insert(CACHE_CONTROL, HeaderValue::from_static("private, no-cache"));
+    fields.insert(ETAG, etag(&upload.id));
+    let Some(FetchedBytes {
+        partial,
+        range,
+        stream,
+    }) = bytes
+    else {
+        *reply.status_mut() = StatusCode::NOT_MODIFIED;
+        return reply;
+    };
+    insert_download(fields, upload);
+    if partial && !range.is_empty() {
+        let length = upload.length.unwrap_or_else(|| upload.offset());
+        fields.insert(
+            CONTENT_RANGE,
+            range::encode(range.start, range.end - 1, length),
+        );
+        *reply.status_mut() = StatusCode::PARTIAL_CONTENT;
+    }
+    *reply.body_mut() = ReplyBody::stream(stream, range.end.saturating_sub(range.start));
+    reply
+}
+
+/// What keeps a download from doing harm in a browser (D-56).
+fn insert_download(fields: &mut HeaderMap, upload: &Upload) {
+    let media_type = content_type::of_download(&upload.metadata);
+    let disposition = content_disposition::encode(media_type, &upload.metadata);
+    let media_type = media_type.and_then(|text| HeaderValue::from_str(text).ok());
+    fields.insert(
+        CONTENT_TYPE,
+        media_type.unwrap_or(content_type::OCTET_STREAM),
+    );
+    fields.insert(CONTENT_DISPOSITION, disposition);
+    let policy = HeaderValue::from_static("sandbox; default-src 'none'");
+    fields.insert(CONTENT_SECURITY_POLICY, policy);
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        pin::Pin,
+        sync::Arc,
+        task::{Context, Poll},
+        time::{Duration, SystemTime, UNIX_EPOCH},
+    };
+
+    use bytes::Bytes;
+    use futures_core::Stream;
+    use http_body_util::BodyExt as _;
+
+    use super::{
+        super::tests::{exchange, head_of},
+        *,
+    };
+    use crate::{
+        rules::Finished,
+        upload::{Algorithm, Capabilities, Change, Completion, Limits, UploadId},
+    };
+
+    const EXPIRES: &str = "upload-expires: Wed, 25 Jun 2014 16:00:00 GMT";
+
+    fn expires() -> Option<SystemTime> {
+        Some(UNIX_EPOCH + Duration::from_secs(1_403_712_000))
+    }
+
+    fn id(text: &str) -> UploadId {
+        text.parse().expect("an id")
+    }
+
+    fn upload(length: Option<u64>, offset: u64, metadata: &str, role: Role) -> Upload {
+        let metadata = metadata.parse().expect("plain");
+        let completion = Completion::WhenFull;
+        let created = Change::Created {
+            completion,
+            length,
+            metadata,
+            role,
+            at: UNIX_EPOCH,
+        };
+        let mut upload = Upload::new(id("a"), &created).expect("created comes first");
+        upload.received.insert(0..offset);
+        if upload.is_full() {
+            upload.phase = Phase::Complete;
+        }
+        upload
+    }
+
+    fn made_of_two() -> Role {
+        Role::Final {
+            partials: vec![id("b"), id("c")],
+            text: "final;b  /files/c".to_owned(),
+        }
+    }
+
+    fn answered(lines: &str, outcome: Outcome) -> Reply {
+        let exchange = exchange(lines);
+        exchange.completed(answer(&exchange, outcome))
+    }
+
+    #[test]
+    fn discovery_names_what_works_t_007_t_008_t_030() {
+        let offer = |join, limits| {
+            let capabilities = Capabilities {
+                join,
+                max_pieces: None,
+                min_piece_bytes: 0,
+                out_of_order: true,
+                read_before_complete: true,
+            };
+            Outcome::Discovered(Offer {
+                capabilities,
+                limits,
+            })
+        };
+        let rest = "tus-checksum-algorithm: sha1,sha256,sha512,md5";
+        let always = "creation,creation-with-upload,creation-defer-length";
+        for (offer, extensions, more) in [
+            (
+                offer(true, Limits::default()),
+                format!("{always},termination,checksum,checksum-trailer,concatenation"),
+                "",
+            ),
+            (
+                offer(
+                    true,
+                    Limits {
+                        expire_after: Some(Duration::from_secs(1)),
+                        join_unfinished: true,
+                        max_size_bytes: Some(100),
+                        termination: false,
+                        ..Limits::default()
+                    },
+                ),
+                format!(
+                    "{always},checksum,checksum-trailer,concatenation,concatenation-unfinished,\
+                     expiration"
+                ),
+                "\ntus-max-size: 100",
+            ),
+            (
+                offer(
+                    false,
+                    Limits {
+                        join_unfinished: true,
+                        ..Limits::default()
+                    },
+                ),
+                format!("{always},termination,checksum,checksum-trailer"),
+                "",
+            ),
+        ] {
+            let reply = answered("OPTIONS /files", offer);
+            let expected =
+                format!("204\ntus-version: 1.0.0\ntus-extension: {extensions}\n{rest}{more}");
+            assert_eq!(head_of(&reply), expected);
+        }
+        let names = Algorithm::ALL.map(Algorithm::name).join(",");
+        assert_eq!(ALGORITHMS, names, "T-085");
+    }
+
+    #[test]
+    fn status_tells_all_there_is_to_know() {
+        let partial = Upload {
+            expires: expires(),
+            ..upload(Some(9), 9, "", Role::Partial)
+        };
+        let unfinished = Upload {
+            expires: expires(),
+            ..upload(Some(9), 4, "", Role::Whole)
+        };
+        for (rule, upload, expected) in [
+            (
+                "T-012 T-013 D-29",
+                upload(Some(9), 0, "b Yg==, a", Role::Whole),
+                "200\nupload-offset: 0\nupload-length: 9\nupload-metadata: b Yg==, a".to_owned(),
+            ),
+            (
+                "T-050",
+                upload(None, 4, "", Role::Whole),
+                "200\nupload-offset: 4\nupload-defer-length: 1".to_owned(),
+            ),
+            (
+                "D-50",
+                unfinished,
+                format!("200\nupload-offset: 4\n{EXPIRES}\nupload-length: 9"),
+            ),
+            (
+                "T-111 D-39",
+                partial,
+                format!(
+                    "200\nupload-offset: 9\n{EXPIRES}\nupload-length: 9\nupload-concat: partial"
+                ),
+            ),
+            (
+                "T-110 T-112",
+                upload(Some(9), 9, "", made_of_two()),
+                "200\nupload-offset: 9\nupload-length: 9\nupload-concat: final;b  /files/c"
+                    .to_owned(),
+            ),
+            (
+                "T-109",
+                upload(Some(9), 0, "", made_of_two()),
+                "200\nupload-length: 9\nupload-concat: final;b  /files/c".to_owned(),
+            ),
+            (
+                "T-114",
+                upload(Some(0), 0, "", made_of_two()),
+                "200\nupload-offset: 0\nupload-length: 0\nupload-concat: final;b  /files/c"
+                    .to_owned(),
+            ),
+        ] {
+            let reply = answered(
+                "HEAD /files/a",
+                Outcome::Status {
+                    upload: Arc::new(upload),
+                },
+            );
+            assert_eq!(head_of(&reply), expected, "{rule}");
+        }
+    }
+
+    #[test]
+    fn writes_are_acknowledged() {
+        let created = "201\nlocation: /files/a";
+        let unfinished = Upload {
+            expires: expires(),
+            ..upload(Some(9), 4, "", Role::Whole)
+        };
+        for (rule, lines, upload, expected) in [
+            (
+                "D-19",
+                "POST /files",
+                upload(None, 0, "", Role::Whole),
+                format!("{created}\nupload-offset: 0"),
+            ),
+            (
+                "T-057",
+                "POST /files/",
+                upload(Some(9), 9, "", Role::Whole),
+                format!("{created}\nupload-offset: 9"),
+            ),
+            (
+                "T-072",
+                "POST /files",
+                unfinished.clone(),
+                format!("{created}\nupload-offset: 4\n{EXPIRES}"),
+            ),
+            (
+                "T-109",
+                "POST /files",
+                upload(Some(9), 0, "", made_of_two()),
+                created.to_owned(),
+            ),
+            (
+                "T-103",
+                "POST /files",
+                upload(Some(9), 9, "", made_of_two()),
+                format!("{created}\nupload-offset: 9"),
+            ),
+            (
+                "T-071",
+                "PATCH /files/a",
+                unfinished,
+                format!("204\nupload-offset: 4\n{EXPIRES}"),
+            ),
+            (
+                "T-022",
+                "PATCH /files/a",
+                upload(Some(9), 9, "", Role::Whole),
+                "204\nupload-offset: 9".to_owned(),
+            ),
+            (
+                "T-011",
+                "POST /files/a\nX-HTTP-Method-Override: PATCH",
+                upload(Some(9), 9, "", Role::Whole),
+                "204\nupload-offset: 9".to_owned(),
+            ),
+        ] {
+            let offset = upload.offset();
+            let headers = vec![
+                ("X-Result".to_owned(), "7".to_owned()),
+                ("Upload-Offset".to_owned(), "7".to_owned()),
+            ];
+            let finished = Finished { headers };
+            let outcome = Outcome::Stored {
+                finished,
+                offset,
+                upload: Arc::new(upload),
+            };
+            let reply = answered(lines, outcome);
+            assert_eq!(
+                head_of(&reply),
+                format!("{expected}\nx-result: 7"),
+                "{rule} {lines}"
+            );
+        }
+    }
+
+    #[test]
+    fn removal_is_a_bare_204_t_091() {
+        assert_eq!(
+            head_of(&answered("DELETE /files/a", Outcome::Terminated)),
+            "204"
+        );
+    }
+
+    struct Once(Option<Bytes>);
+
+    impl Stream for Once {
+        type Item = std::io::Result<Bytes>;
+
+        fn poll_next(mut self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+            Poll::Ready(self.0.take().map(Ok))
+        }
+    }
+
+    #[tokio::test]
+    async fn downloads_are_whole_or_partial_d_51_d_56_d_60() {
+        let start = "accept-ranges: bytes\ncache-control: private, no-cache\netag: \"a\"";
+        let shield = "content-security-policy: sandbox; default-src 'none'";
+        let plain = "content-type: application/octet-stream\ncontent-disposition: attachment";
+        let named = "content-type: text/plain\n\
+                     content-disposition: inline; filename=\"b\"; filename*=UTF-8''b";
+        // `filetype` is text/plain, `filename` is b.
+        let metadata = "filetype dGV4dC9wbGFpbg==,filename Yg==";
+        for (text, range, partial, metadata, expected) in [
+            (
+                "abc",
+                0..3,
+                false,
+                "",
+                format!("200\n{start}\n{plain}\n{shield}"),
+            ),
+            (
+                "",
+                0..0,
+                false,
+                "",
+                format!("200\n{start}\n{plain}\n{shield}"),
+            ),
+            (
+                "bc",
+                1..3,
+                true,
+                metadata,
+                format!("206\n{start}\n{named}\n{shield}\ncontent-range: bytes 1-2/3"),
+            ),
+        ] {
+            let length = if text.is_empty() { 0 } else { 3 };
+            let stream = Box::pin(Once(Some(Bytes::from_static(text.as_bytes()))));
+            let bytes = Some(FetchedBytes {
+                partial,
+                range,
+                stream,
+            });
+            let upload = Arc::new(upload(Some(length), length, metadata, Role::Whole));
+            let reply = answered("GET /files/a", Outcome::Fetched { bytes, upload });
+            assert_eq!(head_of(&reply), expected);
+            let body = reply
+                .into_body()
+                .collect()
+                .await
+                .expect("as long as it says");
+            assert_eq!(body.to_bytes(), text);
+        }
+        let upload = Arc::new(upload(Some(3), 3, metadata, Role::Whole));
+        let reply = answered(
+            "GET /files/a",
+            Outcome::Fetched {
+                bytes: None,
+                upload,
+            },
+        );
+        assert_eq!(head_of(&reply), format!("304\n{start}"));
+    }
+}

@@ -1,0 +1,272 @@
+//! tus 1.0 and its extensions: creation, creation-with-upload, creation-defer-length, expiration,
+//! checksum, checksum-trailer, termination, concatenation.
+//!
+//! `read` turns a request head into an intent, `answer` an outcome into an answer, `refuse` a
+//! refusal. What the three share, and what every answer says, is here.
+//!
+//! # Source
+//! tus resumable upload protocol 1.0.0 (2016-03-25). Rule numbers are those of its wire contract.
+
+mod answer;
+mod read;
+mod refuse;
+
+use std::{fmt, sync::Arc};
+
+use http::{
+    HeaderName, HeaderValue, Method,
+    header::{CACHE_CONTROL, X_CONTENT_TYPE_OPTIONS},
+    request::Parts,
+};
+
+use self::read::Unread;
+use super::{
+    Dialect, Exchange, Reply, cors,
+    fields::{tus_resumable, x_http_method_override},
+    location::Locations,
+    reply,
+};
+use crate::{
+    content::Content,
+    rules::{Intent, Outcome, Refused},
+    upload::{Limits, UploadId},
+};
+
+const TUS_CHECKSUM_ALGORITHM: HeaderName = HeaderName::from_static("tus-checksum-algorithm");
+const TUS_EXTENSION: HeaderName = HeaderName::from_static("tus-extension");
+const TUS_MAX_SIZE: HeaderName = HeaderName::from_static("tus-max-size");
+const TUS_VERSION: HeaderName = HeaderName::from_static("tus-version");
+
+/// D-57. What the IETF draft needs is listed too: clients of both share a path.
+const CORS: cors::Lists = cors::Lists {
+    allow_headers: "Authorization, Content-Type, Origin, X-Requested-With, X-Request-ID, \
+        X-HTTP-Method-Override, Tus-Resumable, Upload-Length, Upload-Offset, Upload-Metadata, \
+        Upload-Defer-Length, Upload-Concat, Upload-Checksum, Upload-Complete, Upload-Incomplete, \
+        Upload-Draft-Interop-Version",
+    allow_methods: "POST, HEAD, PATCH, OPTIONS, GET, DELETE",
+    expose_headers: "Location, Upload-Offset, Upload-Length, Upload-Metadata, \
+        Upload-Defer-Length, Upload-Concat, Upload-Expires, Tus-Version, Tus-Resumable, \
+        Tus-Max-Size, Tus-Extension, Tus-Checksum-Algorithm, Upload-Complete, Upload-Incomplete, \
+        Upload-Draft-Interop-Version, Upload-Limit, Retry-After",
+};
+
+/// tus 1.0, mounted at a path.
+#[derive(Debug, Clone)]
+pub struct Tus {
+    locations: Arc<Locations>,
+}
+
+impl Tus {
+    /// tus 1.0 for the uploads at `locations`.
+    pub fn new(locations: Locations) -> Self {
+        Self {
+            locations: Arc::new(locations),
+        }
+    }
+}
+
+impl Dialect for Tus {
+    fn cors(&self) -> &cors::Lists {
+        &CORS
+    }
+
+    fn claims(&self, path: &str) -> bool {
+        self.locations.mount.claims(path)
+    }
+
+    fn open(&self, head: Parts) -> Box<dyn Exchange> {
+        let method = method(&head);
+        Box::new(TusExchange {
+            head,
+            locations: Arc::clone(&self.locations),
+            method,
+        })
+    }
+}
+
+/// The method meant. A browser's own question is never anything else (D-06).
+fn method(head: &Parts) -> Method {
+    let meant = x_http_method_override::decode(&head.headers);
+    meant
+        .filter(|_| !cors::is_preflight(head))
+        .unwrap_or_else(|| head.method.clone())
+}
+
+/// One request in tus and its answer.
+struct TusExchange {
+    head: Parts,
+    locations: Arc<Locations>,
+    method: Method,
+}
+
+#[async_trait::async_trait]
+impl Exchange for TusExchange {
+    async fn read(
+        &mut self,
+        content: Content,
+        limits: &Limits,
+    ) -> Result<(Intent, Content), Box<Reply>> {
+        read::read(self, content, limits).map_err(|unread| {
+            Box::new(self.completed(match unread {
+                Unread::NotAllowed { allow } => refuse::not_allowed(allow),
+                Unread::Refused(refusal) => refuse::refuse(self, &refusal.into()),
+            }))
+        })
+    }
+
+    fn answer(&mut self, result: Result<Outcome, Refused>) -> Reply {
+        self.completed(match result {
+            Ok(outcome) => answer::answer(self, outcome),
+            Err(refused) => refuse::refuse(self, &refused),
+        })
+    }
+}
+
+impl TusExchange {
+    /// `reply` with what every answer says (0.4, I-10), and without what this one must not have.
+    fn completed(&self, mut reply: Reply) -> Reply {
+        if [&self.method, &self.head.method].contains(&&Method::HEAD) {
+            reply::remove_body(&mut reply);
+        }
+        let fields = reply.headers_mut();
+        fields.insert(tus_resumable::NAME, tus_resumable::VERSION);
+        fields.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+        // A cached offset or 404 is fatal (D-60); downloads have said already how they are cached.
+        fields
+            .entry(CACHE_CONTROL)
+            .or_insert(HeaderValue::from_static("no-store"));
+        reply
+    }
+}
+
+impl fmt::Debug for TusExchange {
+    /// Without the header fields: they may hold credentials.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("TusExchange")
+            .field("method", &self.method)
+            .field("path", &self.head.uri.path())
+            .finish_non_exhaustive()
+    }
+}
+
+/// The entity tag of a complete upload. Strong, because its bytes never change (D-51).
+fn etag(id: &UploadId) -> HeaderValue {
+    HeaderValue::try_from(format!("\"{id}\"")).expect("ids are plain characters")
+}
+
+#[cfg(test)]
+mod tests {
+    use http::{Request, Version};
+
+    use super::*;
+
+    /// The exchange that begins with `lines`: a request line, then fields.
+    pub(super) fn exchange(lines: &str) -> TusExchange {
+        exchange_at("/files", lines)
+    }
+
+    /// The same for uploads under `mount`.
+    pub(super) fn exchange_at(mount: &str, lines: &str) -> TusExchange {
+        let (line, fields) = lines.split_once('\n').unwrap_or((lines, ""));
+        let mut words = line.trim().split(' ');
+        let request = Request::builder()
+            .method(words.next().expect("a method"))
+            .uri(words.next().expect("a target"))
+            .version(if words.next() == Some("HTTP/2") {
+                Version::HTTP_2
+            } else {
+                Version::HTTP_11
+            });
+        let request = fields.lines().fold(request, |request, line| {
+            let (name, value) = line.trim().split_once(':').expect("a field");
+            request.header(name, value.trim())
+        });
+        let (head, ()) = request.body(()).expect("a plain request").into_parts();
+        let method = method(&head);
+        let locations = Arc::new(Locations::new(mount.parse().expect("a path")));
+        TusExchange {
+            head,
+            locations,
+            method,
+        }
+    }
+
+    /// Status and header fields, one a line, the fields of every answer left out once seen.
+    pub(super) fn head_of(reply: &Reply) -> String {
+        let mut head = reply.status().as_u16().to_string();
+        for (name, expected) in [
+            (tus_resumable::NAME, Some("1.0.0")),
+            (X_CONTENT_TYPE_OPTIONS, Some("nosniff")),
+            (CACHE_CONTROL, None),
+        ] {
+            let value = reply.headers().get(&name).expect("every answer has it");
+            assert!(
+                expected.is_none_or(|expected| value == expected),
+                "{name:?}: {value:?}"
+            );
+        }
+        for (name, value) in reply.headers() {
+            let value = value.to_str().expect("printable ASCII");
+            let is_common = matches!(name.as_str(), "tus-resumable" | "x-content-type-options")
+                || (name == CACHE_CONTROL && value == "no-store");
+            if !is_common {
+                head.push_str(&format!("\n{name}: {value}"));
+            }
+        }
+        head
+    }
+
+    #[test]
+    fn override_names_the_method_meant_t_011_d_06() {
+        for (lines, expected) in [
+            ("POST /files/a\nX-HTTP-Method-Override: PATCH", "PATCH"),
+            ("GET /files/a\nX-HTTP-Method-Override: delete", "DELETE"),
+            ("PATCH /files/a", "PATCH"),
+            ("OPTIONS /files/a\nX-HTTP-Method-Override: DELETE", "DELETE"),
+            (
+                "OPTIONS /files/a\nOrigin: http://a\nAccess-Control-Request-Method: POST\n\
+                 X-HTTP-Method-Override: DELETE",
+                "OPTIONS",
+            ),
+        ] {
+            assert_eq!(exchange(lines).method, expected, "{lines}");
+        }
+    }
+
+    #[test]
+    fn lists_name_every_field_without_wildcard_d_57() {
+        for name in [
+            "Tus-Resumable",
+            "Upload-Length",
+            "Upload-Offset",
+            "Upload-Metadata",
+            "Upload-Defer-Length",
+            "Upload-Concat",
+            "Upload-Checksum",
+            "X-HTTP-Method-Override",
+            "Content-Type",
+        ] {
+            assert!(
+                CORS.allow_headers.split(", ").any(|listed| listed == name),
+                "{name}"
+            );
+        }
+        for name in [
+            "Location",
+            "Upload-Offset",
+            "Upload-Length",
+            "Upload-Expires",
+            "Retry-After",
+        ] {
+            assert!(
+                CORS.expose_headers.split(", ").any(|listed| listed == name),
+                "{name}"
+            );
+        }
+        assert!(
+            ![CORS.allow_headers, CORS.expose_headers, CORS.allow_methods]
+                .concat()
+                .contains('*')
+        );
+    }
+}
