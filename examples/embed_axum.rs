@@ -3,7 +3,7 @@
 //!
 //! `cargo run --example embed_axum -- [ADDR:PORT] [DIR]`
 
-use std::{env, error::Error, future::poll_fn, sync::Arc};
+use std::{env, error::Error, future::poll_fn, sync::Arc, time::Duration};
 
 use axum::{
     Router,
@@ -15,7 +15,8 @@ use axum::{
 };
 use tokio::net::TcpListener;
 use windlass::{
-    Denial, Durability, Engine, Finished, Finisher, Finishing, Windlass, store::file::FileStore,
+    Denial, Durability, Engine, Finished, Finisher, Finishing, Windlass,
+    store::file::FileStore,
     wire::{location::Locations, tus::Tus},
 };
 
@@ -26,8 +27,7 @@ struct NoPrograms;
 impl Finisher for NoPrograms {
     async fn finish(&self, finishing: Finishing<'_>) -> Result<Finished, Denial> {
         let upload = finishing.upload;
-        let unavailable =
-            |error| Denial::unavailable(format!("{error}"), std::time::Duration::from_secs(1));
+        let unavailable = |error: String| Denial::unavailable(error, Duration::from_secs(1));
         let mut start = Vec::new();
         let mut bytes = finishing
             .read(0..upload.offset().min(2))
@@ -48,19 +48,24 @@ impl Finisher for NoPrograms {
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn Error>> {
     let mut arguments = env::args().skip(1);
-    let address = arguments.next().unwrap_or_else(|| "127.0.0.1:8080".to_owned());
+    let address = arguments
+        .next()
+        .unwrap_or_else(|| "127.0.0.1:8080".to_owned());
     let dir = arguments.next().unwrap_or_else(|| "./uploads".to_owned());
 
     let store = Arc::new(FileStore::open(dir, Durability::Synced)?);
     let engine = Engine::builder(store).finisher(NoPrograms).build();
     // The path is the whole one, so the routes below must not strip a prefix.
-    let windlass = Windlass::new(engine.clone()).mount(Tus::new(Locations::new("/media/uploads".parse()?)));
+    let windlass =
+        Windlass::new(engine.clone()).mount(Tus::new(Locations::new("/media/uploads".parse()?)));
 
     let uploads = Router::new()
         .route_service("/media/uploads", windlass.clone())
         .route_service("/media/uploads/{*rest}", windlass)
         .layer(middleware::from_fn(authenticate));
-    let app = Router::new().route("/", get(|| async { "an application\n" })).merge(uploads);
+    let app = Router::new()
+        .route("/", get(|| async { "an application\n" }))
+        .merge(uploads);
 
     let listener = TcpListener::bind(address).await?;
     println!("tus: http://{}/media/uploads", listener.local_addr()?);
@@ -68,7 +73,9 @@ async fn main() -> Result<(), Box<dyn Error>> {
         let _ = tokio::signal::ctrl_c().await;
         engine.close().await;
     };
-    Ok(axum::serve(listener, app).with_graceful_shutdown(stop).await?)
+    Ok(axum::serve(listener, app)
+        .with_graceful_shutdown(stop)
+        .await?)
 }
 
 async fn authenticate(request: Request, next: Next) -> Result<Response, StatusCode> {

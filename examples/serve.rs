@@ -5,7 +5,11 @@
 use std::{error::Error, sync::Arc};
 
 use tokio::net::TcpListener;
-use windlass::{Durability, Engine, Windlass, store::file::FileStore, wire::{location::Locations, tus::Tus}};
+use windlass::{
+    Durability, Engine, Windlass,
+    store::file::FileStore,
+    wire::{location::Locations, tus::Tus},
+};
 
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn Error>> {

@@ -20,23 +20,43 @@ use crate::{
 #[command(name = "windlass", version, about, max_term_width = 100)]
 pub struct Flags {
     /// Where to listen; port 0 takes a free one
-    #[arg(long, value_name = "ADDR:PORT", default_value = "127.0.0.1:8080", env = "WINDLASS_LISTEN")]
+    #[arg(
+        long,
+        value_name = "ADDR:PORT",
+        default_value = "127.0.0.1:8080",
+        env = "WINDLASS_LISTEN"
+    )]
     listen: SocketAddr,
 
     /// Where uploads are kept; made if it does not exist
-    #[arg(long, value_name = "DIR", default_value = "./windlass-data", env = "WINDLASS_DATA_DIR")]
+    #[arg(
+        long,
+        value_name = "DIR",
+        default_value = "./windlass-data",
+        env = "WINDLASS_DATA_DIR"
+    )]
     data_dir: PathBuf,
 
     /// The path at which tus clients create uploads
-    #[arg(long, value_name = "PATH", default_value = "/files", env = "WINDLASS_TUS_PATH")]
+    #[arg(
+        long,
+        value_name = "PATH",
+        default_value = "/files",
+        env = "WINDLASS_TUS_PATH"
+    )]
     tus_path: Mount,
 
     /// What an acknowledged byte survives: the loss of power, or the death of the process
-    #[arg(long, value_name = "MODE", default_value = "synced", env = "WINDLASS_DURABILITY")]
+    #[arg(
+        long,
+        value_name = "MODE",
+        default_value = "synced",
+        env = "WINDLASS_DURABILITY"
+    )]
     durability: DurabilityFlag,
 
     /// The largest upload
-    #[arg(long, value_name = "BYTES", env = "WINDLASS_MAX_SIZE", value_parser = clap::value_parser!(u64).range(..=i64::MAX as u64))]
+    #[arg(long, value_name = "BYTES", env = "WINDLASS_MAX_SIZE", allow_negative_numbers = true, value_parser = clap::value_parser!(u64).range(..=i64::MAX as u64))]
     max_size: Option<u64>,
 
     /// How long an unfinished upload is kept after its last byte, such as 24h
@@ -52,7 +72,12 @@ pub struct Flags {
     concatenation_unfinished: bool,
 
     /// An origin whose pages may upload; repeat for more. Without it: any, without credentials
-    #[arg(long, value_name = "ORIGIN", env = "WINDLASS_CORS_ORIGIN", value_delimiter = ',')]
+    #[arg(
+        long,
+        value_name = "ORIGIN",
+        env = "WINDLASS_CORS_ORIGIN",
+        value_delimiter = ','
+    )]
     cors_origin: Vec<Origin>,
 
     /// Send no CORS headers
@@ -68,7 +93,12 @@ pub struct Flags {
     public_url: Option<PublicUrl>,
 
     /// How much to log
-    #[arg(long, value_name = "LEVEL", default_value = "info", env = "WINDLASS_LOG_LEVEL")]
+    #[arg(
+        long,
+        value_name = "LEVEL",
+        default_value = "info",
+        env = "WINDLASS_LOG_LEVEL"
+    )]
     log_level: tracing::Level,
 }
 
@@ -143,7 +173,11 @@ impl Flags {
 fn duration(text: &str) -> Result<Duration, String> {
     let duration = humantime::parse_duration(text)
         .map_err(|error| format!("{error}; durations look like 90s, 15m or 24h"))?;
-    if duration.is_zero() { Err("must be longer than nothing".to_owned()) } else { Ok(duration) }
+    if duration.is_zero() {
+        Err("must be longer than nothing".to_owned())
+    } else {
+        Ok(duration)
+    }
 }
 
 #[cfg(test)]
@@ -152,7 +186,9 @@ mod tests {
 
     fn check(flags: &[&str]) -> Result<Config, String> {
         let flags = std::iter::once("windlass").chain(flags.iter().copied());
-        Ok(Flags::try_parse_from(flags).map_err(|error| error.to_string())?.check())
+        Ok(Flags::try_parse_from(flags)
+            .map_err(|error| error.to_string())?
+            .check())
     }
 
     #[test]

@@ -42,7 +42,12 @@ pub enum Step {
 impl Content {
     /// No data.
     pub fn empty() -> Self {
-        Self { body: None, rest: Arc::default(), started: false, trailer_checksum: |_| Ok(None) }
+        Self {
+            body: None,
+            rest: Arc::default(),
+            started: false,
+            trailer_checksum: |_| Ok(None),
+        }
     }
 
     /// The data of `body`. A client that waits for `100 Continue` is told to go on by the first
@@ -88,7 +93,9 @@ impl Content {
 
     /// The number of bytes still to come, if it was announced.
     pub fn exact_bytes(&self) -> Option<u64> {
-        self.body.as_ref().map_or(Some(0), |body| body.size_hint().exact())
+        self.body
+            .as_ref()
+            .map_or(Some(0), |body| body.size_hint().exact())
     }
 
     /// The next step, `None` at the proper end.
@@ -105,7 +112,8 @@ impl Content {
                 Some(Ok(frame)) => frame,
                 end => {
                     self.body = None;
-                    return end.map(|error| Err(error.err().unwrap_or(io::ErrorKind::Other.into())));
+                    return end
+                        .map(|error| Err(error.err().unwrap_or(io::ErrorKind::Other.into())));
                 }
             };
             let frame = match frame.into_data() {
@@ -114,7 +122,9 @@ impl Content {
             };
             // A kind of frame that does not exist yet says nothing, as do trailers without a
             // checksum.
-            let checksum = frame.into_trailers().map(|fields| (self.trailer_checksum)(&fields));
+            let checksum = frame
+                .into_trailers()
+                .map(|fields| (self.trailer_checksum)(&fields));
             if let Ok(Some(checksum)) = checksum.map(Result::transpose) {
                 return Some(Ok(Step::Checksum(checksum)));
             }
@@ -125,14 +135,19 @@ impl Content {
 impl Drop for Content {
     fn drop(&mut self) {
         let body = self.body.take().filter(|body| !body.is_end_stream());
-        let unread = body.map(|body| Unread { body, started: self.started });
+        let unread = body.map(|body| Unread {
+            body,
+            started: self.started,
+        });
         *self.rest.lock().unwrap_or_else(PoisonError::into_inner) = unread;
     }
 }
 
 impl fmt::Debug for Content {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Content").field("end", &self.is_end()).finish_non_exhaustive()
+        f.debug_struct("Content")
+            .field("end", &self.is_end())
+            .finish_non_exhaustive()
     }
 }
 
@@ -162,7 +177,9 @@ impl fmt::Debug for Rest {
 
 impl fmt::Debug for Unread {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Unread").field("started", &self.started).finish_non_exhaustive()
+        f.debug_struct("Unread")
+            .field("started", &self.started)
+            .finish_non_exhaustive()
     }
 }
 

@@ -49,6 +49,10 @@ const DRAIN_TIME: Duration = Duration::from_secs(8);
 /// a reset (D-48).
 const LINGER_TIME: Duration = Duration::from_secs(2);
 
+/// How much is read in that time. A peer that sends more than this after the answer is not going to
+/// read it; the reset that follows stops a useless transfer.
+const LINGER_BYTES: usize = 4 << 20;
+
 /// Serves connections of `listener` until `stop` resolves; then running bodies are stopped at their
 /// next frame, what they brought is recorded, and connections are closed.
 ///
@@ -131,13 +135,18 @@ fn is_of_one_connection(error: &io::Error) -> bool {
 /// read for a moment. Closed at once, data in flight would make the kernel send a reset, and the
 /// peer would lose the answer it has not read yet.
 struct Lingering {
+    left_bytes: usize,
     linger: Option<Pin<Box<Sleep>>>,
     stream: TcpStream,
 }
 
 impl Lingering {
     const fn new(stream: TcpStream) -> Self {
-        Self { linger: None, stream }
+        Self {
+            left_bytes: LINGER_BYTES,
+            linger: None,
+            stream,
+        }
     }
 }
 
@@ -181,13 +190,21 @@ impl AsyncWrite for Lingering {
             ready!(Pin::new(&mut self.stream).poll_shutdown(cx))?;
             self.linger = Some(Box::pin(sleep(LINGER_TIME)));
         }
-        let Self { linger, stream } = &mut *self;
-        let late = linger.as_mut().is_some_and(|linger| linger.as_mut().poll(cx).is_ready());
+        let Self {
+            left_bytes,
+            linger,
+            stream,
+        } = &mut *self;
+        let late = linger
+            .as_mut()
+            .is_some_and(|linger| linger.as_mut().poll(cx).is_ready());
         let mut waste = [0; 16 << 10];
-        while !late {
+        while !late && *left_bytes > 0 {
             let mut buf = ReadBuf::new(&mut waste);
             match ready!(Pin::new(&mut *stream).poll_read(cx, &mut buf)) {
-                Ok(()) if !buf.filled().is_empty() => {}
+                Ok(()) if !buf.filled().is_empty() => {
+                    *left_bytes = left_bytes.saturating_sub(buf.filled().len());
+                }
                 Ok(()) | Err(_) => break,
             }
         }

@@ -30,17 +30,23 @@ async fn run(config: Config) -> Result<(), String> {
         .with_writer(std::io::stderr)
         .with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr()))
         .init();
-    let store = FileStore::open(&config.data_dir, config.durability)
-        .map_err(|error| error.to_string())?;
+    let store =
+        FileStore::open(&config.data_dir, config.durability).map_err(|error| error.to_string())?;
     let listener = TcpListener::bind(config.listen)
         .await
         .map_err(|error| format!("cannot listen on {}: {error}", config.listen))?;
     let address = listener.local_addr().map_err(|error| error.to_string())?;
     let store = Arc::new(store);
     let engine = Engine::builder(store.clone()).limits(config.limits).build();
-    let service = Windlass::new(engine.clone()).mount(config.tus).cors(config.cors);
+    let service = Windlass::new(engine.clone())
+        .mount(config.tus)
+        .cors(config.cors);
 
-    println!("windlass {}: data in {}", env!("CARGO_PKG_VERSION"), config.data_dir.display());
+    println!(
+        "windlass {}: data in {}",
+        env!("CARGO_PKG_VERSION"),
+        config.data_dir.display()
+    );
     println!("tus: http://{address}{}", config.tus_path);
     println!("stop with Ctrl-C or SIGTERM");
 
@@ -54,5 +60,7 @@ async fn run(config: Config) -> Result<(), String> {
         }
         tracing::info!("stopping");
     };
-    windlass::serve(listener, service, stop).await.map_err(|error| error.to_string())
+    windlass::serve(listener, service, stop)
+        .await
+        .map_err(|error| error.to_string())
 }

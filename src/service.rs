@@ -56,7 +56,11 @@ pub struct Aborted;
 impl Windlass {
     /// A service without a dialect, for any origin.
     pub fn new(engine: Engine) -> Self {
-        Self(Arc::new(Inner { cors: Cors::default(), dialects: Vec::new(), engine }))
+        Self(Arc::new(Inner {
+            cors: Cors::default(),
+            dialects: Vec::new(),
+            engine,
+        }))
     }
 
     /// The same service with one more dialect. Of several that claim a path the first mounted wins.
@@ -117,7 +121,11 @@ impl Windlass {
             Err(reply) => *reply,
             Ok((intent, content)) => {
                 let result = self.run(intent, content, extensions).await;
-                if let Err(Refused { refusal: Refusal::Abandoned, .. }) = result {
+                if let Err(Refused {
+                    refusal: Refusal::Abandoned,
+                    ..
+                }) = result
+                {
                     return Err(Aborted);
                 }
                 exchange.answer(result)
@@ -129,7 +137,11 @@ impl Windlass {
     }
 
     fn dialect(&self, path: &str) -> Option<&dyn Dialect> {
-        self.0.dialects.iter().find(|dialect| dialect.claims(path)).map(|dialect| &**dialect)
+        self.0
+            .dialects
+            .iter()
+            .find(|dialect| dialect.claims(path))
+            .map(|dialect| &**dialect)
     }
 
     /// Runs the engine so that neither a client that goes away nor a panic leaves half a step.
@@ -147,7 +159,9 @@ impl Windlass {
         let run = async move { engine.run(intent, content, &extensions).await };
         if changes_something {
             // Its own task, because hyper drops ours when the connection dies.
-            return tokio::spawn(run).await.unwrap_or_else(|error| panicked(&error));
+            return tokio::spawn(run)
+                .await
+                .unwrap_or_else(|error| panicked(&error));
         }
         let mut run = std::pin::pin!(run);
         let caught = std::future::poll_fn(|cx| {
@@ -167,7 +181,11 @@ fn panicked(what: &dyn fmt::Display) -> Result<Outcome, Refused> {
 }
 
 fn not_found() -> Reply {
-    reply::text(StatusCode::NOT_FOUND, "ERR_NOT_FOUND", "nothing is served at this path")
+    reply::text(
+        StatusCode::NOT_FOUND,
+        "ERR_NOT_FOUND",
+        "nothing is served at this path",
+    )
 }
 
 /// What is done with a body that was not read to its end.
@@ -181,7 +199,10 @@ impl Drain {
         let expect = headers.get(EXPECT).map(|value| value.as_bytes());
         let expects_continue =
             expect.is_some_and(|value| value.eq_ignore_ascii_case(b"100-continue"));
-        Self { expects_continue, version }
+        Self {
+            expects_continue,
+            version,
+        }
     }
 
     /// Reads and discards a bounded amount beside the answer. Not over HTTP/2, where a stream is
@@ -190,7 +211,9 @@ impl Drain {
         if self.version >= Version::HTTP_2 {
             return;
         }
-        let Some(Unread { mut body, started }) = rest.take() else { return };
+        let Some(Unread { mut body, started }) = rest.take() else {
+            return;
+        };
         if self.expects_continue && !started {
             return;
         }
@@ -243,15 +266,18 @@ where
     fn call(&mut self, request: Request<B>) -> Self::Future {
         let service = self.clone();
         Box::pin(async move {
-            Ok(service.handle(request).await.unwrap_or_else(|Aborted| {
-                reply::empty(StatusCode::SERVICE_UNAVAILABLE)
-            }))
+            Ok(service
+                .handle(request)
+                .await
+                .unwrap_or_else(|Aborted| reply::empty(StatusCode::SERVICE_UNAVAILABLE)))
         })
     }
 }
 
 impl fmt::Debug for Windlass {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Windlass").field("dialects", &self.0.dialects).finish_non_exhaustive()
+        f.debug_struct("Windlass")
+            .field("dialects", &self.0.dialects)
+            .finish_non_exhaustive()
     }
 }

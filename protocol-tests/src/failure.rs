@@ -96,7 +96,13 @@ impl Rows {
             return Ok(());
         }
         let (failed, total) = (self.failed.len(), self.total);
-        let shown = self.failed.iter().take(SHOWN_ROWS).cloned().collect::<Vec<_>>().join("; ");
+        let shown = self
+            .failed
+            .iter()
+            .take(SHOWN_ROWS)
+            .cloned()
+            .collect::<Vec<_>>()
+            .join("; ");
         Err(Failure::new(format!("{failed} of {total} rows: {shown}")))
     }
 }

@@ -22,7 +22,10 @@ pub fn markdown() -> String {
     let mut page = INTRODUCTION.to_owned();
     for (title, rules) in CHAPTERS {
         // Writing to a String cannot fail.
-        let _ = write!(page, "\n## {title}\n\n| rule | level | says | cases |\n| --- | --- | --- | --- |\n");
+        let _ = write!(
+            page,
+            "\n## {title}\n\n| rule | level | says | cases |\n| --- | --- | --- | --- |\n"
+        );
         for rule in *rules {
             let (id, level, says) = (rule.id, rule.level.word(), rule.says);
             let _ = writeln!(page, "| {id} | {level} | {says} | {} |", proofs(rule));
@@ -33,8 +36,12 @@ pub fn markdown() -> String {
 
 /// The names of the cases and checks that hold a rule.
 pub fn cases_of(id: &str) -> Vec<&'static str> {
-    let cases = tus::cases().filter(|case| case.rules.contains(&id)).map(|case| case.name);
-    let checks = watch::CHECKS.iter().filter(|check| check.rules.contains(&id));
+    let cases = tus::cases()
+        .filter(|case| case.rules.contains(&id))
+        .map(|case| case.name);
+    let checks = watch::CHECKS
+        .iter()
+        .filter(|check| check.rules.contains(&id));
     let mut names: Vec<_> = cases.chain(checks.map(|check| check.name)).collect();
     if watch::NO_PANIC_RULES.contains(&id) {
         names.push(watch::NO_PANIC);
@@ -43,11 +50,21 @@ pub fn cases_of(id: &str) -> Vec<&'static str> {
 }
 
 fn proofs(rule: &Rule) -> String {
-    let cases = cases_of(rule.id).into_iter().map(|name| format!("`{name}`"));
-    let elsewhere = NOT_ON_THE_WIRE.iter().filter(|elsewhere| elsewhere.id == rule.id);
-    cases.chain(elsewhere.map(not_here)).collect::<Vec<_>>().join("<br>")
+    let cases = cases_of(rule.id)
+        .into_iter()
+        .map(|name| format!("`{name}`"));
+    let elsewhere = NOT_ON_THE_WIRE
+        .iter()
+        .filter(|elsewhere| elsewhere.id == rule.id);
+    cases
+        .chain(elsewhere.map(not_here))
+        .collect::<Vec<_>>()
+        .join("<br>")
 }
 
 fn not_here(elsewhere: &Elsewhere) -> String {
-    format!("*not on the wire: {}; see the {}*", elsewhere.why, elsewhere.place)
+    format!(
+        "*not on the wire: {}; see the {}*",
+        elsewhere.why, elsewhere.place
+    )
 }

@@ -160,8 +160,15 @@ impl Upload<'_> {
         if at < content.len() || deferred {
             let request = self.patch_at(offset).body(&content[at..]);
             let length = content.len();
-            let request = if deferred { request.with("Upload-Length", length) } else { request };
-            self.site.ask(&request)?.is(204)?.has("Upload-Offset", length)?;
+            let request = if deferred {
+                request.with("Upload-Length", length)
+            } else {
+                request
+            };
+            self.site
+                .ask(&request)?
+                .is(204)?
+                .has("Upload-Offset", length)?;
         }
         self.reads_back(content)
     }

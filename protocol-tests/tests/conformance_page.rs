@@ -18,12 +18,19 @@ fn page_is_up_to_date() {
 
 #[test]
 fn every_rule_has_a_case_or_a_reason() {
-    let excused = |id| rules::NOT_ON_THE_WIRE.iter().any(|elsewhere| elsewhere.id == id);
+    let excused = |id| {
+        rules::NOT_ON_THE_WIRE
+            .iter()
+            .any(|elsewhere| elsewhere.id == id)
+    };
     let bare: Vec<_> = rules::all()
         .map(|rule| rule.id)
         .filter(|id| page::cases_of(id).is_empty() && !excused(*id))
         .collect();
-    assert!(bare.is_empty(), "rules without a case or a reason: {bare:?}");
+    assert!(
+        bare.is_empty(),
+        "rules without a case or a reason: {bare:?}"
+    );
 }
 
 #[test]
@@ -31,16 +38,23 @@ fn every_case_cites_rules_that_exist() {
     let known: HashSet<_> = rules::all().map(|rule| rule.id).collect();
     let excused = rules::NOT_ON_THE_WIRE.iter().map(|elsewhere| elsewhere.id);
     let cited = tus::cases().flat_map(|case| case.rules.iter().copied());
-    let checked = watch::CHECKS.iter().flat_map(|check| check.rules.iter().copied());
-    let unknown: Vec<_> =
-        cited.chain(checked).chain(excused).filter(|id| !known.contains(id)).collect();
+    let checked = watch::CHECKS
+        .iter()
+        .flat_map(|check| check.rules.iter().copied());
+    let unknown: Vec<_> = cited
+        .chain(checked)
+        .chain(excused)
+        .filter(|id| !known.contains(id))
+        .collect();
     assert!(unknown.is_empty(), "no such rules: {unknown:?}");
 }
 
 #[test]
 fn every_name_is_used_once() {
     let mut seen = HashSet::new();
-    let names = tus::cases().map(|case| case.name).chain(watch::CHECKS.iter().map(|c| c.name));
+    let names = tus::cases()
+        .map(|case| case.name)
+        .chain(watch::CHECKS.iter().map(|c| c.name));
     let twice: Vec<_> = names.filter(|name| !seen.insert(*name)).collect();
     assert!(twice.is_empty(), "names used twice: {twice:?}");
     let mut seen = HashSet::new();

@@ -163,15 +163,18 @@ impl Claims {
             return Err(Refusal::ShuttingDown);
         }
         let holders = held.by_upload.entry(id.clone()).or_default();
-        let overlaps = |other: &&Arc<Holder>| {
-            range.start < other.range.end && other.range.start < range.end
-        };
+        let overlaps =
+            |other: &&Arc<Holder>| range.start < other.range.end && other.range.start < range.end;
         if let Some(holder) = holders.iter().find(overlaps) {
             return Ok(Err(Arc::clone(holder)));
         }
         let holder = Arc::new(Holder::new(range, keeps_pieces));
         holders.push(Arc::clone(&holder));
-        Ok(Ok(Claim { holder, id: id.clone(), registry: Arc::clone(&self.0) }))
+        Ok(Ok(Claim {
+            holder,
+            id: id.clone(),
+            registry: Arc::clone(&self.0),
+        }))
     }
 
     /// Whether anybody writes to `id`.
@@ -193,7 +196,11 @@ impl Claims {
     /// when one is about to; ask again after [`Claims::settle`].
     pub(super) fn tell(&self, id: &UploadId, offset: u64) -> bool {
         let held = self.0.lock();
-        let holders = held.by_upload.get(id).map(Vec::as_slice).unwrap_or_default();
+        let holders = held
+            .by_upload
+            .get(id)
+            .map(Vec::as_slice)
+            .unwrap_or_default();
         holders.iter().all(|holder| holder.tell(offset))
     }
 
@@ -254,7 +261,8 @@ impl Holder {
     /// Waits until the holder is gone, telling it to stop once it is silent for `stall_after`.
     /// False at the deadline.
     async fn released(&self, stall_after: Duration, deadline: Instant) -> bool {
-        self.until(stall_after, deadline, |state| state.released).await
+        self.until(stall_after, deadline, |state| state.released)
+            .await
     }
 
     /// Waits until the holder's bytes are safe or it is gone; see [`Claims::settle`].
@@ -271,18 +279,20 @@ impl Holder {
             self.wake();
         }
         // A silent holder is stopped first, and then waited for as long as a writer would.
-        let done = |state: &State| {
-            state.released || (state.stop.is_none() && state.flushes_done >= flush)
-        };
+        let done =
+            |state: &State| state.released || (state.stop.is_none() && state.flushes_done >= flush);
         if self.is_silent(limits.stall_after) {
-            self.released(limits.stall_after, now + limits.lock_wait).await;
+            self.released(limits.stall_after, now + limits.lock_wait)
+                .await;
         } else if self.keeps_pieces {
             self.until(Duration::MAX, now + FLUSH_WAIT, done).await;
         }
     }
 
     fn is_silent(&self, stall_after: Duration) -> bool {
-        self.lock().waiting_since.is_some_and(|since| since.elapsed() >= stall_after)
+        self.lock()
+            .waiting_since
+            .is_some_and(|since| since.elapsed() >= stall_after)
     }
 
     async fn until(
@@ -309,7 +319,11 @@ impl Holder {
             if look_again <= now {
                 self.ask_to_stop(Stop::Displaced);
             }
-            let wake_at = if look_again <= now { deadline } else { look_again.min(deadline) };
+            let wake_at = if look_again <= now {
+                deadline
+            } else {
+                look_again.min(deadline)
+            };
             tokio::select! {
                 () = changed => {}
                 () = sleep_until(wake_at) => {}
@@ -361,7 +375,10 @@ impl Claim {
 
     /// The holder begins to wait for its client, if it does not already.
     pub(super) fn waits(&self) {
-        self.holder.lock().waiting_since.get_or_insert_with(Instant::now);
+        self.holder
+            .lock()
+            .waiting_since
+            .get_or_insert_with(Instant::now);
     }
 
     /// The holder does not wait for its client any more.
@@ -402,14 +419,21 @@ mod tests {
     use super::*;
 
     fn claims() -> (Claims, Limits, UploadId) {
-        (Claims::default(), Limits::default(), "a".parse().expect("plain"))
+        (
+            Claims::default(),
+            Limits::default(),
+            "a".parse().expect("plain"),
+        )
     }
 
     #[tokio::test(start_paused = true)]
     async fn claims_of_separate_ranges_run_side_by_side() {
         let (claims, limits, id) = claims();
         let first = claims.claim(&id, 0..10, true, &limits).await.expect("free");
-        let second = claims.claim(&id, 10..20, true, &limits).await.expect("free");
+        let second = claims
+            .claim(&id, 10..20, true, &limits)
+            .await
+            .expect("free");
         drop((first, second));
         assert!(!claims.is_held(&id));
     }

@@ -9,6 +9,7 @@ use http::Extensions;
 
 use super::{Action, Engine, refusal_of};
 use crate::{
+    content::{Content, Step},
     rules::{Join, Outcome, Refusal, Refused, join},
     upload::{Role, Upload, UploadId},
 };
@@ -22,7 +23,9 @@ impl Pending {
     fn wait(&self, partials: &[UploadId], waiting: &UploadId) {
         let mut map = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         for partial in partials {
-            map.entry(partial.clone()).or_default().push(waiting.clone());
+            map.entry(partial.clone())
+                .or_default()
+                .push(waiting.clone());
         }
     }
 
@@ -36,10 +39,14 @@ impl Engine {
     pub(super) async fn join(
         &self,
         mut join: Join,
+        mut content: Content,
         extensions: &Extensions,
     ) -> Result<Outcome, Refused> {
         if !self.store().capabilities().join {
-            return Err(Refusal::Unsupported { what: "concatenation" }.into());
+            return Err(Refusal::Unsupported {
+                what: "concatenation",
+            }
+            .into());
         }
         join::admit(&join, self.limits())?;
         self.admit(Action::Join(&mut join), extensions).await?;
@@ -51,6 +58,9 @@ impl Engine {
                 self.admit(Action::Include(part), extensions).await?;
             }
         }
+        let idle_timeout = self.limits().idle_timeout;
+        let no_bytes = tokio::time::timeout(idle_timeout, has_no_bytes(&mut content));
+        no_bytes.await.unwrap_or(Err(Refusal::Abandoned))?;
         let id = UploadId::random().map_err(|_| Refusal::Internal)?;
         let upload = join::plan(join, id, &parts, self.limits(), self.now())?;
         if !parts.iter().all(|part| part.is_complete()) {
@@ -66,7 +76,9 @@ impl Engine {
         extensions: &Extensions,
     ) -> Result<Outcome, Refusal> {
         let length = upload.length.ok_or(Refusal::Internal)?;
-        let upload = upload.after(&join::settle(&upload, length)).map_err(|_| Refusal::Internal)?;
+        let upload = upload
+            .after(&join::settle(&upload, length))
+            .map_err(|_| Refusal::Internal)?;
         let made = async {
             self.lay(&upload, parts).await?;
             let finished = self.finish(&upload, extensions).await?;
@@ -74,9 +86,11 @@ impl Engine {
             Ok(finished)
         };
         match made.await {
-            Ok(finished) => {
-                Ok(Outcome::Stored { finished, offset: length, upload: Arc::new(upload) })
-            }
+            Ok(finished) => Ok(Outcome::Stored {
+                finished,
+                offset: length,
+                upload: Arc::new(upload),
+            }),
             Err(refusal) => {
                 if let Err(error) = self.store().remove(&upload.id).await {
                     tracing::warn!(id = %upload.id, %error, "a refused upload was left behind");
@@ -92,10 +106,19 @@ impl Engine {
         parts: &[Arc<Upload>],
     ) -> Result<Outcome, Refusal> {
         self.create_record(&upload).await?;
-        let unfinished: HashSet<_> =
-            parts.iter().filter(|part| !part.is_complete()).map(|part| part.id.clone()).collect();
-        self.0.pending.wait(&unfinished.into_iter().collect::<Vec<_>>(), &upload.id);
-        Ok(Outcome::Stored { finished: Default::default(), offset: 0, upload: Arc::new(upload) })
+        let unfinished: HashSet<_> = parts
+            .iter()
+            .filter(|part| !part.is_complete())
+            .map(|part| part.id.clone())
+            .collect();
+        self.0
+            .pending
+            .wait(&unfinished.into_iter().collect::<Vec<_>>(), &upload.id);
+        Ok(Outcome::Stored {
+            finished: Default::default(),
+            offset: 0,
+            upload: Arc::new(upload),
+        })
     }
 
     /// The pending final `upload` as far as its parts are by now: complete, or with the length that
@@ -108,7 +131,9 @@ impl Engine {
         upload: Arc<Upload>,
         extensions: &Extensions,
     ) -> Result<Arc<Upload>, Refusal> {
-        let Role::Final { partials, .. } = &upload.role else { return Ok(upload) };
+        let Role::Final { partials, .. } = &upload.role else {
+            return Ok(upload);
+        };
         let parts = match self.parts(partials).await {
             Ok(parts) => parts,
             Err(Refusal::Unknown) => return Err(Refusal::Expired),
@@ -119,11 +144,17 @@ impl Engine {
         }
         let length = join::length(&parts, self.limits())?;
         if !parts.iter().all(|part| part.is_complete()) {
-            return Ok(Arc::new(Upload { length, ..Upload::clone(&upload) }));
+            return Ok(Arc::new(Upload {
+                length,
+                ..Upload::clone(&upload)
+            }));
         }
         let length = length.ok_or(Refusal::Internal)?;
         let keeps_pieces = false;
-        let claim = self.0.claims.claim(&upload.id, 0..u64::MAX, keeps_pieces, self.limits());
+        let claim = self
+            .0
+            .claims
+            .claim(&upload.id, 0..u64::MAX, keeps_pieces, self.limits());
         let _claim = claim.await?;
         let current = self.load(&upload.id).await?;
         if current.is_complete() {
@@ -155,7 +186,10 @@ impl Engine {
 
     async fn lay(&self, upload: &Upload, parts: &[Arc<Upload>]) -> Result<(), Refusal> {
         // A part that was removed after it was looked up is unknown, like any other.
-        self.store().join(upload, parts).await.map_err(|error| refusal_of(&upload.id, &error))
+        self.store()
+            .join(upload, parts)
+            .await
+            .map_err(|error| refusal_of(&upload.id, &error))
     }
 
     /// The uploads of these ids, each loaded once.
@@ -171,5 +205,17 @@ impl Engine {
             parts.push(part);
         }
         Ok(parts)
+    }
+}
+
+/// A body whose length was not announced may still turn out empty (D-37).
+async fn has_no_bytes(content: &mut Content) -> Result<(), Refusal> {
+    loop {
+        match content.next().await {
+            None => return Ok(()),
+            Some(Ok(Step::Data(bytes))) if !bytes.is_empty() => return Err(Refusal::FinalUpload),
+            Some(Ok(Step::Checksum(_) | Step::Data(_))) => {}
+            Some(Err(_)) => return Err(Refusal::Abandoned),
+        }
     }
 }

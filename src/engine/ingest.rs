@@ -277,7 +277,9 @@ impl<'a> Ingest<'a> {
     }
 
     fn start_checkpoint(&mut self) {
-        let Some(writer) = &mut self.writer else { return };
+        let Some(writer) = &mut self.writer else {
+            return;
+        };
         self.last_checkpoint = Instant::now();
         let receipt = writer.checkpoint();
         let engine = self.engine.clone();

@@ -14,9 +14,9 @@ use std::{fmt, sync::Arc, time::SystemTime};
 
 use http::Extensions;
 
-use self::{claims::Claims, finals::Pending};
-pub use self::sweep::Swept;
 pub use self::hooks::{Action, Ask, Finisher, Finishing, Gate, NoHooks, Observer};
+pub use self::sweep::Swept;
+use self::{claims::Claims, finals::Pending};
 use crate::{
     content::Content,
     rules::{
@@ -94,7 +94,7 @@ impl Engine {
                 limits: self.limits().clone(),
             })),
             Intent::Fetch { id, selection } => self.fetch(&id, &selection, extensions).await,
-            Intent::Join(join) => self.join(join, extensions).await,
+            Intent::Join(join) => self.join(join, content, extensions).await,
             Intent::Status { id } => self.status(&id, extensions).await,
             Intent::Terminate { id } => self.terminate(&id, extensions).await,
             Intent::Write(write) => self.write(write, content, extensions).await,
@@ -143,17 +143,30 @@ impl Engine {
             upload = self.resolve(upload, extensions).await?;
         }
         let Some(range) = fetch::select(&upload, selection, self.now())? else {
-            return Ok(Outcome::Fetched { bytes: None, upload });
+            return Ok(Outcome::Fetched {
+                bytes: None,
+                upload,
+            });
         };
         let stream = self.store().read(&upload, range.clone()).await;
         let stream = stream.map_err(|error| refusal_of(id, &error))?;
         let partial = *selection != Selection::All;
-        Ok(Outcome::Fetched { bytes: Some(FetchedBytes { partial, range, stream }), upload })
+        Ok(Outcome::Fetched {
+            bytes: Some(FetchedBytes {
+                partial,
+                range,
+                stream,
+            }),
+            upload,
+        })
     }
 
     async fn terminate(&self, id: &UploadId, extensions: &Extensions) -> Result<Outcome, Refused> {
         if !self.limits().termination {
-            return Err(Refusal::Unsupported { what: "removing uploads" }.into());
+            return Err(Refusal::Unsupported {
+                what: "removing uploads",
+            }
+            .into());
         }
         let upload = self.load(id).await?;
         self.alive(&upload)?;
@@ -171,11 +184,18 @@ impl Engine {
     }
 
     async fn admit(&self, action: Action<'_>, extensions: &Extensions) -> Result<(), Refusal> {
-        self.0.gate.admit(Ask { action, extensions }).await.map_err(Refusal::Denied)
+        self.0
+            .gate
+            .admit(Ask { action, extensions })
+            .await
+            .map_err(Refusal::Denied)
     }
 
     async fn load(&self, id: &UploadId) -> Result<Arc<Upload>, Refusal> {
-        self.store().load(id).await.map_err(|error| refusal_of(id, &error))
+        self.store()
+            .load(id)
+            .await
+            .map_err(|error| refusal_of(id, &error))
     }
 
     /// An upload that is being written does not expire, whatever its record says (T-073).
@@ -187,7 +207,10 @@ impl Engine {
     }
 
     async fn remove(&self, upload: &Upload) -> Result<(), Refusal> {
-        self.store().remove(&upload.id).await.map_err(|error| refusal_of(&upload.id, &error))?;
+        self.store()
+            .remove(&upload.id)
+            .await
+            .map_err(|error| refusal_of(&upload.id, &error))?;
         self.0.observer.removed(upload);
         Ok(())
     }
@@ -230,7 +253,11 @@ impl Engine {
         if upload.role == Role::Partial {
             return Ok(Finished::default());
         }
-        let finishing = hooks::Finishing { extensions, upload, store: &**self.store() };
+        let finishing = hooks::Finishing {
+            extensions,
+            upload,
+            store: &**self.store(),
+        };
         self.0.finisher.finish(finishing).await.map_err(|denial| {
             tracing::warn!(id = %upload.id, reason = %denial, "completion step failed");
             Refusal::Denied(denial)
@@ -302,11 +329,10 @@ fn refusal_of(id: &UploadId, error: &StoreError) -> Refusal {
             tracing::error!(%id, "the store has no space left");
             Refusal::StoreFull
         }
-        StoreError::Unsupported => Refusal::Unsupported { what: "this kind of upload" },
-        StoreError::Damaged(_)
-        | StoreError::Exists
-        | StoreError::Io { .. }
-        | StoreError::Stale => {
+        StoreError::Unsupported => Refusal::Unsupported {
+            what: "this kind of upload",
+        },
+        StoreError::Damaged(_) | StoreError::Exists | StoreError::Io { .. } | StoreError::Stale => {
             tracing::error!(%id, %error, "store trouble");
             Refusal::StoreTrouble
         }
@@ -315,12 +341,16 @@ fn refusal_of(id: &UploadId, error: &StoreError) -> Refusal {
 
 impl fmt::Debug for Engine {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Engine").field("limits", &self.0.limits).finish_non_exhaustive()
+        f.debug_struct("Engine")
+            .field("limits", &self.0.limits)
+            .finish_non_exhaustive()
     }
 }
 
 impl fmt::Debug for Builder {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Builder").field("limits", &self.0.limits).finish_non_exhaustive()
+        f.debug_struct("Builder")
+            .field("limits", &self.0.limits)
+            .finish_non_exhaustive()
     }
 }

@@ -2,7 +2,6 @@
 
 use std::time::Duration;
 
-
 use super::{Engine, refusal_of};
 use crate::{
     rules::{
@@ -56,7 +55,9 @@ impl Engine {
     /// # Cancel safety
     /// Safe.
     pub async fn keep_swept(&self) {
-        let Some(expire_after) = self.limits().expire_after else { return };
+        let Some(expire_after) = self.limits().expire_after else {
+            return;
+        };
         let interval = (expire_after / 4).clamp(INTERVAL.0, INTERVAL.1);
         loop {
             let swept = self.sweep().await;
@@ -72,7 +73,9 @@ impl Engine {
     }
 
     async fn give_up(&self, id: &UploadId, swept: &mut Swept) -> Result<(), Refusal> {
-        let Some(_claim) = self.0.claims.claim_idle(id) else { return Ok(()) };
+        let Some(_claim) = self.0.claims.claim_idle(id) else {
+            return Ok(());
+        };
         // The listed record may be old; under the claim it stays as it is.
         let upload = self.load(id).await?;
         match lifecycle::fate(&upload, self.limits(), self.now()) {

@@ -38,7 +38,9 @@ impl Engine {
             Target::Existing(id) => self.append(id, &write, content, extensions).await,
             Target::New(new) => {
                 let new = new.clone();
-                self.create(new, &write, content, extensions).await.map_err(Refused::from)
+                self.create(new, &write, content, extensions)
+                    .await
+                    .map_err(Refused::from)
             }
         }
     }
@@ -54,11 +56,19 @@ impl Engine {
         self.alive(&upload)?;
         self.admit(Action::Write(&upload), extensions).await?;
         let keeps_pieces = write.checksum == Checksum::None;
-        let claim =
-            self.0.claims.claim(id, write.at..u64::MAX, keeps_pieces, self.limits()).await?;
+        let claim = self
+            .0
+            .claims
+            .claim(id, write.at..u64::MAX, keeps_pieces, self.limits())
+            .await?;
         let mut upload = self.load(id).await?;
-        let written = self.write_claimed(&mut upload, write, content, &claim, extensions).await;
-        written.map_err(|refusal| Refused { expires: upload.expires, refusal })
+        let written = self
+            .write_claimed(&mut upload, write, content, &claim, extensions)
+            .await;
+        written.map_err(|refusal| Refused {
+            expires: upload.expires,
+            refusal,
+        })
     }
 
     async fn write_claimed(
@@ -71,10 +81,14 @@ impl Engine {
     ) -> Result<Outcome, Refusal> {
         let plan = write::plan(upload, write, self.limits(), self.now())?;
         if plan.declares_first() {
-            *upload = self.record(&upload.id, &plan, plan.at..plan.at, Receipt::default()).await?;
+            *upload = self
+                .record(&upload.id, &plan, plan.at..plan.at, Receipt::default())
+                .await?;
         }
         let arrived = Ingest::new(self, upload, &plan, claim, content).run().await;
-        let result = self.conclude(upload, &plan, arrived, claim, extensions, Origin::Found).await;
+        let result = self
+            .conclude(upload, &plan, arrived, claim, extensions, Origin::Found)
+            .await;
         if let Ok(Outcome::Stored { upload: stored, .. }) = &result {
             *upload = Arc::clone(stored);
         } else if let Ok(current) = self.store().load(&upload.id).await {
@@ -108,14 +122,24 @@ impl Engine {
                 Default::default()
             };
             self.create_record(&upload).await?;
-            return Ok(Outcome::Stored { finished, offset: 0, upload: Arc::new(upload) });
+            return Ok(Outcome::Stored {
+                finished,
+                offset: 0,
+                upload: Arc::new(upload),
+            });
         }
         self.create_record(&upload).await?;
-        let claim = self.0.claims.claim(&upload.id, 0..u64::MAX, plan.keeps_pieces(), limits);
+        let claim = self
+            .0
+            .claims
+            .claim(&upload.id, 0..u64::MAX, plan.keeps_pieces(), limits);
         let result = match claim.await {
             Ok(claim) => {
-                let arrived = Ingest::new(self, &upload, &plan, &claim, content).run().await;
-                self.conclude(&upload, &plan, arrived, &claim, extensions, Origin::Created).await
+                let arrived = Ingest::new(self, &upload, &plan, &claim, content)
+                    .run()
+                    .await;
+                self.conclude(&upload, &plan, arrived, &claim, extensions, Origin::Created)
+                    .await
             }
             Err(refusal) => Err(refusal),
         };
@@ -129,7 +153,10 @@ impl Engine {
     }
 
     pub(super) async fn create_record(&self, upload: &Upload) -> Result<(), Refusal> {
-        self.store().create(upload).await.map_err(|error| refusal_of(&upload.id, &error))?;
+        self.store()
+            .create(upload)
+            .await
+            .map_err(|error| refusal_of(&upload.id, &error))?;
         tracing::debug!(id = %upload.id, length = upload.length, "created");
         self.tell(upload, &upload.history());
         Ok(())
@@ -145,7 +172,14 @@ impl Engine {
         extensions: &Extensions,
         origin: Origin,
     ) -> Result<Outcome, Refusal> {
-        let Arrived { computed, ending, recorded, rest, trailer, mut writer } = arrived;
+        let Arrived {
+            computed,
+            ending,
+            recorded,
+            rest,
+            trailer,
+            mut writer,
+        } = arrived;
         let result = match ending {
             Ending::Whole => match verify_body(plan, trailer, computed, writer.as_mut()).await {
                 Ok(()) => self.keep(upload, plan, rest, writer, extensions).await,
@@ -165,7 +199,8 @@ impl Engine {
         };
         let Err(refusal) = result else { return result };
         if origin == Origin::Found {
-            self.take_back(upload, plan, &recorded, claim, &refusal).await;
+            self.take_back(upload, plan, &recorded, claim, &refusal)
+                .await;
         }
         Err(refusal)
     }
@@ -180,16 +215,21 @@ impl Engine {
         extensions: &Extensions,
     ) -> Result<Outcome, Refusal> {
         let receipt = match writer {
-            Some(writer) => {
-                writer.finish().await.map_err(|error| refusal_of(&upload.id, &error))?
-            }
+            Some(writer) => writer
+                .finish()
+                .await
+                .map_err(|error| refusal_of(&upload.id, &error))?,
             None => Receipt::default(),
         };
         let settle = |now: &Upload| {
             write::settle(now, plan, &rest, receipt.clone(), self.limits(), self.now())
         };
         let (upload, finished) = self.commit(&upload.id, extensions, settle).await?;
-        Ok(Outcome::Stored { finished, offset: rest.end, upload })
+        Ok(Outcome::Stored {
+            finished,
+            offset: rest.end,
+            upload,
+        })
     }
 
     /// Undoes what a write recorded on its way, now that it is refused.
@@ -207,7 +247,9 @@ impl Engine {
         } else {
             let changes = write::withdraw(plan, recorded, claim.withdraw());
             let none = Extensions::new();
-            self.commit(&upload.id, &none, |_| changes.clone()).await.map(|_| ())
+            self.commit(&upload.id, &none, |_| changes.clone())
+                .await
+                .map(|_| ())
         };
         if let Err(refusal) = result {
             tracing::warn!(id = %upload.id, %refusal, "a refused write was not taken back");
@@ -233,7 +275,14 @@ impl Engine {
         receipt: Receipt,
     ) -> Result<Arc<Upload>, Refusal> {
         let settle = |now: &Upload| {
-            write::settle(now, plan, &range, receipt.clone(), self.limits(), self.now())
+            write::settle(
+                now,
+                plan,
+                &range,
+                receipt.clone(),
+                self.limits(),
+                self.now(),
+            )
         };
         // Nothing that completes is recorded on the way, so no completion step sees this.
         Ok(self.commit(id, &Extensions::new(), settle).await?.0)
@@ -242,7 +291,9 @@ impl Engine {
 
 /// Whether a completion step said no for good.
 fn is_final(refusal: &Refusal) -> bool {
-    let Refusal::Denied(Denial { kind, .. }) = refusal else { return false };
+    let Refusal::Denied(Denial { kind, .. }) = refusal else {
+        return false;
+    };
     match kind {
         DenialKind::Unavailable { .. } => false,
         DenialKind::Forbidden
@@ -259,7 +310,9 @@ async fn verify_body(
     computed: Option<Digest>,
     writer: Option<&mut Box<dyn Writer>>,
 ) -> Result<(), Refusal> {
-    let Some(due) = write::checksum_due(&plan.checksum, trailer)? else { return Ok(()) };
+    let Some(due) = write::checksum_due(&plan.checksum, trailer)? else {
+        return Ok(());
+    };
     let computed = match (computed, writer) {
         (Some(computed), _) => computed,
         (None, None) => due.algorithm.digester().finish(),
@@ -269,7 +322,10 @@ async fn verify_body(
     write::verify(&due, &computed)
 }
 
-async fn read_again(mut digester: Digester, writer: &mut Box<dyn Writer>) -> Result<Digest, Refusal> {
+async fn read_again(
+    mut digester: Digester,
+    writer: &mut Box<dyn Writer>,
+) -> Result<Digest, Refusal> {
     let failed = |error: &dyn std::fmt::Display| {
         tracing::error!(%error, "bytes just written cannot be read");
         Refusal::StoreTrouble

@@ -5,9 +5,7 @@ use std::{fmt, io, ops::Range, pin::Pin, sync::Arc};
 use bytes::Bytes;
 use futures_core::Stream;
 
-use crate::{
-    upload::{Capabilities, Completion, Digest, Limits, Metadata, Role, Upload, UploadId},
-};
+use crate::upload::{Capabilities, Completion, Digest, Limits, Metadata, Role, Upload, UploadId};
 
 /// What a request wants, in no dialect.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -158,7 +156,9 @@ pub struct FetchedBytes {
 
 impl fmt::Debug for FetchedBytes {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("FetchedBytes").field("range", &self.range).finish_non_exhaustive()
+        f.debug_struct("FetchedBytes")
+            .field("range", &self.range)
+            .finish_non_exhaustive()
     }
 }
 

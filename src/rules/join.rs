@@ -13,11 +13,13 @@ use crate::upload::{Change, Completion, Limits, Receipt, Role, Upload, UploadId}
 /// # Source
 /// tus 1.0 "Concatenation"; T-104, D-37.
 pub fn admit(join: &Join, limits: &Limits) -> Result<(), Refusal> {
-    if join.content_bytes != Some(0) {
+    if join.content_bytes.is_some_and(|bytes| bytes > 0) {
         return Err(Refusal::FinalUpload);
     }
     if join.partials.len() > limits.max_partials {
-        return Err(Refusal::TooManyPartials { limit: limits.max_partials });
+        return Err(Refusal::TooManyPartials {
+            limit: limits.max_partials,
+        });
     }
     Ok(())
 }
@@ -30,10 +32,14 @@ pub fn usable(part: &Upload, limits: &Limits, now: SystemTime) -> Result<(), Ref
     // An expired part is as unknown as a removed one: the client can only start again.
     lifecycle::alive(part, now).map_err(|_| Refusal::Unknown)?;
     if part.role != Role::Partial {
-        return Err(Refusal::NotPartial { id: part.id.clone() });
+        return Err(Refusal::NotPartial {
+            id: part.id.clone(),
+        });
     }
     if !part.is_complete() && !limits.join_unfinished {
-        return Err(Refusal::PartialUnfinished { id: part.id.clone() });
+        return Err(Refusal::PartialUnfinished {
+            id: part.id.clone(),
+        });
     }
     Ok(())
 }
@@ -80,7 +86,10 @@ pub fn plan(
         completion: Completion::WhenFull,
         length,
         metadata: join.metadata,
-        role: Role::Final { partials: join.partials, text: join.text },
+        role: Role::Final {
+            partials: join.partials,
+            text: join.text,
+        },
     };
     create::create(new, id, limits, now)
 }
@@ -93,7 +102,10 @@ pub fn settle(upload: &Upload, length: u64) -> Vec<Change> {
         changes.push(Change::LengthDeclared { length });
     }
     changes.extend([
-        Change::Received { range: 0..length, receipt: Receipt::default() },
+        Change::Received {
+            range: 0..length,
+            receipt: Receipt::default(),
+        },
         Change::Completed,
     ]);
     if upload.expires.is_some() {
@@ -110,7 +122,11 @@ mod tests {
     use crate::upload::{MAX_POSITION_BYTES, Phase};
 
     fn part(length: Option<u64>, role: Role, phase: Phase) -> Arc<Upload> {
-        let new = NewUpload { length, role, ..NewUpload::default() };
+        let new = NewUpload {
+            length,
+            role,
+            ..NewUpload::default()
+        };
         let id = "p".parse().expect("plain");
         let mut upload = create::create(new, id, &Limits::default(), UNIX_EPOCH).expect("fits");
         upload.phase = phase;
@@ -121,10 +137,21 @@ mod tests {
     fn parts_must_be_finished_partials() {
         let id: UploadId = "p".parse().expect("plain");
         let no_limits = Limits::default();
-        let unfinished = Limits { join_unfinished: true, ..Limits::default() };
+        let unfinished = Limits {
+            join_unfinished: true,
+            ..Limits::default()
+        };
         for (part, limits, expected) in [
-            (part(Some(3), Role::Partial, Phase::Complete), &no_limits, Ok(())),
-            (part(Some(3), Role::Partial, Phase::Open), &unfinished, Ok(())),
+            (
+                part(Some(3), Role::Partial, Phase::Complete),
+                &no_limits,
+                Ok(()),
+            ),
+            (
+                part(Some(3), Role::Partial, Phase::Open),
+                &unfinished,
+                Ok(()),
+            ),
             (
                 part(Some(3), Role::Partial, Phase::Open),
                 &no_limits,
@@ -135,7 +162,11 @@ mod tests {
                 &no_limits,
                 Err(Refusal::NotPartial { id: id.clone() }),
             ),
-            (part(Some(3), Role::Partial, Phase::Void), &no_limits, Err(Refusal::Unknown)),
+            (
+                part(Some(3), Role::Partial, Phase::Void),
+                &no_limits,
+                Err(Refusal::Unknown),
+            ),
         ] {
             assert_eq!(usable(&part, limits, UNIX_EPOCH), expected, "{part:?}");
         }
@@ -143,7 +174,10 @@ mod tests {
 
     #[test]
     fn final_length_is_the_sum_of_its_parts() {
-        let limits = Limits { max_size_bytes: Some(10), ..Limits::default() };
+        let limits = Limits {
+            max_size_bytes: Some(10),
+            ..Limits::default()
+        };
         let of = |length| part(length, Role::Partial, Phase::Complete);
         for (parts, given, expected) in [
             (vec![of(Some(3)), of(Some(4))], None, Ok(Some(7))),
@@ -159,7 +193,11 @@ mod tests {
                     known: "made of parts of 7 bytes".to_owned(),
                 }),
             ),
-            (vec![of(Some(6)), of(Some(5))], None, Err(Refusal::OverLimit { limit_bytes: 10 })),
+            (
+                vec![of(Some(6)), of(Some(5))],
+                None,
+                Err(Refusal::OverLimit { limit_bytes: 10 }),
+            ),
             (
                 vec![of(Some(MAX_POSITION_BYTES)); 3],
                 None,

@@ -75,11 +75,15 @@ mod tests {
     #[test]
     fn only_unfinished_uploads_expire_and_tombstones_go_last() {
         let second = |n| UNIX_EPOCH + Duration::from_secs(n);
-        let limits =
-            Limits { expire_after: Some(Duration::from_secs(10)), ..Limits::default() };
+        let limits = Limits {
+            expire_after: Some(Duration::from_secs(10)),
+            ..Limits::default()
+        };
         let voided = Fate::Void(vec![
             Change::Voided,
-            Change::ExpiryMoved { expires: Some(second(10) + limits.tombstone) },
+            Change::ExpiryMoved {
+                expires: Some(second(10) + limits.tombstone),
+            },
         ]);
         let gone = Err(Refusal::Expired);
         for (role, phase, now, is_alive, expected) in [
@@ -90,7 +94,11 @@ mod tests {
             (Role::Whole, Phase::Void, 9, gone.clone(), Fate::Stay),
             (Role::Whole, Phase::Void, 10, gone, Fate::Forget),
         ] {
-            let new = NewUpload { length: Some(1), role, ..NewUpload::default() };
+            let new = NewUpload {
+                length: Some(1),
+                role,
+                ..NewUpload::default()
+            };
             let id = "a".parse().expect("plain");
             let mut upload = create(new, id, &limits, UNIX_EPOCH).expect("within limits");
             upload.phase = phase;

@@ -11,8 +11,8 @@ pub mod write;
 
 pub use self::{
     intent::{
-        Checksum, FetchedBytes, Finished, Intent, Join, NewUpload, Offer, Outcome, Selection, Target,
-        Write,
+        Checksum, FetchedBytes, Finished, Intent, Join, NewUpload, Offer, Outcome, Selection,
+        Target, Write,
     },
     refusal::{Denial, DenialKind, Refusal, Refused},
 };

@@ -56,7 +56,10 @@ pub fn plan(
     }
     let at = upload.offset();
     if write.at != at {
-        return Err(Refusal::OffsetMismatch { expected: at, given: write.at });
+        return Err(Refusal::OffsetMismatch {
+            expected: at,
+            given: write.at,
+        });
     }
     let declares = declared(upload, write.length, limits)?;
     let (end, overflow) = match upload.length.or(declares) {
@@ -66,10 +69,19 @@ pub fn plan(
             (limit_bytes, Refusal::OverLimit { limit_bytes })
         }
     };
-    if write.content_bytes.is_some_and(|content| content > end.saturating_sub(at)) {
+    if write
+        .content_bytes
+        .is_some_and(|content| content > end.saturating_sub(at))
+    {
         return Err(overflow);
     }
-    Ok(WritePlan { at, checksum: write.checksum.clone(), declares, end, overflow })
+    Ok(WritePlan {
+        at,
+        checksum: write.checksum.clone(),
+        declares,
+        end,
+        overflow,
+    })
 }
 
 /// The length that `given` declares, `None` if it is no news.
@@ -77,12 +89,16 @@ fn declared(upload: &Upload, given: Option<u64>, limits: &Limits) -> Result<Opti
     let Some(given) = given else { return Ok(None) };
     match upload.length {
         Some(known) if known == given => Ok(None),
-        Some(known) => {
-            Err(Refusal::LengthConflict { given, known: format!("{known} bytes long") })
-        }
+        Some(known) => Err(Refusal::LengthConflict {
+            given,
+            known: format!("{known} bytes long"),
+        }),
         None if given < upload.received.end() => {
             let held = upload.received.end();
-            Err(Refusal::LengthConflict { given, known: format!("at {held} bytes already") })
+            Err(Refusal::LengthConflict {
+                given,
+                known: format!("at {held} bytes already"),
+            })
         }
         None => create::fits(given, limits).map(|()| Some(given)),
     }
@@ -105,7 +121,10 @@ pub fn settle(
         changes.push(Change::LengthDeclared { length });
     }
     if !arrived.is_empty() {
-        changes.push(Change::Received { range: arrived.clone(), receipt });
+        changes.push(Change::Received {
+            range: arrived.clone(),
+            receipt,
+        });
     }
     let mut received = upload.received.clone();
     received.insert(arrived.clone());
@@ -130,7 +149,11 @@ pub fn settle(
 pub fn withdraw(plan: &WritePlan, recorded: &Range<u64>, told: Option<u64>) -> Vec<Change> {
     let range = recorded.start.max(told.unwrap_or(0)).min(recorded.end)..recorded.end;
     let length = told.is_none() && plan.declares_first();
-    if range.is_empty() && !length { Vec::new() } else { vec![Change::Withdrawn { range, length }] }
+    if range.is_empty() && !length {
+        Vec::new()
+    } else {
+        vec![Change::Withdrawn { range, length }]
+    }
 }
 
 /// Whether the bytes have the checksum that was asked for: `given` in the head or the trailer,
@@ -139,7 +162,11 @@ pub fn withdraw(plan: &WritePlan, recorded: &Range<u64>, told: Option<u64>) -> V
 /// # Errors
 /// [`Refusal::ChecksumMismatch`].
 pub fn verify(given: &Digest, computed: &Digest) -> Result<(), Refusal> {
-    if given == computed { Ok(()) } else { Err(Refusal::ChecksumMismatch) }
+    if given == computed {
+        Ok(())
+    } else {
+        Err(Refusal::ChecksumMismatch)
+    }
 }
 
 /// The checksum to verify after the body, of the one `planned` and the one that came in the
@@ -153,7 +180,10 @@ pub fn checksum_due(
     trailer: Option<Digest>,
 ) -> Result<Option<Digest>, Refusal> {
     let malformed = |reason: &str| {
-        Err(Refusal::Malformed { field: "checksum", reason: reason.to_owned() })
+        Err(Refusal::Malformed {
+            field: "checksum",
+            reason: reason.to_owned(),
+        })
     };
     match (planned, trailer) {
         (Checksum::Given(_), Some(_)) => malformed("given before the body and again after it"),
@@ -178,7 +208,11 @@ mod tests {
     }
 
     fn upload(length: Option<u64>, offset: u64, role: Role) -> Upload {
-        let new = NewUpload { length, role, ..NewUpload::default() };
+        let new = NewUpload {
+            length,
+            role,
+            ..NewUpload::default()
+        };
         let mut upload = create(new, id(), &Limits::default(), UNIX_EPOCH).expect("fits");
         upload.received.insert(0..offset);
         if upload.is_full() {
@@ -188,26 +222,58 @@ mod tests {
     }
 
     fn write(at: u64, content_bytes: Option<u64>, length: Option<u64>) -> Write {
-        Write { at, checksum: Checksum::None, content_bytes, length, target: Target::Existing(id()) }
+        Write {
+            at,
+            checksum: Checksum::None,
+            content_bytes,
+            length,
+            target: Target::Existing(id()),
+        }
     }
 
     #[test]
     fn writes_are_planned_as_the_contract_says() {
         let conflict = |given, known: &str| {
-            Err(Refusal::LengthConflict { given, known: known.to_owned() })
+            Err(Refusal::LengthConflict {
+                given,
+                known: known.to_owned(),
+            })
         };
-        let final_upload = Role::Final { partials: vec![id()], text: "final;a".to_owned() };
-        let limits = Limits { max_size_bytes: Some(100), ..Limits::default() };
+        let final_upload = Role::Final {
+            partials: vec![id()],
+            text: "final;a".to_owned(),
+        };
+        let limits = Limits {
+            max_size_bytes: Some(100),
+            ..Limits::default()
+        };
         for (rule, length, offset, role, ask, expected) in [
-            ("T-017", Some(9), 4, Role::Whole, write(4, Some(5), None), Ok((9, None))),
-            ("D-13", Some(9), 4, Role::Whole, write(4, None, None), Ok((9, None))),
+            (
+                "T-017",
+                Some(9),
+                4,
+                Role::Whole,
+                write(4, Some(5), None),
+                Ok((9, None)),
+            ),
+            (
+                "D-13",
+                Some(9),
+                4,
+                Role::Whole,
+                write(4, None, None),
+                Ok((9, None)),
+            ),
             (
                 "T-019",
                 Some(9),
                 4,
                 Role::Whole,
                 write(3, Some(5), None),
-                Err(Refusal::OffsetMismatch { expected: 4, given: 3 }),
+                Err(Refusal::OffsetMismatch {
+                    expected: 4,
+                    given: 3,
+                }),
             ),
             (
                 "T-019",
@@ -215,7 +281,10 @@ mod tests {
                 4,
                 Role::Whole,
                 write(5, Some(1), None),
-                Err(Refusal::OffsetMismatch { expected: 4, given: 5 }),
+                Err(Refusal::OffsetMismatch {
+                    expected: 4,
+                    given: 5,
+                }),
             ),
             (
                 "D-11",
@@ -225,7 +294,14 @@ mod tests {
                 write(4, Some(6), None),
                 Err(Refusal::BodyTooLong { length: 9 }),
             ),
-            ("D-10", Some(9), 9, Role::Whole, write(9, Some(0), None), Ok((9, None))),
+            (
+                "D-10",
+                Some(9),
+                9,
+                Role::Whole,
+                write(9, Some(0), None),
+                Ok((9, None)),
+            ),
             (
                 "D-10",
                 Some(9),
@@ -234,10 +310,38 @@ mod tests {
                 write(9, Some(1), None),
                 Err(Refusal::BodyTooLong { length: 9 }),
             ),
-            ("T-048", None, 4, Role::Partial, write(4, Some(1), None), Ok((100, None))),
-            ("T-048", None, 4, Role::Whole, write(4, Some(1), Some(5)), Ok((5, Some(5)))),
-            ("T-048", None, 4, Role::Whole, write(4, Some(0), Some(4)), Ok((4, Some(4)))),
-            ("D-16", None, 4, Role::Whole, write(4, Some(0), Some(3)), conflict(3, "at 4 bytes already")),
+            (
+                "T-048",
+                None,
+                4,
+                Role::Partial,
+                write(4, Some(1), None),
+                Ok((100, None)),
+            ),
+            (
+                "T-048",
+                None,
+                4,
+                Role::Whole,
+                write(4, Some(1), Some(5)),
+                Ok((5, Some(5))),
+            ),
+            (
+                "T-048",
+                None,
+                4,
+                Role::Whole,
+                write(4, Some(0), Some(4)),
+                Ok((4, Some(4))),
+            ),
+            (
+                "D-16",
+                None,
+                4,
+                Role::Whole,
+                write(4, Some(0), Some(3)),
+                conflict(3, "at 4 bytes already"),
+            ),
             (
                 "D-16",
                 None,
@@ -262,32 +366,101 @@ mod tests {
                 write(4, Some(97), None),
                 Err(Refusal::OverLimit { limit_bytes: 100 }),
             ),
-            ("D-17", Some(9), 4, Role::Whole, write(4, Some(1), Some(9)), Ok((9, None))),
-            ("T-049", Some(9), 4, Role::Whole, write(4, Some(1), Some(8)), conflict(8, "9 bytes long")),
-            ("T-108", Some(9), 9, final_upload, write(1, Some(1), None), Err(Refusal::FinalUpload)),
+            (
+                "D-17",
+                Some(9),
+                4,
+                Role::Whole,
+                write(4, Some(1), Some(9)),
+                Ok((9, None)),
+            ),
+            (
+                "T-049",
+                Some(9),
+                4,
+                Role::Whole,
+                write(4, Some(1), Some(8)),
+                conflict(8, "9 bytes long"),
+            ),
+            (
+                "T-108",
+                Some(9),
+                9,
+                final_upload,
+                write(1, Some(1), None),
+                Err(Refusal::FinalUpload),
+            ),
         ] {
             let plan = plan(&upload(length, offset, role), &ask, &limits, UNIX_EPOCH);
-            assert_eq!(plan.map(|plan| (plan.end, plan.declares)), expected, "{rule} {ask:?}");
+            assert_eq!(
+                plan.map(|plan| (plan.end, plan.declares)),
+                expected,
+                "{rule} {ask:?}"
+            );
         }
     }
 
     #[test]
     fn arrival_completes_exactly_when_the_last_byte_is_there() {
-        let limits = Limits { expire_after: Some(Duration::from_secs(9)), ..Limits::default() };
+        let limits = Limits {
+            expire_after: Some(Duration::from_secs(9)),
+            ..Limits::default()
+        };
         let now = UNIX_EPOCH + Duration::from_secs(5);
-        let received = |range| Change::Received { range, receipt: Receipt::default() };
-        let renewed = Change::ExpiryMoved { expires: Some(UNIX_EPOCH + Duration::from_secs(14)) };
+        let received = |range| Change::Received {
+            range,
+            receipt: Receipt::default(),
+        };
+        let renewed = Change::ExpiryMoved {
+            expires: Some(UNIX_EPOCH + Duration::from_secs(14)),
+        };
         let freed = Change::ExpiryMoved { expires: None };
         let declared = Change::LengthDeclared { length: 9 };
         let done = Change::Completed;
         for (length, role, declares, arrived, expected) in [
-            (Some(9), Role::Whole, None, 4..8, vec![received(4..8), renewed.clone()]),
-            (Some(9), Role::Whole, None, 4..9, vec![received(4..9), done.clone(), freed.clone()]),
-            (Some(9), Role::Partial, None, 4..9, vec![received(4..9), done.clone(), renewed.clone()]),
+            (
+                Some(9),
+                Role::Whole,
+                None,
+                4..8,
+                vec![received(4..8), renewed.clone()],
+            ),
+            (
+                Some(9),
+                Role::Whole,
+                None,
+                4..9,
+                vec![received(4..9), done.clone(), freed.clone()],
+            ),
+            (
+                Some(9),
+                Role::Partial,
+                None,
+                4..9,
+                vec![received(4..9), done.clone(), renewed.clone()],
+            ),
             (Some(9), Role::Whole, None, 4..4, vec![]),
-            (None, Role::Whole, None, 4..9, vec![received(4..9), renewed.clone()]),
-            (None, Role::Whole, Some(9), 4..4, vec![declared.clone(), renewed]),
-            (None, Role::Whole, Some(9), 4..9, vec![declared, received(4..9), done, freed]),
+            (
+                None,
+                Role::Whole,
+                None,
+                4..9,
+                vec![received(4..9), renewed.clone()],
+            ),
+            (
+                None,
+                Role::Whole,
+                Some(9),
+                4..4,
+                vec![declared.clone(), renewed],
+            ),
+            (
+                None,
+                Role::Whole,
+                Some(9),
+                4..9,
+                vec![declared, received(4..9), done, freed],
+            ),
         ] {
             let mut upload = upload(length, 4, role);
             upload.expires = Some(UNIX_EPOCH);
@@ -299,7 +472,10 @@ mod tests {
                 overflow: Refusal::Internal,
             };
             let changes = settle(&upload, &plan, &arrived, Receipt::default(), &limits, now);
-            assert_eq!(changes, expected, "{arrived:?} of {length:?}, declares {declares:?}");
+            assert_eq!(
+                changes, expected,
+                "{arrived:?} of {length:?}, declares {declares:?}"
+            );
             assert!(upload.after(&changes).is_ok());
         }
     }
@@ -309,7 +485,14 @@ mod tests {
         let upload = upload(Some(9), 9, Role::Whole);
         let limits = Limits::default();
         let plan = plan(&upload, &write(9, Some(0), None), &limits, UNIX_EPOCH).expect("D-10");
-        let settle = settle(&upload, &plan, &(9..9), Receipt::default(), &limits, UNIX_EPOCH);
+        let settle = settle(
+            &upload,
+            &plan,
+            &(9..9),
+            Receipt::default(),
+            &limits,
+            UNIX_EPOCH,
+        );
         assert_eq!(settle, []);
     }
 
@@ -332,13 +515,20 @@ mod tests {
             (Some(9), 4..4, None, withdrawn(4..4, true)),
             (Some(9), 4..7, Some(4), withdrawn(4..7, false)),
         ] {
-            assert_eq!(withdraw(&plan(declares), &recorded, told), expected, "{recorded:?} {told:?}");
+            assert_eq!(
+                withdraw(&plan(declares), &recorded, told),
+                expected,
+                "{recorded:?} {told:?}"
+            );
         }
     }
 
     #[test]
     fn checksum_comes_once_and_where_it_was_announced() {
-        let digest = Digest { algorithm: Algorithm::Sha1, value: vec![1] };
+        let digest = Digest {
+            algorithm: Algorithm::Sha1,
+            value: vec![1],
+        };
         let given = Checksum::Given(digest.clone());
         for (planned, trailer, is_ok) in [
             (Checksum::None, None, true),

@@ -70,7 +70,10 @@ enum Fault {
     /// It is made, and its answer lost.
     LoseAnswer,
     /// It is made later.
-    Stall { reached: watch::Sender<bool>, released: watch::Receiver<bool> },
+    Stall {
+        reached: watch::Sender<bool>,
+        released: watch::Receiver<bool>,
+    },
 }
 
 /// What is to go wrong, and what has been called.
@@ -105,7 +108,10 @@ impl Faults {
         let (reached, has_reached) = watch::channel(false);
         let (release, released) = watch::channel(false);
         self.plan(operation, nth, Fault::Stall { reached, released });
-        Stall { reached: has_reached, release }
+        Stall {
+            reached: has_reached,
+            release,
+        }
     }
 
     /// After `room_bytes` more bytes, pushes fail with [`StoreError::Full`]; `None` = never.
@@ -122,7 +128,11 @@ impl Faults {
 
     /// How many calls there were so far.
     pub fn calls(&self, operation: Operation) -> u64 {
-        self.script().calls.get(&operation).copied().unwrap_or_default()
+        self.script()
+            .calls
+            .get(&operation)
+            .copied()
+            .unwrap_or_default()
     }
 
     fn script(&self) -> MutexGuard<'_, Script> {
@@ -147,7 +157,9 @@ impl Faults {
     /// Takes room for `wanted` bytes, as far as there is any.
     fn take_room(&self, wanted: usize) -> usize {
         let mut script = self.script();
-        let Some(room) = &mut script.room_bytes else { return wanted };
+        let Some(room) = &mut script.room_bytes else {
+            return wanted;
+        };
         let taken = usize::try_from(*room).unwrap_or(usize::MAX).min(wanted);
         *room -= taken as u64;
         taken
@@ -163,7 +175,10 @@ impl Faults {
             None => call.await,
             Some(Fault::Fail(error)) => Err(error()),
             Some(Fault::LoseAnswer) => call.await.and_then(|_| Err(trouble())),
-            Some(Fault::Stall { reached, mut released }) => {
+            Some(Fault::Stall {
+                reached,
+                mut released,
+            }) => {
                 // Errors mean that the test has dropped its end: it does not wait any more.
                 let _ = reached.send(true);
                 let _ = released.wait_for(|released| *released).await;
@@ -207,7 +222,10 @@ pub struct FaultyStore {
 impl FaultyStore {
     /// A store that does as `inner` does until told otherwise.
     pub fn new(inner: Arc<dyn Store>) -> Self {
-        Self { inner, faults: Faults::default() }
+        Self {
+            inner,
+            faults: Faults::default(),
+        }
     }
 
     /// The handle by which it is told otherwise.
@@ -223,7 +241,9 @@ impl Store for FaultyStore {
     }
 
     async fn create(&self, upload: &Upload) -> Result<(), StoreError> {
-        self.faults.call(Operation::Create, self.inner.create(upload)).await
+        self.faults
+            .call(Operation::Create, self.inner.create(upload))
+            .await
     }
 
     async fn load(&self, id: &UploadId) -> Result<Arc<Upload>, StoreError> {
@@ -231,24 +251,38 @@ impl Store for FaultyStore {
     }
 
     async fn write(&self, upload: &Upload, at: u64) -> Result<Box<dyn Writer>, StoreError> {
-        let inner = self.faults.call(Operation::Write, self.inner.write(upload, at)).await?;
-        Ok(Box::new(FaultyWriter { inner, faults: self.faults.clone() }))
+        let inner = self
+            .faults
+            .call(Operation::Write, self.inner.write(upload, at))
+            .await?;
+        Ok(Box::new(FaultyWriter {
+            inner,
+            faults: self.faults.clone(),
+        }))
     }
 
     async fn commit(&self, upload: &Upload, changes: &[Change]) -> Result<Arc<Upload>, StoreError> {
-        self.faults.call(Operation::Commit, self.inner.commit(upload, changes)).await
+        self.faults
+            .call(Operation::Commit, self.inner.commit(upload, changes))
+            .await
     }
 
     async fn join(&self, upload: &Upload, partials: &[Arc<Upload>]) -> Result<(), StoreError> {
-        self.faults.call(Operation::Join, self.inner.join(upload, partials)).await
+        self.faults
+            .call(Operation::Join, self.inner.join(upload, partials))
+            .await
     }
 
     async fn read(&self, upload: &Upload, range: Range<u64>) -> Result<ByteStream, StoreError> {
-        self.faults.call(Operation::Read, self.inner.read(upload, range)).await
+        self.faults
+            .call(Operation::Read, self.inner.read(upload, range))
+            .await
     }
 
     async fn remove(&self, id: &UploadId) -> Result<(), StoreError> {
-        self.faults.call(Operation::Remove, self.inner.remove(id)).await
+        self.faults
+            .call(Operation::Remove, self.inner.remove(id))
+            .await
     }
 
     fn list(&self) -> UploadStream {
@@ -282,7 +316,9 @@ impl Writer for FaultyWriter {
     async fn push(&mut self, bytes: Bytes) -> Result<(), StoreError> {
         let room = self.faults.take_room(bytes.len());
         let fits = room == bytes.len();
-        self.faults.call(Operation::Push, self.inner.push(bytes.slice(..room))).await?;
+        self.faults
+            .call(Operation::Push, self.inner.push(bytes.slice(..room)))
+            .await?;
         if fits { Ok(()) } else { Err(StoreError::Full) }
     }
 
@@ -292,7 +328,9 @@ impl Writer for FaultyWriter {
     }
 
     async fn reread(&mut self) -> Result<ByteStream, StoreError> {
-        self.faults.call(Operation::Reread, self.inner.reread()).await
+        self.faults
+            .call(Operation::Reread, self.inner.reread())
+            .await
     }
 
     async fn finish(self: Box<Self>) -> Result<Receipt, StoreError> {
@@ -341,7 +379,10 @@ mod tests {
         let (store, faults) = store();
         faults.lose_answer(Operation::Create, 1);
         let upload = conformance::upload("a", Some(5));
-        assert!(matches!(store.create(&upload).await, Err(StoreError::Io { .. })));
+        assert!(matches!(
+            store.create(&upload).await,
+            Err(StoreError::Io { .. })
+        ));
         assert_eq!(*store.load(&upload.id).await.expect("it was made"), upload);
     }
 
@@ -367,9 +408,15 @@ mod tests {
         faults.fill_up(Some(3));
         let mut writer = store.write(&upload, 0).await.expect("sound");
         writer.push(Bytes::from_static(b"ab")).await.expect("fits");
-        assert!(matches!(writer.push(Bytes::from_static(b"cde")).await, Err(StoreError::Full)));
+        assert!(matches!(
+            writer.push(Bytes::from_static(b"cde")).await,
+            Err(StoreError::Full)
+        ));
         faults.fill_up(None);
-        writer.push(Bytes::from_static(b"de")).await.expect("there is room again");
+        writer
+            .push(Bytes::from_static(b"de"))
+            .await
+            .expect("there is room again");
         let read = conformance::collect(writer.reread().await.expect("sound")).await;
         assert_eq!(read.expect("sound"), b"abcde");
     }

@@ -71,6 +71,12 @@ impl Store for MemoryStore {
         if slot.record.is_some() {
             return Err(StoreError::Exists);
         }
+        if upload.is_complete() && lock(&slot.data).len() as u64 != upload.offset() {
+            return Err(StoreError::io(
+                "creating an upload",
+                io::ErrorKind::NotFound.into(),
+            ));
+        }
         slot.record = Some(Arc::new(upload.clone()));
         Ok(())
     }
@@ -84,7 +90,10 @@ impl Store for MemoryStore {
         if record.phase != Phase::Open {
             return Err(StoreError::Stale);
         }
-        Ok(Box::new(MemoryWriter { data, range: at..at }))
+        Ok(Box::new(MemoryWriter {
+            data,
+            range: at..at,
+        }))
     }
 
     async fn commit(&self, upload: &Upload, changes: &[Change]) -> Result<Arc<Upload>, StoreError> {
@@ -116,7 +125,10 @@ impl Store for MemoryStore {
             joined.extend_from_slice(&lock(&data));
         }
         match lock(&self.slots).entry(upload.id.clone()).or_default() {
-            Slot { record: Some(record), .. } if record.is_complete() => {}
+            Slot {
+                record: Some(record),
+                ..
+            } if record.is_complete() => {}
             slot => slot.data = Arc::new(Mutex::new(joined)),
         }
         Ok(())
@@ -135,7 +147,10 @@ impl Store for MemoryStore {
 
     fn list(&self) -> UploadStream {
         let slots = lock(&self.slots);
-        let records: Vec<_> = slots.values().filter_map(|slot| slot.record.clone()).collect();
+        let records: Vec<_> = slots
+            .values()
+            .filter_map(|slot| slot.record.clone())
+            .collect();
         Box::pin(Items(records.into_iter().map(Ok)))
     }
 }
@@ -176,10 +191,13 @@ impl Writer for MemoryWriter {
 
 /// A copy of `range` of `data`.
 fn copy(data: &[u8], range: Range<u64>) -> Result<Bytes, StoreError> {
+    if range.is_empty() {
+        return Ok(Bytes::new());
+    }
     let range = position(range.start)?..position(range.end)?;
-    let bytes = data.get(range).ok_or_else(|| {
-        StoreError::io("reading an upload", io::ErrorKind::UnexpectedEof.into())
-    })?;
+    let bytes = data
+        .get(range)
+        .ok_or_else(|| StoreError::io("reading an upload", io::ErrorKind::UnexpectedEof.into()))?;
     Ok(Bytes::copy_from_slice(bytes))
 }
 

@@ -71,11 +71,16 @@ impl StoreError {
     pub fn io(doing: impl fmt::Display, source: io::Error) -> Self {
         let full = matches!(
             source.kind(),
-            io::ErrorKind::StorageFull
-                | io::ErrorKind::QuotaExceeded
-                | io::ErrorKind::FileTooLarge
+            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded | io::ErrorKind::FileTooLarge
         );
-        if full { Self::Full } else { Self::Io { doing: doing.to_string(), source } }
+        if full {
+            Self::Full
+        } else {
+            Self::Io {
+                doing: doing.to_string(),
+                source,
+            }
+        }
     }
 }
 

@@ -24,7 +24,7 @@ pub(super) const CASES: &[Case] = &[
     ),
     Case::ours(
         "connection_idle_for_long_still_serves",
-        &["D-58", "F-49", "C-20"],
+        &["D-58", "F-49"],
         "a kept-alive connection that was idle for 45 s takes the next request",
         idle,
     )

@@ -119,7 +119,8 @@ impl Disk {
     /// Where `kind` of `id` lies.
     fn path(&self, id: &UploadId, kind: Kind) -> PathBuf {
         let (id, suffix) = (id.as_str(), kind.suffix());
-        let mut path = PathBuf::with_capacity(self.dir.as_os_str().len() + id.len() + suffix.len() + 1);
+        let mut path =
+            PathBuf::with_capacity(self.dir.as_os_str().len() + id.len() + suffix.len() + 1);
         path.push(&self.dir);
         path.push(id);
         path.as_mut_os_string().push(suffix);
@@ -130,14 +131,23 @@ impl Disk {
     pub(super) fn create(&self, id: &UploadId, kind: Kind) -> io::Result<File> {
         let path = self.path(id, kind);
         self.step(Step::Create { path: &path })?;
-        OpenOptions::new().read(true).write(true).create(true).truncate(true).open(path)
+        OpenOptions::new()
+            .read(true)
+            .write(true)
+            .create(true)
+            .truncate(true)
+            .open(path)
     }
 
     /// Makes an empty file; one that is there is `AlreadyExists`.
     pub(super) fn create_new(&self, id: &UploadId, kind: Kind) -> io::Result<File> {
         let path = self.path(id, kind);
         self.step(Step::Create { path: &path })?;
-        OpenOptions::new().read(true).write(true).create_new(true).open(path)
+        OpenOptions::new()
+            .read(true)
+            .write(true)
+            .create_new(true)
+            .open(path)
     }
 
     /// Opens a file for reading.
@@ -169,7 +179,9 @@ impl Disk {
 
     /// Whether the name still stands for `file`.
     pub(super) fn names(&self, id: &UploadId, kind: Kind, file: &File) -> io::Result<bool> {
-        let Some(named) = found(fs::metadata(self.path(id, kind)))? else { return Ok(false) };
+        let Some(named) = found(fs::metadata(self.path(id, kind)))? else {
+            return Ok(false);
+        };
         let held = file.metadata()?;
         Ok((named.dev(), named.ino()) == (held.dev(), held.ino()))
     }
@@ -182,7 +194,8 @@ impl Disk {
         IoSlice::advance_slices(&mut rest, 0); // Drops empty slices in front.
         while !rest.is_empty() {
             let some = rest.len().min(MAX_SLICES);
-            let written = rustix::io::retry_on_intr(|| rustix::io::pwritev(file, &rest[..some], at))?;
+            let written =
+                rustix::io::retry_on_intr(|| rustix::io::pwritev(file, &rest[..some], at))?;
             if written == 0 {
                 return Err(io::ErrorKind::WriteZero.into());
             }
@@ -240,7 +253,10 @@ impl Disk {
     /// Gives `from` the name `to`, in the place of what had it.
     pub(super) fn rename(&self, id: &UploadId, from: Kind, to: Kind) -> io::Result<()> {
         let (from, to) = (self.path(id, from), self.path(id, to));
-        self.step(Step::Rename { from: &from, to: &to })?;
+        self.step(Step::Rename {
+            from: &from,
+            to: &to,
+        })?;
         fs::rename(from, to)
     }
 
@@ -266,8 +282,14 @@ impl Disk {
         self.step(Step::Create { path: &tmp })?;
         fs::create_dir(&tmp)?;
         for (position, partial) in parts {
-            let (from, to) = (self.path(partial, Kind::Part), tmp.join(position.to_string()));
-            self.step(Step::Link { from: &from, to: &to })?;
+            let (from, to) = (
+                self.path(partial, Kind::Part),
+                tmp.join(position.to_string()),
+            );
+            self.step(Step::Link {
+                from: &from,
+                to: &to,
+            })?;
             fs::hard_link(from, to)?;
         }
         if self.durability == Durability::Synced {
@@ -283,11 +305,18 @@ impl Disk {
     pub(super) fn links(&self, id: &UploadId) -> io::Result<Option<Vec<u64>>> {
         let path = self.path(id, Kind::Join);
         self.step(Step::Open { path: &path })?;
-        let Some(entries) = found(fs::read_dir(path))? else { return Ok(None) };
+        let Some(entries) = found(fs::read_dir(path))? else {
+            return Ok(None);
+        };
         let mut positions = Vec::new();
         for entry in entries {
             // Only we make names here; others are not ours to judge.
-            positions.extend(entry?.file_name().to_str().and_then(|name| name.parse::<u64>().ok()));
+            positions.extend(
+                entry?
+                    .file_name()
+                    .to_str()
+                    .and_then(|name| name.parse::<u64>().ok()),
+            );
         }
         positions.sort_unstable();
         Ok(Some(positions))
@@ -324,7 +353,11 @@ pub(super) fn found<T>(result: io::Result<T>) -> io::Result<Option<T>> {
 #[cfg_attr(not(test), expect(dead_code, reason = "only tests look inside"))]
 pub(super) enum Step<'a> {
     /// Bytes from one file to another.
-    Copy { from: &'a File, to: &'a File, limit: u64 },
+    Copy {
+        from: &'a File,
+        to: &'a File,
+        limit: u64,
+    },
     /// A new file or directory.
     Create { path: &'a Path },
     /// A second name for a file.
@@ -344,5 +377,9 @@ pub(super) enum Step<'a> {
     /// A name removed.
     Unlink { path: &'a Path },
     /// Bytes written.
-    Write { file: &'a File, frames: &'a [Bytes], at: u64 },
+    Write {
+        file: &'a File,
+        frames: &'a [Bytes],
+        at: u64,
+    },
 }

@@ -91,7 +91,9 @@ impl Deref for Lease {
     type Target = Entry;
 
     fn deref(&self) -> &Entry {
-        self.entry.as_ref().expect("an entry is there until its lease is dropped")
+        self.entry
+            .as_ref()
+            .expect("an entry is there until its lease is dropped")
     }
 }
 
@@ -99,7 +101,9 @@ impl Drop for Lease {
     /// An entry about which nothing is known is dropped with its last lease: ids that do not exist
     /// leave nothing behind.
     fn drop(&mut self) {
-        let Some(entry) = self.entry.take() else { return };
+        let Some(entry) = self.entry.take() else {
+            return;
+        };
         let mut slots = lock(&self.cache.0);
         let id = entry.id.clone();
         drop(entry);
@@ -162,7 +166,10 @@ fn weight(upload: &Upload) -> usize {
         Role::Final { partials, text } => text.len() + 64 * partials.len(),
     };
     // Metadata is held as text and as decoded entries.
-    size_of::<Upload>() + 2 * upload.metadata.as_text().len() + 16 * upload.received.runs() + partials
+    size_of::<Upload>()
+        + 2 * upload.metadata.as_text().len()
+        + 16 * upload.received.runs()
+        + partials
 }
 
 /// The entries in memory, bounded.
@@ -210,7 +217,10 @@ impl Cache {
         });
         slot.entry.touched.store(true, Ordering::Relaxed);
         let entry = Some(Arc::clone(&slot.entry));
-        Lease { cache: self.clone(), entry }
+        Lease {
+            cache: self.clone(),
+            entry,
+        }
     }
 }
 
@@ -218,7 +228,9 @@ impl Slots {
     /// Notes what `entry` weighs now. The first time it becomes a candidate for eviction.
     fn weigh(&mut self, entry: &Entry) {
         // An entry in use is never evicted, so the slot is there.
-        let Some(slot) = self.entries.get_mut(&entry.id) else { return };
+        let Some(slot) = self.entries.get_mut(&entry.id) else {
+            return;
+        };
         let before = std::mem::replace(&mut slot.weight, entry.weight());
         self.bytes = self.bytes - before + slot.weight;
         if before == 0 {
@@ -233,7 +245,9 @@ impl Slots {
             if self.order.len() < MAX_ENTRIES && self.bytes < MAX_ENTRY_BYTES {
                 return;
             }
-            let Some(id) = self.order.pop_front() else { return };
+            let Some(id) = self.order.pop_front() else {
+                return;
+            };
             let untouched = |entry: &Entry| !entry.touched.swap(false, Ordering::Relaxed);
             if !self.evict_if(&id, untouched) && self.entries.contains_key(&id) {
                 self.order.push_back(id);
@@ -245,8 +259,7 @@ impl Slots {
     ///
     /// New holders are made under the lock of the cache only, so nobody can come in between.
     fn evict_if(&mut self, id: &UploadId, idle: impl FnOnce(&Entry) -> bool) -> bool {
-        let unused =
-            |slot: &Slot| Arc::strong_count(&slot.entry) == 1 && idle(&slot.entry);
+        let unused = |slot: &Slot| Arc::strong_count(&slot.entry) == 1 && idle(&slot.entry);
         if !self.entries.get(id).is_some_and(unused) {
             return false;
         }

@@ -49,9 +49,17 @@ impl LayDowns {
         if !queue.waiting.contains(id) {
             queue.waiting.push_back(id.clone());
         }
-        if !queue.busy && let Ok(runtime) = Handle::try_current() {
+        if !queue.busy
+            && let Ok(runtime) = Handle::try_current()
+        {
             queue.busy = true;
-            runtime.spawn(Worker { shared: Arc::downgrade(shared), done: false }.work());
+            runtime.spawn(
+                Worker {
+                    shared: Arc::downgrade(shared),
+                    done: false,
+                }
+                .work(),
+            );
         }
     }
 
@@ -95,7 +103,9 @@ impl Worker {
                 self.done = true;
                 return;
             };
-            let Err(e) = lay_down(&shared, &id).await else { continue };
+            let Err(e) = lay_down(&shared, &id).await else {
+                continue;
+            };
             tracing::warn!(%id, error = %e, "cannot lay a final upload down; reads use its parts");
             lock(&shared.lay_downs.queue).waiting.push_back(id);
             drop(shared);
@@ -140,7 +150,9 @@ async fn lay_down(shared: &Arc<Shared>, id: &UploadId) -> Result<(), StoreError>
         Ok(_) => copy.publish(&own, &mut held),
         Err(e) => copy.discard(&own).and(Err(e)),
     };
-    run(Cost::Disk, end).await.map_err(failed("laying down", id))
+    run(Cost::Disk, end)
+        .await
+        .map_err(failed("laying down", id))
 }
 
 /// The bytes of a final upload on their way into one file.
@@ -169,13 +181,22 @@ impl Copy {
         };
         let (id, disk) = (&upload.id, &shared.disk);
         let doing = "beginning to lay down";
-        let Some(mut links) = disk.links(id).map_err(failed(doing, id))? else { return Ok(None) };
+        let Some(mut links) = disk.links(id).map_err(failed(doing, id))? else {
+            return Ok(None);
+        };
         links.reverse();
         // A new file, so that its identity tells in the end whether it is still the one in place.
         disk.unlink(id, Kind::Part).map_err(failed(doing, id))?;
         let target = disk.create_new(id, Kind::Part).map_err(failed(doing, id))?;
         let (id, length) = (id.clone(), upload.offset());
-        Ok(Some(Self { id, target, copied: 0, length, links, source: None }))
+        Ok(Some(Self {
+            id,
+            target,
+            copied: 0,
+            length,
+            links,
+            source: None,
+        }))
     }
 
     /// Copies some more. Says whether that was all, and durable.
@@ -193,7 +214,10 @@ impl Copy {
             let limit = budget.min(end.saturating_sub(self.copied));
             let copied = shared.disk.copy(&source, &self.target, limit)?;
             if copied == 0 && limit > 0 {
-                return Err(io::Error::new(io::ErrorKind::UnexpectedEof, "a part is too short"));
+                return Err(io::Error::new(
+                    io::ErrorKind::UnexpectedEof,
+                    "a part is too short",
+                ));
             }
             budget -= copied;
             self.copied += copied;

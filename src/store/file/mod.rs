@@ -124,7 +124,9 @@ impl FileStore {
         // A process that died may have left names unsynced that this one is going to rely on.
         let disk = disk.and_then(|disk| disk.sync_names().map(|()| disk));
         let disk = disk.map_err(|source| OpenError::Use { path, source })?;
-        Ok(Self { shared: Arc::new(Shared::new(disk, lock)) })
+        Ok(Self {
+            shared: Arc::new(Shared::new(disk, lock)),
+        })
     }
 
     /// Cleans up after a crash: removes what belongs to no upload, takes the steps that are missing,
@@ -209,7 +211,10 @@ impl Store for FileStore {
     async fn create(&self, upload: &Upload) -> Result<(), StoreError> {
         let held = self.hold(&upload.id).await;
         let upload = upload.clone();
-        self.run(held, self.cost(), move |shared, held| shared.create(held, &upload)).await
+        self.run(held, self.cost(), move |shared, held| {
+            shared.create(held, &upload)
+        })
+        .await
     }
 
     async fn load(&self, id: &UploadId) -> Result<Arc<Upload>, StoreError> {
@@ -248,14 +253,22 @@ impl Store for FileStore {
             Some(_) | None => Cost::Disk,
         };
         let (version, changes) = (Version::of(upload), changes.to_vec());
-        self.run(held, cost, move |shared, held| shared.commit(held, version, &changes)).await
+        self.run(held, cost, move |shared, held| {
+            shared.commit(held, version, &changes)
+        })
+        .await
     }
 
     async fn join(&self, upload: &Upload, partials: &[Arc<Upload>]) -> Result<(), StoreError> {
         let held = self.hold(&upload.id).await;
-        let partials: Vec<_> =
-            partials.iter().map(|partial| (partial.id.clone(), partial.offset())).collect();
-        self.run(held, Cost::Disk, move |shared, held| shared.join(held, &partials)).await
+        let partials: Vec<_> = partials
+            .iter()
+            .map(|partial| (partial.id.clone(), partial.offset()))
+            .collect();
+        self.run(held, Cost::Disk, move |shared, held| {
+            shared.join(held, &partials)
+        })
+        .await
     }
 
     async fn read(&self, upload: &Upload, range: Range<u64>) -> Result<ByteStream, StoreError> {
@@ -268,11 +281,15 @@ impl Store for FileStore {
 
     async fn remove(&self, id: &UploadId) -> Result<(), StoreError> {
         let held = self.hold(id).await;
-        self.run(held, Cost::Disk, |shared, held| shared.remove(held)).await
+        self.run(held, Cost::Disk, |shared, held| shared.remove(held))
+            .await
     }
 
     fn list(&self) -> UploadStream {
-        Box::pin(Ahead::new(Records::new(Arc::clone(&self.shared)), Records::BATCH))
+        Box::pin(Ahead::new(
+            Records::new(Arc::clone(&self.shared)),
+            Records::BATCH,
+        ))
     }
 }
 

@@ -47,7 +47,10 @@ struct Segment {
 impl Segment {
     /// A file that holds all bytes.
     fn whole(file: impl Into<Arc<File>>) -> Self {
-        Self { file: file.into(), range: 0..u64::MAX }
+        Self {
+            file: file.into(),
+            range: 0..u64::MAX,
+        }
     }
 }
 
@@ -70,7 +73,13 @@ impl Pieces {
             false => Vec::new(),
         };
         let segment = segment_at(&disk, &id, &links, range.start)?;
-        Ok(Self { disk, id, rest: range, segment, links })
+        Ok(Self {
+            disk,
+            id,
+            rest: range,
+            segment,
+            links,
+        })
     }
 
     /// The bytes `range` of `file`.
@@ -80,7 +89,13 @@ impl Pieces {
         file: Arc<File>,
         range: Range<u64>,
     ) -> Self {
-        Self { disk, id, rest: range, segment: Segment::whole(file), links: Vec::new() }
+        Self {
+            disk,
+            id,
+            rest: range,
+            segment: Segment::whole(file),
+            links: Vec::new(),
+        }
     }
 
     /// The next piece of a rest that is not empty.
@@ -110,7 +125,10 @@ fn segment_at(disk: &Disk, id: &UploadId, links: &[u64], at: u64) -> io::Result<
         && let Some(file) = found(disk.open_link(id, start))?
     {
         let end = links.get(next).copied().unwrap_or(u64::MAX);
-        return Ok(Segment { file: file.into(), range: start..end });
+        return Ok(Segment {
+            file: file.into(),
+            range: start..end,
+        });
     }
     if let Some(file) = found(disk.open_read(id, Kind::Part))? {
         return Ok(Segment::whole(file));
@@ -162,7 +180,11 @@ where
 {
     /// The items of `items`, made `batch` at a time from the first poll on.
     pub(super) fn new(items: I, batch: usize) -> Self {
-        Self { made: VecDeque::new(), batch, state: State::Idle(items) }
+        Self {
+            made: VecDeque::new(),
+            batch,
+            state: State::Idle(items),
+        }
     }
 
     /// Has the next items made, if nothing is being made.
@@ -196,7 +218,9 @@ where
                 return Poll::Ready(Some(item));
             }
             self.start();
-            let State::Making(task) = &mut self.state else { return Poll::Ready(None) };
+            let State::Making(task) = &mut self.state else {
+                return Poll::Ready(None);
+            };
             match ready!(Pin::new(task).poll(cx)) {
                 Ok((items, made)) if made.len() == self.batch => {
                     (self.state, self.made) = (State::Idle(items), made);

@@ -65,7 +65,11 @@ pub(super) fn parse(id: &UploadId, text: &[u8]) -> Result<Option<Parsed>, StoreE
         match &mut parsed {
             None => {
                 let upload = created(id, rev, &changes).map_err(|e| damaged(&e))?;
-                parsed = Some(Parsed { upload, bytes, base_bytes: bytes });
+                parsed = Some(Parsed {
+                    upload,
+                    bytes,
+                    base_bytes: bytes,
+                });
             }
             Some(parsed) => {
                 parsed.upload = parsed.upload.after(&changes).map_err(|e| damaged(&e))?;
@@ -120,7 +124,13 @@ mod tests {
     }
 
     fn received(rev: u64, range: std::ops::Range<u64>) -> Vec<u8> {
-        line(rev, &[Change::Received { range, receipt: Receipt::default() }])
+        line(
+            rev,
+            &[Change::Received {
+                range,
+                receipt: Receipt::default(),
+            }],
+        )
     }
 
     /// A log of a first line and two commits.
@@ -157,20 +167,45 @@ mod tests {
         let bad = b"{\"rev\":1,\"chang\n".to_vec();
         let torn = b"{\"rev\":1,\0\0\0\n".to_vec();
         for (name, text) in [
-            ("bad line in the middle", [&first, &bad, &third].map(Vec::as_slice).concat()),
-            ("bad last line", [&first, &second, &bad].map(Vec::as_slice).concat()),
-            ("bad first line", [&bad, &second].map(Vec::as_slice).concat()),
+            (
+                "bad line in the middle",
+                [&first, &bad, &third].map(Vec::as_slice).concat(),
+            ),
+            (
+                "bad last line",
+                [&first, &second, &bad].map(Vec::as_slice).concat(),
+            ),
+            (
+                "bad first line",
+                [&bad, &second].map(Vec::as_slice).concat(),
+            ),
             ("only a bad line", bad.clone()),
-            ("line after a torn one", [&first, &torn, &third].map(Vec::as_slice).concat()),
+            (
+                "line after a torn one",
+                [&first, &torn, &third].map(Vec::as_slice).concat(),
+            ),
             ("revision gap", [&first, &third].map(Vec::as_slice).concat()),
             ("first line missing", second.clone()),
-            ("change does not fit", [&first, &received(1, 0..10)].map(Vec::as_slice).concat()),
-            ("created twice", [&first, &first].map(Vec::as_slice).concat()),
+            (
+                "change does not fit",
+                [&first, &received(1, 0..10)].map(Vec::as_slice).concat(),
+            ),
+            (
+                "created twice",
+                [&first, &first].map(Vec::as_slice).concat(),
+            ),
             ("no change at all", line(0, &[])),
         ] {
             let error = parse(&id(), &text).expect_err(name);
-            assert!(matches!(&error, StoreError::Damaged(why) if why.contains("a.record")), "{name}");
+            assert!(
+                matches!(&error, StoreError::Damaged(why) if why.contains("a.record")),
+                "{name}"
+            );
         }
-        assert!(parse(&id(), &[first, second, third].concat()).expect("whole").is_some());
+        assert!(
+            parse(&id(), &[first, second, third].concat())
+                .expect("whole")
+                .is_some()
+        );
     }
 }

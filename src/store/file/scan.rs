@@ -37,7 +37,10 @@ enum Walk {
 impl Names {
     /// All names.
     fn new(shared: Arc<Shared>) -> Self {
-        Self { shared, entries: Walk::New }
+        Self {
+            shared,
+            entries: Walk::New,
+        }
     }
 
     /// The next name, ours or not.
@@ -94,7 +97,10 @@ impl Records {
         if let Some(upload) = shared.cache.peek(id) {
             return Some(upload);
         }
-        let text = shared.disk.open_read(id, Kind::Record).and_then(|file| shared.disk.read(&file));
+        let text = shared
+            .disk
+            .open_read(id, Kind::Record)
+            .and_then(|file| shared.disk.read(&file));
         let text = found(text).map_err(failed("reading the record of", id));
         match text.and_then(|text| record::parse(id, &text.unwrap_or_default())) {
             Ok(parsed) => parsed.map(|parsed| Arc::new(parsed.upload)),
@@ -139,7 +145,10 @@ pub(super) async fn recover(shared: &Arc<Shared>) -> Result<u64, StoreError> {
     while !ended {
         let batch;
         (names, batch) = run(Cost::Disk, move || {
-            let batch = names.by_ref().take(BATCH_NAMES).collect::<io::Result<Vec<_>>>();
+            let batch = names
+                .by_ref()
+                .take(BATCH_NAMES)
+                .collect::<io::Result<Vec<_>>>();
             (names, batch)
         })
         .await;

@@ -58,8 +58,14 @@ pub(super) struct Version {
 impl Version {
     /// The version that `upload` is.
     pub(super) fn of(upload: &Upload) -> Self {
-        let created = upload.created.duration_since(UNIX_EPOCH).unwrap_or_default();
-        Self { created_ms: created.as_millis(), revision: upload.revision }
+        let created = upload
+            .created
+            .duration_since(UNIX_EPOCH)
+            .unwrap_or_default();
+        Self {
+            created_ms: created.as_millis(),
+            revision: upload.revision,
+        }
     }
 }
 
@@ -91,11 +97,18 @@ impl Shared {
         }
         let id = &held.entry.id;
         let file = found(self.disk.open_read(id, Kind::Record));
-        let file = file.map_err(failed("opening the record of", id))?.ok_or(StoreError::Absent)?;
-        let text = self.disk.read(&file).map_err(failed("reading the record of", id))?;
+        let file = file
+            .map_err(failed("opening the record of", id))?
+            .ok_or(StoreError::Absent)?;
+        let text = self
+            .disk
+            .read(&file)
+            .map_err(failed("reading the record of", id))?;
         // The process that wrote it may have died before its sync, and what is read here is passed
         // on as a promise.
-        self.disk.sync(&file).map_err(failed("syncing the record of", id))?;
+        self.disk
+            .sync(&file)
+            .map_err(failed("syncing the record of", id))?;
         let parsed = record::parse(id, &text)?.ok_or(StoreError::Absent)?;
         let upload = Arc::new(parsed.upload);
         if let Err(e) = self.settle(&upload) {
@@ -122,7 +135,9 @@ impl Shared {
             return Err(StoreError::Exists);
         }
         let claimed = self.claim(held, id)?;
-        let Some(record) = claimed else { return Err(StoreError::Exists) };
+        let Some(record) = claimed else {
+            return Err(StoreError::Exists);
+        };
         match self.fill(upload, &record) {
             Ok(log) => *held.log = log,
             Err(e) => {
@@ -137,7 +152,11 @@ impl Shared {
 
     /// Makes an empty record, which counts as none. `None` when there is one that counts.
     fn claim(self: &Arc<Self>, held: &mut Held, id: &UploadId) -> Result<Option<File>, StoreError> {
-        if self.disk.exists(id, Kind::Gone).map_err(failed("creating", id))? {
+        if self
+            .disk
+            .exists(id, Kind::Gone)
+            .map_err(failed("creating", id))?
+        {
             self.clear(id).map_err(failed("clearing away", id))?;
         }
         match self.disk.create_new(id, Kind::Record) {
@@ -162,7 +181,10 @@ impl Shared {
         let is_empty = upload.length == Some(0);
         if upload.phase != Phase::Void && !self.is_joined(upload)? {
             if upload.is_complete() && !is_empty {
-                return Err(io::Error::new(io::ErrorKind::NotFound, "its bytes are not there"));
+                return Err(io::Error::new(
+                    io::ErrorKind::NotFound,
+                    "its bytes are not there",
+                ));
             }
             self.disk.create(id, Kind::Part)?;
         }
@@ -172,7 +194,11 @@ impl Shared {
         self.disk.sync(record)?;
         self.disk.sync_names()?;
         self.settle(upload)?;
-        Ok(Log { bytes, base_bytes: bytes, torn: false })
+        Ok(Log {
+            bytes,
+            base_bytes: bytes,
+            torn: false,
+        })
     }
 
     /// Undoes what [`Self::fill`] has begun, as far as the system lets us.
@@ -199,14 +225,19 @@ impl Shared {
             return Err(StoreError::Stale);
         }
         let id = &current.id;
-        let next = current.after(changes).map_err(|e| {
-            failed("changing", id)(io::Error::new(io::ErrorKind::InvalidInput, e))
-        })?;
+        let next = current
+            .after(changes)
+            .map_err(|e| failed("changing", id)(io::Error::new(io::ErrorKind::InvalidInput, e)))?;
         let line = record::line(next.revision, changes);
         let bytes = line.len() as u64;
-        self.fit(&current, &next).map_err(failed("completing", id))?;
-        let record = self.append(held, line).map_err(failed("changing the record of", id))?;
-        if next.phase == Phase::Complete && let Err(e) = self.settle(&next) {
+        self.fit(&current, &next)
+            .map_err(failed("completing", id))?;
+        let record = self
+            .append(held, line)
+            .map_err(failed("changing the record of", id))?;
+        if next.phase == Phase::Complete
+            && let Err(e) = self.settle(&next)
+        {
             self.cut_back(held, &record);
             return Err(failed("publishing", id)(e));
         }
@@ -285,7 +316,9 @@ impl Shared {
     /// After a commit: what need not succeed.
     fn tidy(self: &Arc<Self>, held: &mut Held, upload: &Upload) {
         let id = &upload.id;
-        if upload.phase == Phase::Void && let Err(e) = self.settle(upload) {
+        if upload.phase == Phase::Void
+            && let Err(e) = self.settle(upload)
+        {
             tracing::warn!(%id, error = %e, "cannot free the bytes of a void upload");
         }
         let limit = COMPACT_MIN_BYTES.max(COMPACT_RATIO.saturating_mul(held.log.base_bytes));
@@ -293,7 +326,13 @@ impl Shared {
             return;
         }
         match self.compact(upload) {
-            Ok(bytes) => *held.log = Log { bytes, base_bytes: bytes, torn: false },
+            Ok(bytes) => {
+                *held.log = Log {
+                    bytes,
+                    base_bytes: bytes,
+                    torn: false,
+                }
+            }
             Err(e) => {
                 tracing::warn!(%id, error = %e, "cannot shorten a record");
                 // Not again with every commit.
@@ -382,7 +421,9 @@ impl Shared {
             }
             position = position.saturating_add(*length);
         }
-        self.disk.unlink_tree(id, Kind::Join).map_err(failed("joining", id))?;
+        self.disk
+            .unlink_tree(id, Kind::Join)
+            .map_err(failed("joining", id))?;
         if links.is_empty() {
             return Ok(());
         }
@@ -412,7 +453,9 @@ impl Shared {
             return Err(StoreError::Stale);
         }
         if upload.received.runs() > 0 {
-            return Err(failed("opening the data file of", id)(io::ErrorKind::NotFound.into()));
+            return Err(failed("opening the data file of", id)(
+                io::ErrorKind::NotFound.into(),
+            ));
         }
         let file = self.disk.create(id, Kind::Part).and_then(|file| {
             self.disk.sync_names()?;

@@ -49,8 +49,17 @@ pub(super) struct FileWriter {
 impl FileWriter {
     /// A sink into `file`, which belongs to `entry`, from position `start` on.
     pub(super) fn new(disk: Arc<Disk>, entry: Lease, file: File, start: u64) -> Self {
-        let flow = Flow { pushed: start, written: start, ..Flow::default() };
-        let pump = Arc::new(Pump { disk, file: Arc::new(file), flow: Mutex::new(flow), moved: Notify::new() });
+        let flow = Flow {
+            pushed: start,
+            written: start,
+            ..Flow::default()
+        };
+        let pump = Arc::new(Pump {
+            disk,
+            file: Arc::new(file),
+            flow: Mutex::new(flow),
+            moved: Notify::new(),
+        });
         Self { entry, pump, start }
     }
 }
@@ -60,7 +69,9 @@ impl Writer for FileWriter {
     /// # Cancel safety
     /// A push dropped while it waits has taken nothing.
     async fn push(&mut self, bytes: Bytes) -> Result<(), StoreError> {
-        self.pump.wait(|flow| flow.waiting_bytes < WINDOW_BYTES).await?;
+        self.pump
+            .wait(|flow| flow.waiting_bytes < WINDOW_BYTES)
+            .await?;
         self.pump.accept(bytes);
         Ok(())
     }
@@ -213,7 +224,10 @@ impl Pump {
     fn start(self: &Arc<Self>, flow: &mut Flow) {
         if !flow.running {
             flow.running = true;
-            let shift = Shift { pump: Arc::clone(self), begun: false };
+            let shift = Shift {
+                pump: Arc::clone(self),
+                begun: false,
+            };
             spawn_blocking(move || shift.begin());
         }
     }
@@ -272,7 +286,9 @@ impl Flow {
     fn next_batch(&mut self) -> Option<Vec<Bytes>> {
         let (mut batch, mut bytes) = (Vec::new(), 0);
         while bytes < BATCH_BYTES {
-            let Some(frame) = self.frames.pop_front() else { break };
+            let Some(frame) = self.frames.pop_front() else {
+                break;
+            };
             bytes += weight(&frame);
             batch.push(frame);
         }
@@ -281,7 +297,11 @@ impl Flow {
 
     /// Notes that nothing is written any more; the first reason counts.
     fn fail(&mut self, reason: io::Error) {
-        self.waiting_bytes -= self.frames.drain(..).map(|frame| weight(&frame)).sum::<usize>();
+        self.waiting_bytes -= self
+            .frames
+            .drain(..)
+            .map(|frame| weight(&frame))
+            .sum::<usize>();
         self.failure.get_or_insert_with(|| Arc::new(reason));
     }
 }

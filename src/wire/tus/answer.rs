@@ -3,8 +3,8 @@
 use http::{
     HeaderMap, HeaderValue, Method, StatusCode,
     header::{
-        ACCEPT_RANGES, CACHE_CONTROL, CONTENT_DISPOSITION, CONTENT_RANGE, CONTENT_SECURITY_POLICY,
-        CONTENT_TYPE, ETAG, LOCATION,
+        ACCEPT_RANGES, CACHE_CONTROL, CONTENT_DISPOSITION, CONTENT_LENGTH, CONTENT_RANGE,
+        CONTENT_SECURITY_POLICY, CONTENT_TYPE, ETAG, LOCATION,
     },
 };
 
@@ -95,7 +95,12 @@ fn extensions(
 fn status(upload: &Upload) -> Reply {
     let mut reply = with_fields(StatusCode::OK);
     let fields = reply.headers_mut();
-    insert_progress(fields, upload.offset(), upload);
+    // A final upload whose parts are unfinished has no offset to go on from (T-109).
+    let is_pending = matches!(upload.role, Role::Final { .. }) && upload.phase == Phase::Open;
+    if !is_pending {
+        fields.insert(upload_offset::NAME, upload_offset::encode(upload.offset()));
+    }
+    insert_expiry(fields, upload);
     match upload.length {
         Some(length) => fields.insert(upload_length::NAME, upload_length::encode(length)),
         None => fields.insert(upload_defer_length::NAME, upload_defer_length::DEFERRED),
@@ -123,17 +128,13 @@ fn stored(exchange: &TusExchange, offset: u64, upload: &Upload) -> Reply {
             exchange.locations.location(&exchange.head, &upload.id),
         );
     }
-    insert_progress(fields, offset, upload);
+    fields.insert(upload_offset::NAME, upload_offset::encode(offset));
+    insert_expiry(fields, upload);
     reply
 }
 
-/// How far the upload is, and until when it waits for more.
-fn insert_progress(fields: &mut HeaderMap, offset: u64, upload: &Upload) {
-    // A final upload whose parts are unfinished has no offset of its own (T-109).
-    let is_pending = matches!(upload.role, Role::Final { .. }) && upload.phase == Phase::Open;
-    if !is_pending {
-        fields.insert(upload_offset::NAME, upload_offset::encode(offset));
-    }
+/// Until when the upload waits for more.
+fn insert_expiry(fields: &mut HeaderMap, upload: &Upload) {
     if let Some(expires) = upload.expires {
         fields.insert(upload_expires::NAME, upload_expires::encode(expires));
     }
@@ -161,9 +162,14 @@ fn fetched(bytes: Option<FetchedBytes>, upload: &Upload) -> Reply {
             CONTENT_RANGE,
             range::encode(range.start, range.end - 1, length),
         );
+    }
+    let length = range.end.saturating_sub(range.start);
+    // An empty HTTP/2 answer would go without it (D-51).
+    fields.insert(CONTENT_LENGTH, length.into());
+    if fields.contains_key(CONTENT_RANGE) {
         *reply.status_mut() = StatusCode::PARTIAL_CONTENT;
     }
-    *reply.body_mut() = ReplyBody::stream(stream, range.end.saturating_sub(range.start));
+    *reply.body_mut() = ReplyBody::stream(stream, length);
     reply
 }
 
@@ -392,10 +398,10 @@ mod tests {
                 format!("{created}\nupload-offset: 4\n{EXPIRES}"),
             ),
             (
-                "T-109",
+                "D-19",
                 "POST /files",
                 upload(Some(9), 0, "", made_of_two()),
-                created.to_owned(),
+                format!("{created}\nupload-offset: 0"),
             ),
             (
                 "T-103",
@@ -475,21 +481,23 @@ mod tests {
                 0..3,
                 false,
                 "",
-                format!("200\n{start}\n{plain}\n{shield}"),
+                format!("200\n{start}\n{plain}\n{shield}\ncontent-length: 3"),
             ),
             (
                 "",
                 0..0,
                 false,
                 "",
-                format!("200\n{start}\n{plain}\n{shield}"),
+                format!("200\n{start}\n{plain}\n{shield}\ncontent-length: 0"),
             ),
             (
                 "bc",
                 1..3,
                 true,
                 metadata,
-                format!("206\n{start}\n{named}\n{shield}\ncontent-range: bytes 1-2/3"),
+                format!(
+                    "206\n{start}\n{named}\n{shield}\ncontent-range: bytes 1-2/3\ncontent-length: 2"
+                ),
             ),
         ] {
             let length = if text.is_empty() { 0 } else { 3 };

@@ -3,7 +3,7 @@
 import { within } from './wait.js'
 
 /** Short waits: the tests' server is near, and a retry that is never needed costs nothing. */
-const RETRY_DELAYS_MS = [0, 50, 100, 200, 500, 1000, 2000]
+const RETRY_DELAYS_MS = [0, 50, 100, 200, 500, ...Array(15).fill(1000)]
 
 /**
  * Starts an upload. `done` settles with the client's success or error; `requests` lists each

@@ -2,7 +2,11 @@
 
 pub(super) mod probe;
 
-use std::{path::PathBuf, sync::Arc, time::{Duration, Instant}};
+use std::{
+    path::PathBuf,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use async_trait::async_trait;
 
@@ -20,7 +24,10 @@ struct Directory {
 
 impl Directory {
     fn new(durability: Durability) -> Self {
-        Self { dir: tempfile::tempdir().expect("a directory"), durability }
+        Self {
+            dir: tempfile::tempdir().expect("a directory"),
+            durability,
+        }
     }
 
     fn path(&self) -> PathBuf {
