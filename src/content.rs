@@ -2,8 +2,12 @@
 //! bodies and the nouns; header names are the dialects'.
 
 use std::{
-    fmt, io,
+    fmt,
+    future::poll_fn,
+    io,
+    pin::Pin,
     sync::{Arc, Mutex, PoisonError},
+    task::{Context, Poll, ready},
 };
 
 use bytes::Bytes;
@@ -32,11 +36,12 @@ pub struct Content {
 /// One step of a [`Content`].
 #[derive(Debug)]
 pub enum Step {
-    /// What the bytes must hash to, as the trailer says, or why the trailer cannot be read. Comes
-    /// after the last byte.
-    Checksum(Result<Digest, Refusal>),
+    /// What the bytes must hash to, as the trailer says. Comes after the last byte.
+    Checksum(Digest),
     /// The next bytes; may be empty.
     Data(Bytes),
+    /// The body breaks a rule of its form: nothing more comes, and what came must not count.
+    Refused(Refusal),
 }
 
 impl Content {
@@ -51,7 +56,8 @@ impl Content {
     }
 
     /// The data of `body`. A client that waits for `100 Continue` is told to go on by the first
-    /// [`Content::next`], not by this.
+    /// [`Content::next`], not by this. An error that is a [`Refusal`] becomes a
+    /// [`Step::Refused`], so that a body may judge what it carries.
     pub fn new<B>(body: B) -> Self
     where
         B: Body<Data = Bytes> + Send + 'static,
@@ -59,7 +65,7 @@ impl Content {
     {
         let mut content = Self::empty();
         if !body.is_end_stream() {
-            let body = body.map_err(|error| io::Error::other(error.into()));
+            let body = body.map_err(|error| io_error(error.into()));
             content.body = Some(body.boxed_unsync());
         }
         content
@@ -98,7 +104,7 @@ impl Content {
             .map_or(Some(0), |body| body.size_hint().exact())
     }
 
-    /// The next step, `None` at the proper end.
+    /// The next step, `None` at the proper end and after a refusal.
     ///
     /// # Errors
     /// When the peer went away or broke the framing: what was promised will not come.
@@ -106,18 +112,25 @@ impl Content {
     /// # Cancel safety
     /// Safe: a step is returned or still to come.
     pub async fn next(&mut self) -> Option<io::Result<Step>> {
+        poll_fn(|cx| self.poll_next(cx)).await
+    }
+
+    /// [`Content::next`] for bodies that are made of another one's content.
+    pub fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Option<io::Result<Step>>> {
         self.started = true;
         loop {
-            let frame = match self.body.as_mut()?.frame().await {
+            let Some(body) = &mut self.body else {
+                return Poll::Ready(None);
+            };
+            let frame = match ready!(Pin::new(body).poll_frame(cx)) {
                 Some(Ok(frame)) => frame,
                 end => {
                     self.body = None;
-                    return end
-                        .map(|error| Err(error.err().unwrap_or(io::ErrorKind::Other.into())));
+                    return Poll::Ready(end.and_then(Result::err).map(refused_or_failed));
                 }
             };
             let frame = match frame.into_data() {
-                Ok(data) => return Some(Ok(Step::Data(data))),
+                Ok(data) => return Poll::Ready(Some(Ok(Step::Data(data)))),
                 Err(frame) => frame,
             };
             // A kind of frame that does not exist yet says nothing, as do trailers without a
@@ -125,10 +138,29 @@ impl Content {
             let checksum = frame
                 .into_trailers()
                 .map(|fields| (self.trailer_checksum)(&fields));
-            if let Ok(Some(checksum)) = checksum.map(Result::transpose) {
-                return Some(Ok(Step::Checksum(checksum)));
+            match checksum {
+                Ok(Ok(Some(digest))) => return Poll::Ready(Some(Ok(Step::Checksum(digest)))),
+                Ok(Err(refusal)) => return Poll::Ready(Some(Ok(Step::Refused(refusal)))),
+                Ok(Ok(None)) | Err(_) => {}
             }
         }
+    }
+}
+
+/// `error` as one of input and output, wrapped at most once.
+fn io_error(error: BoxError) -> io::Error {
+    match error.downcast::<io::Error>() {
+        Ok(error) => *error,
+        Err(error) => io::Error::other(error),
+    }
+}
+
+/// The last step of a body that ends with `error`.
+fn refused_or_failed(error: io::Error) -> io::Result<Step> {
+    let refusal = error.get_ref().and_then(|cause| cause.downcast_ref());
+    match refusal.cloned() {
+        Some(refusal) => Ok(Step::Refused(refusal)),
+        None => Err(error),
     }
 }
 
@@ -185,6 +217,9 @@ impl fmt::Debug for Unread {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::VecDeque;
+
+    use http_body::Frame;
     use http_body_util::Full;
 
     use super::*;
@@ -201,6 +236,81 @@ mod tests {
             drop(content);
             assert_eq!(rest.take().is_some(), left, "after {steps} steps");
         }
+    }
+
+    /// A body in another one's content, as the payload of a form is.
+    struct Wrapper(Content);
+
+    impl Body for Wrapper {
+        type Data = Bytes;
+        type Error = io::Error;
+
+        fn poll_frame(
+            mut self: Pin<&mut Self>,
+            cx: &mut Context<'_>,
+        ) -> Poll<Option<io::Result<Frame<Bytes>>>> {
+            let step = ready!(self.0.poll_next(cx));
+            Poll::Ready(step.map(|step| match step? {
+                Step::Data(bytes) if bytes == "bad" => Err(io::Error::other(Refusal::Busy)),
+                Step::Data(bytes) => Ok(Frame::data(bytes)),
+                Step::Checksum(_) | Step::Refused(_) => Err(io::ErrorKind::Other.into()),
+            }))
+        }
+    }
+
+    fn framed(frames: &[&'static str]) -> Content {
+        let frames: VecDeque<_> = frames.iter().map(|frame| Bytes::from(*frame)).collect();
+        Content::new(http_body_util::StreamBody::new(Frames(frames)))
+    }
+
+    struct Frames(VecDeque<Bytes>);
+
+    impl futures_core::Stream for Frames {
+        type Item = Result<Frame<Bytes>, io::Error>;
+
+        fn poll_next(mut self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+            Poll::Ready(self.0.pop_front().map(|bytes| Ok(Frame::data(bytes))))
+        }
+    }
+
+    #[tokio::test]
+    async fn wrapped_content_left_unread_is_found_in_the_rest_of_the_inner_one() {
+        for (steps, left) in [(0, Some(2)), (1, Some(1)), (2, Some(0)), (3, None)] {
+            let inner = framed(&["a", "b"]);
+            let rest = inner.rest();
+            let mut outer = Content::new(Wrapper(inner));
+            for _ in 0..steps {
+                outer.next().await;
+            }
+            drop(outer);
+            let unread = rest.take();
+            assert!(unread.as_ref().is_none_or(|unread| unread.started == (steps > 0)));
+            let mut frames = 0;
+            if let Some(unread) = &mut rest_body(unread) {
+                while let Some(Ok(_)) = unread.frame().await {
+                    frames += 1;
+                }
+                assert_eq!(Some(frames), left, "after {steps} steps");
+            } else {
+                assert_eq!(left, None, "after {steps} steps");
+            }
+        }
+    }
+
+    fn rest_body(unread: Option<Unread>) -> Option<AnyBody> {
+        unread.map(|unread| unread.body)
+    }
+
+    #[tokio::test]
+    async fn errors_that_are_refusals_are_steps_and_end_the_content() {
+        let inner = framed(&["a", "bad", "c"]);
+        let rest = inner.rest();
+        let mut outer = Content::new(Wrapper(inner));
+        assert!(matches!(outer.next().await, Some(Ok(Step::Data(bytes))) if bytes == "a"));
+        let refused = outer.next().await;
+        assert!(matches!(refused, Some(Ok(Step::Refused(Refusal::Busy)))), "{refused:?}");
+        assert!(outer.next().await.is_none() && outer.is_end());
+        assert!(rest.take().is_some_and(|unread| unread.started));
     }
 
     #[tokio::test]

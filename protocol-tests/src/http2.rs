@@ -12,6 +12,12 @@ use crate::failure::Failure;
 use crate::http1::PATIENCE;
 use crate::message::{Body, Request, Response};
 
+/// Long enough for the connection task to put on the wire what it was given.
+const MOMENT: Duration = Duration::from_millis(100);
+
+/// How long a window may take to open before it counts as closed.
+const WINDOW_WAIT: Duration = Duration::from_millis(300);
+
 /// One HTTP/2 connection and the runtime that drives it.
 pub struct Session {
     runtime: Runtime,
@@ -114,10 +120,36 @@ impl Session {
 
     /// Ends the stream as a browser does when a tab is closed.
     pub fn cancel(&self, mut stream: Stream) {
+        // A reset takes back what has not left yet, and leaves itself with the connection task:
+        // both need a moment.
+        std::thread::sleep(MOMENT);
         let _inside = self.runtime.enter();
         stream.body.send_reset(Reason::CANCEL);
-        // The reset leaves with the connection task; give it the moment it needs.
-        std::thread::sleep(Duration::from_millis(50));
+        std::thread::sleep(MOMENT);
+    }
+
+    /// Ends the whole connection without a word.
+    pub fn lose(self, stream: Stream) {
+        // What was sent leaves with the connection task; then the runtime takes the socket along.
+        std::thread::sleep(MOMENT);
+        self.runtime.shutdown_background();
+        drop(stream);
+    }
+
+    /// Sends as much of `bytes` as the windows allow and returns how much that was.
+    pub fn fill(&self, stream: &mut Stream, bytes: &[u8]) -> usize {
+        let mut sent = 0;
+        for piece in bytes.chunks(16 * 1024) {
+            let sending = self.runtime.block_on(async {
+                let sending = send_all(&mut stream.body, piece, false);
+                tokio::time::timeout(WINDOW_WAIT, sending).await
+            });
+            match sending {
+                Ok(Ok(())) => sent += piece.len(),
+                _ => break,
+            }
+        }
+        sent
     }
 
     /// Reads the final answer of a stream.

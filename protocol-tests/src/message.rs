@@ -292,14 +292,14 @@ impl Response {
     /// Expects exactly this body.
     #[track_caller]
     pub fn has_body(self, body: &[u8]) -> Result<Self, Failure> {
+        if self.body == body {
+            return Ok(self);
+        }
         let at = self.body.iter().zip(body).position(|(a, b)| a != b);
-        let (found, expected) = (self.body.len(), body.len());
-        let message = format!(
-            "{}: body of {found} bytes, expected {expected}, first difference at {at:?}",
-            self.about
-        );
-        ensure(self.body == body, message)?;
-        Ok(self)
+        let (about, found, expected) = (&self.about, self.body.len(), body.len());
+        Err(Failure::new(format!(
+            "{about}: body of {found} bytes, expected {expected}, first difference at {at:?}"
+        )))
     }
 
     /// Expects a text body that begins with this error code (section 0.3).

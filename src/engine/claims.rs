@@ -2,11 +2,13 @@
 
 use std::{
     collections::HashMap,
+    future::{Future as _, poll_fn},
     ops::Range,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicBool, Ordering},
     },
+    task::Poll,
     time::Duration,
 };
 
@@ -17,7 +19,7 @@ use tokio::{
 
 use crate::{
     rules::Refusal,
-    upload::{Limits, UploadId},
+    upload::{Limits, Ranges, UploadId},
 };
 
 /// How long a status request waits for a running writer to make its bytes safe. HEAD answers at
@@ -70,6 +72,15 @@ struct State {
     withdrawing: bool,
 }
 
+/// How a request waits for another one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Patience {
+    /// A holder that has waited this long for its client is told to stop.
+    pub(super) stall_after: Duration,
+    /// How long to wait for a holder that goes on.
+    pub(super) wait: Duration,
+}
+
 /// Why a writer must stop.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Stop {
@@ -112,15 +123,15 @@ impl Claims {
         id: &UploadId,
         range: Range<u64>,
         keeps_pieces: bool,
-        limits: &Limits,
+        patience: Patience,
     ) -> Result<Claim, Refusal> {
-        let deadline = Instant::now() + limits.lock_wait;
+        let deadline = Instant::now() + patience.wait;
         loop {
             let holder = match self.try_claim(id, range.clone(), keeps_pieces)? {
                 Ok(claim) => return Ok(claim),
                 Err(holder) => holder,
             };
-            if !holder.released(limits.stall_after, deadline).await {
+            if !holder.released(patience.stall_after, deadline).await {
                 return Err(Refusal::Busy);
             }
         }
@@ -180,6 +191,38 @@ impl Claims {
     /// Whether anybody writes to `id`.
     pub(super) fn is_held(&self, id: &UploadId) -> bool {
         self.0.lock().by_upload.contains_key(id)
+    }
+
+    /// Returns when the first of the writers of `id` is gone, if they hold all of `gaps` between
+    /// them. False when they do not, or not in time.
+    pub(super) async fn one_released(
+        &self,
+        id: &UploadId,
+        gaps: &[Range<u64>],
+        deadline: Instant,
+    ) -> bool {
+        let holders = self.0.lock().by_upload.get(id).cloned().unwrap_or_default();
+        let mut held = Ranges::new();
+        for holder in &holders {
+            held.insert(holder.range.clone());
+        }
+        if gaps.is_empty() || !gaps.iter().all(|gap| held.covers(gap)) {
+            return false;
+        }
+        let mut released: Vec<_> = holders
+            .iter()
+            .map(|holder| Box::pin(holder.released(Duration::MAX, deadline)))
+            .collect();
+        poll_fn(|cx| {
+            let ready = released
+                .iter_mut()
+                .find_map(|one| match one.as_mut().poll(cx) {
+                    Poll::Ready(released) => Some(released),
+                    Poll::Pending => None,
+                });
+            ready.map_or(Poll::Pending, Poll::Ready)
+        })
+        .await
     }
 
     /// Returns when every writer of `id` has made its bytes safe or is gone; a silent one is told
@@ -418,6 +461,13 @@ impl Drop for Claim {
 mod tests {
     use super::*;
 
+    fn patience(limits: &Limits) -> Patience {
+        Patience {
+            stall_after: limits.stall_after,
+            wait: limits.lock_wait,
+        }
+    }
+
     fn claims() -> (Claims, Limits, UploadId) {
         (
             Claims::default(),
@@ -429,9 +479,12 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn claims_of_separate_ranges_run_side_by_side() {
         let (claims, limits, id) = claims();
-        let first = claims.claim(&id, 0..10, true, &limits).await.expect("free");
+        let first = claims
+            .claim(&id, 0..10, true, patience(&limits))
+            .await
+            .expect("free");
         let second = claims
-            .claim(&id, 10..20, true, &limits)
+            .claim(&id, 10..20, true, patience(&limits))
             .await
             .expect("free");
         drop((first, second));
@@ -441,9 +494,12 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn live_holder_is_waited_for_and_never_displaced() {
         let (claims, limits, id) = claims();
-        let claim = claims.claim(&id, 0..10, true, &limits).await.expect("free");
+        let claim = claims
+            .claim(&id, 0..10, true, patience(&limits))
+            .await
+            .expect("free");
         let started = Instant::now();
-        let newcomer = claims.claim(&id, 5..9, true, &limits);
+        let newcomer = claims.claim(&id, 5..9, true, patience(&limits));
         let feed = async {
             loop {
                 claim.waits();
@@ -462,14 +518,17 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn silent_holder_is_told_to_stop_after_the_stall_time() {
         let (claims, limits, id) = claims();
-        let claim = claims.claim(&id, 0..10, true, &limits).await.expect("free");
+        let claim = claims
+            .claim(&id, 0..10, true, patience(&limits))
+            .await
+            .expect("free");
         claim.waits();
         let started = Instant::now();
         let holder = async {
             assert_eq!(claim.signal().await, Signal::Stop(Stop::Displaced));
             drop(claim);
         };
-        let (newcomer, ()) = tokio::join!(claims.claim(&id, 5..9, true, &limits), holder);
+        let (newcomer, ()) = tokio::join!(claims.claim(&id, 5..9, true, patience(&limits)), holder);
         assert!(newcomer.is_ok());
         assert_eq!(started.elapsed(), limits.stall_after);
     }
@@ -477,7 +536,10 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn seizing_stops_a_live_holder_at_once() {
         let (claims, limits, id) = claims();
-        let claim = claims.claim(&id, 0..10, true, &limits).await.expect("free");
+        let claim = claims
+            .claim(&id, 0..10, true, patience(&limits))
+            .await
+            .expect("free");
         let started = Instant::now();
         let holder = async {
             assert_eq!(claim.signal().await, Signal::Stop(Stop::Terminated));
@@ -491,7 +553,10 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn status_asks_a_live_holder_to_flush_and_stops_a_silent_one() {
         let (claims, limits, id) = claims();
-        let claim = claims.claim(&id, 0..10, true, &limits).await.expect("free");
+        let claim = claims
+            .claim(&id, 0..10, true, patience(&limits))
+            .await
+            .expect("free");
         let ((), signal) = tokio::join!(claims.settle(&id, &limits), async {
             let signal = claim.signal().await;
             if let Signal::Flush(flush) = signal {
@@ -513,7 +578,10 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn offsets_told_bound_what_is_taken_back() {
         let (claims, limits, id) = claims();
-        let claim = claims.claim(&id, 0..10, true, &limits).await.expect("free");
+        let claim = claims
+            .claim(&id, 0..10, true, patience(&limits))
+            .await
+            .expect("free");
         assert!(claims.tell(&id, 3) && claims.tell(&id, 2));
         assert_eq!(claim.withdraw(), Some(3));
         assert!(!claims.tell(&id, 4));
@@ -524,13 +592,16 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn closing_refuses_newcomers_and_waits_for_holders() {
         let (claims, limits, id) = claims();
-        let claim = claims.claim(&id, 0..10, true, &limits).await.expect("free");
+        let claim = claims
+            .claim(&id, 0..10, true, patience(&limits))
+            .await
+            .expect("free");
         let holder = async {
             assert_eq!(claim.signal().await, Signal::Stop(Stop::ShuttingDown));
             drop(claim);
         };
         tokio::join!(claims.close(), holder);
-        let late = claims.claim(&id, 0..10, true, &limits).await;
+        let late = claims.claim(&id, 0..10, true, patience(&limits)).await;
         assert_eq!(late.err(), Some(Refusal::ShuttingDown));
     }
 }

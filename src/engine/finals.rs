@@ -77,7 +77,7 @@ impl Engine {
     ) -> Result<Outcome, Refusal> {
         let length = upload.length.ok_or(Refusal::Internal)?;
         let upload = upload
-            .after(&join::settle(&upload, length))
+            .after(&join::settle(&upload, length, self.now()))
             .map_err(|_| Refusal::Internal)?;
         let made = async {
             self.lay(&upload, parts).await?;
@@ -150,18 +150,14 @@ impl Engine {
             }));
         }
         let length = length.ok_or(Refusal::Internal)?;
-        let keeps_pieces = false;
-        let claim = self
-            .0
-            .claims
-            .claim(&upload.id, 0..u64::MAX, keeps_pieces, self.limits());
+        let claim = self.claim_all(&upload.id);
         let _claim = claim.await?;
         let current = self.load(&upload.id).await?;
         if current.is_complete() {
             return Ok(current);
         }
         self.lay(&current, &parts).await?;
-        let settle = |now: &Upload| join::settle(now, length);
+        let settle = |now: &Upload| join::settle(now, length, self.now());
         Ok(self.commit(&upload.id, extensions, settle).await?.0)
     }
 
@@ -215,6 +211,7 @@ async fn has_no_bytes(content: &mut Content) -> Result<(), Refusal> {
             None => return Ok(()),
             Some(Ok(Step::Data(bytes))) if !bytes.is_empty() => return Err(Refusal::FinalUpload),
             Some(Ok(Step::Checksum(_) | Step::Data(_))) => {}
+            Some(Ok(Step::Refused(refusal))) => return Err(refusal),
             Some(Err(_)) => return Err(Refusal::Abandoned),
         }
     }

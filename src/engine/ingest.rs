@@ -18,9 +18,12 @@ use super::{
 };
 use crate::{
     content::{Content, Step},
-    rules::{Checksum, Refusal, write::WritePlan},
-    store::{Pending, StoreError, Writer},
-    upload::{Digest, Digester, Upload},
+    rules::{
+        Checksum, Refusal,
+        write::{Stretch, WritePlan},
+    },
+    store::{ByteStream, Pending, StoreError, Writer},
+    upload::{Digest, Digester, Receipt, Upload},
 };
 
 /// Takes the body of one write into the store.
@@ -34,14 +37,24 @@ pub(super) struct Ingest<'a> {
     flush: u64,
     last_byte: Instant,
     last_checkpoint: Instant,
+    /// What the upload holds from `pushed` on, while that is compared.
+    original: Option<Original>,
+    pieces: Vec<Piece>,
     plan: &'a WritePlan,
-    /// The end of what the writer was given.
+    /// The end of what has been taken in.
     pushed: u64,
     /// The end of what is recorded.
     recorded: u64,
     trailer: Option<Digest>,
     upload: &'a Upload,
-    writer: Option<Box<dyn Writer>>,
+    /// Where the bytes go that came since the position beside it.
+    writer: Option<(u64, Box<dyn Writer>)>,
+}
+
+/// Bytes that an upload holds, to be compared with those that come again.
+struct Original {
+    at_hand: Bytes,
+    stream: ByteStream,
 }
 
 /// What came of a body.
@@ -49,15 +62,20 @@ pub(super) struct Arrived {
     /// The checksum over it, as far as one was known beforehand.
     pub(super) computed: Option<Digest>,
     pub(super) ending: Ending,
+    /// Stretches that are safe in the store and not recorded.
+    pub(super) pieces: Vec<Piece>,
+    /// The position after the last byte that came.
+    pub(super) reached: u64,
     /// The bytes that are recorded by checkpoints.
     pub(super) recorded: Range<u64>,
-    /// The bytes that the writer has and that are not recorded.
-    pub(super) rest: Range<u64>,
     /// The checksum that came in the trailer.
     pub(super) trailer: Option<Digest>,
-    /// The writer, if there was a byte to write.
-    pub(super) writer: Option<Box<dyn Writer>>,
+    /// The bytes that are not safe yet, and not recorded.
+    pub(super) unsafe_rest: Option<(Range<u64>, Box<dyn Writer>)>,
 }
+
+/// A stretch of bytes that is safe in the store.
+pub(super) type Piece = (Range<u64>, Receipt);
 
 /// How a body ended.
 #[derive(Debug)]
@@ -111,6 +129,8 @@ impl<'a> Ingest<'a> {
             flush: 0,
             last_byte: now,
             last_checkpoint: now,
+            original: None,
+            pieces: Vec::new(),
             plan,
             pushed: plan.at,
             recorded: plan.at,
@@ -132,13 +152,18 @@ impl<'a> Ingest<'a> {
         {
             ending = Ending::Failed(refusal);
         }
+        let reached = self.pushed;
+        let unsafe_rest = self
+            .writer
+            .map(|(since, writer)| (since.max(self.recorded)..reached, writer));
         Arrived {
             computed: self.digester.map(Digester::finish),
             ending,
+            pieces: self.pieces,
+            reached,
             recorded: self.plan.at..self.recorded,
-            rest: self.recorded..self.pushed,
             trailer: self.trailer,
-            writer: self.writer,
+            unsafe_rest,
         }
     }
 
@@ -152,18 +177,18 @@ impl<'a> Ingest<'a> {
                     Ok(())
                 }
                 Event::Step(Some(Ok(Step::Data(bytes)))) => self.take(bytes).await,
-                Event::Step(Some(Ok(Step::Checksum(Ok(digest))))) => {
+                Event::Step(Some(Ok(Step::Checksum(digest)))) => {
                     self.trailer = Some(digest);
                     Ok(())
                 }
-                Event::Step(Some(Ok(Step::Checksum(Err(refusal))))) => {
+                Event::Step(Some(Ok(Step::Refused(refusal)))) => {
                     return Ending::Refused(refusal);
                 }
                 Event::Step(Some(Err(error))) => {
                     tracing::debug!(id = %self.upload.id, %error, "body cut off");
                     return Ending::Interrupted(Refusal::Abandoned);
                 }
-                Event::Step(None) => return Ending::Whole,
+                Event::Step(None) => return self.end(),
                 Event::Tick if self.last_byte.elapsed() >= self.engine.limits().idle_timeout => {
                     tracing::info!(id = %self.upload.id, "no byte within the idle timeout");
                     return Ending::Interrupted(Refusal::Abandoned);
@@ -221,28 +246,91 @@ impl<'a> Ingest<'a> {
         }
     }
 
-    async fn take(&mut self, bytes: Bytes) -> Result<(), Ending> {
-        let count = u64::try_from(bytes.len()).unwrap_or(u64::MAX);
-        if count > self.plan.end.saturating_sub(self.pushed) {
-            return Err(Ending::Refused(self.plan.overflow.clone()));
+    /// The body has come to its proper end.
+    fn end(&self) -> Ending {
+        if self.plan.exact && self.pushed < self.plan.end {
+            let expected = self.plan.end.saturating_sub(self.plan.at);
+            let given = self.pushed.saturating_sub(self.plan.at);
+            return Ending::Refused(Refusal::BodyLengthWrong { expected, given });
         }
-        if bytes.is_empty() {
-            return Ok(());
+        Ending::Whole
+    }
+
+    async fn take(&mut self, mut bytes: Bytes) -> Result<(), Ending> {
+        if length(&bytes) > self.plan.end.saturating_sub(self.pushed) {
+            return Err(Ending::Refused(self.plan.overflow.clone()));
         }
         if let Some(digester) = &mut self.digester {
             digester.update(&bytes);
         }
-        let failed = |error: StoreError| Ending::Failed(refusal_of(&self.upload.id, &error));
-        if self.writer.is_none() {
-            let writer = self.engine.store().write(self.upload, self.pushed).await;
-            self.writer = Some(writer.map_err(failed)?);
+        while !bytes.is_empty() {
+            let (end, stretch) = self.plan.stretch(self.pushed);
+            let room = usize::try_from(end - self.pushed).unwrap_or(usize::MAX);
+            let part = bytes.split_to(room.min(bytes.len()));
+            let count = length(&part);
+            match stretch {
+                Stretch::Held => self.compare(part).await?,
+                Stretch::New => self.put(part).await?,
+            }
+            self.pushed += count;
         }
-        if let Some(writer) = &mut self.writer {
-            writer.push(bytes).await.map_err(failed)?;
-        }
-        self.pushed += count;
         // After the push: time that the store takes is not the client's silence.
         self.last_byte = Instant::now();
+        Ok(())
+    }
+
+    async fn put(&mut self, bytes: Bytes) -> Result<(), Ending> {
+        self.original = None;
+        let id = &self.upload.id;
+        let failed = |error: StoreError| Ending::Failed(refusal_of(id, &error));
+        if self.writer.is_none() {
+            let writer = self.engine.store().write(self.upload, self.pushed).await;
+            self.writer = Some((self.pushed, writer.map_err(failed)?));
+        }
+        match &mut self.writer {
+            Some((_, writer)) => writer.push(bytes).await.map_err(failed),
+            None => Ok(()),
+        }
+    }
+
+    /// Compares with what the upload holds, which stays as it is (J-022).
+    async fn compare(&mut self, mut bytes: Bytes) -> Result<(), Ending> {
+        let id = &self.upload.id;
+        let failed = |error: StoreError| Ending::Failed(refusal_of(id, &error));
+        if let Some((since, writer)) = self.writer.take() {
+            let receipt = writer.finish().await.map_err(failed)?;
+            self.pieces
+                .push((since.max(self.recorded)..self.pushed, receipt));
+        }
+        let mut at = self.pushed;
+        while !bytes.is_empty() {
+            let original = match &mut self.original {
+                Some(original) => original,
+                none => {
+                    let (end, _) = self.plan.stretch(at);
+                    let stream = self.engine.store().read(self.upload, at..end).await;
+                    let stream = stream.map_err(failed)?;
+                    none.insert(Original {
+                        at_hand: Bytes::new(),
+                        stream,
+                    })
+                }
+            };
+            if original.at_hand.is_empty() {
+                let stream = &mut original.stream;
+                original.at_hand = match poll_fn(|cx| stream.as_mut().poll_next(cx)).await {
+                    Some(Ok(bytes)) => bytes,
+                    Some(Err(source)) => return Err(failed(StoreError::io("comparing", source))),
+                    None => return Err(failed(StoreError::Damaged("bytes are missing".into()))),
+                };
+                continue;
+            }
+            let count = bytes.len().min(original.at_hand.len());
+            if bytes.split_to(count) != original.at_hand.split_to(count) {
+                return Err(Ending::Refused(Refusal::ContentConflict { at }));
+            }
+            at += u64::try_from(count).unwrap_or(u64::MAX);
+        }
         Ok(())
     }
 
@@ -277,18 +365,24 @@ impl<'a> Ingest<'a> {
     }
 
     fn start_checkpoint(&mut self) {
-        let Some(writer) = &mut self.writer else {
-            return;
-        };
         self.last_checkpoint = Instant::now();
-        let receipt = writer.checkpoint();
+        let writer = self.writer.as_mut();
+        let receipt = writer.map(|(since, writer)| {
+            (
+                (*since).max(self.recorded)..self.pushed,
+                writer.checkpoint(),
+            )
+        });
+        let mut pieces = std::mem::take(&mut self.pieces);
         let engine = self.engine.clone();
         let (id, plan) = (self.upload.id.clone(), self.plan.clone());
-        let range = self.recorded..self.pushed;
+        let end = self.pushed;
         self.checkpoint = Some(Box::pin(async move {
-            let receipt = receipt.await.map_err(|error| refusal_of(&id, &error))?;
-            let end = range.end;
-            engine.checkpoint(&id, &plan, range, receipt).await?;
+            if let Some((range, receipt)) = receipt {
+                let receipt = receipt.await.map_err(|error| refusal_of(&id, &error))?;
+                pieces.push((range, receipt));
+            }
+            engine.record(&id, &plan, &pieces).await?;
             Ok(end)
         }));
     }
@@ -309,4 +403,8 @@ async fn now_or_never<F: Future>(future: F) -> Option<F::Output> {
         Poll::Pending => Poll::Ready(None),
     })
     .await
+}
+
+fn length(bytes: &Bytes) -> u64 {
+    u64::try_from(bytes.len()).unwrap_or(u64::MAX)
 }

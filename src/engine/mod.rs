@@ -5,6 +5,8 @@ mod claims;
 mod finals;
 pub mod hooks;
 mod ingest;
+mod jumps;
+mod named;
 mod sweep;
 #[cfg(test)]
 mod tests;
@@ -16,12 +18,14 @@ use http::Extensions;
 
 pub use self::hooks::{Action, Ask, Finisher, Finishing, Gate, NoHooks, Observer};
 pub use self::sweep::Swept;
-use self::{claims::Claims, finals::Pending};
+use tokio::sync::Notify;
+
+use self::{claims::Claims, finals::Pending, jumps::Jumps};
 use crate::{
     content::Content,
     rules::{
-        FetchedBytes, Finished, Intent, Offer, Outcome, Refusal, Refused, Selection, fetch,
-        lifecycle,
+        FetchedBytes, Finished, Intent, Offer, Outcome, Refusal, Refused, Selection, Subject,
+        fetch, lifecycle,
     },
     store::{Store, StoreError},
     upload::{Change, Limits, Role, Upload, UploadId},
@@ -39,9 +43,12 @@ struct Inner {
     clock: Clock,
     finisher: Arc<dyn Finisher>,
     gate: Arc<dyn Gate>,
+    jumps: Jumps,
     limits: Limits,
     observer: Arc<dyn Observer>,
     pending: Pending,
+    /// Woken when a name whose upload is gone is free for another.
+    reopened: Notify,
     store: Arc<dyn Store>,
 }
 
@@ -56,9 +63,11 @@ impl Engine {
             clock: Arc::new(SystemTime::now),
             finisher: Arc::new(NoHooks),
             gate: Arc::new(NoHooks),
+            jumps: Jumps::default(),
             limits: Limits::default(),
             observer: Arc::new(NoHooks),
             pending: Pending::default(),
+            reopened: Notify::new(),
             store,
         })
     }
@@ -95,8 +104,8 @@ impl Engine {
             })),
             Intent::Fetch { id, selection } => self.fetch(&id, &selection, extensions).await,
             Intent::Join(join) => self.join(join, content, extensions).await,
-            Intent::Status { id } => self.status(&id, extensions).await,
-            Intent::Terminate { id } => self.terminate(&id, extensions).await,
+            Intent::Status { of } => self.status(&of, extensions).await,
+            Intent::Terminate { of } => self.terminate(&of, extensions).await,
             Intent::Write(write) => self.write(write, content, extensions).await,
         }
     }
@@ -110,25 +119,36 @@ impl Engine {
         self.0.claims.close().await;
     }
 
-    async fn status(&self, id: &UploadId, extensions: &Extensions) -> Result<Outcome, Refused> {
-        let mut upload = self.load(id).await?;
+    async fn status(&self, of: &Subject, extensions: &Extensions) -> Result<Outcome, Refused> {
+        let mut upload = self.find(of).await?;
+        let id = upload.id.clone();
         self.admit(Action::Status(&upload), extensions).await?;
         loop {
-            if self.0.claims.is_held(id) {
-                self.0.claims.settle(id, self.limits()).await;
-                upload = self.load(id).await?;
+            // Who asks by name asks for chunks, and these count only when they are recorded.
+            if matches!(of, Subject::Id(_)) && self.0.claims.is_held(&id) {
+                self.0.claims.settle(&id, self.limits()).await;
+                upload = self.load(&id).await?;
             }
             self.alive(&upload)?;
-            if self.0.claims.tell(id, upload.offset()) {
+            if self.0.claims.tell(&id, upload.offset()) {
                 break;
             }
             // A writer is about to take back what it recorded: look again when it has.
-            tokio::task::yield_now().await;
+            self.0.claims.settle(&id, self.limits()).await;
+            upload = self.load(&id).await?;
         }
         if is_pending_final(&upload) {
             upload = self.resolve(upload, extensions).await?;
         }
         Ok(Outcome::Status { upload })
+    }
+
+    /// The upload that is asked about.
+    async fn find(&self, of: &Subject) -> Result<Arc<Upload>, Refusal> {
+        match of {
+            Subject::Id(id) => self.load(id).await,
+            Subject::Key(key) => self.named(key).await,
+        }
     }
 
     async fn fetch(
@@ -161,22 +181,33 @@ impl Engine {
         })
     }
 
-    async fn terminate(&self, id: &UploadId, extensions: &Extensions) -> Result<Outcome, Refused> {
+    async fn terminate(&self, of: &Subject, extensions: &Extensions) -> Result<Outcome, Refused> {
         if !self.limits().termination {
             return Err(Refusal::Unsupported {
                 what: "removing uploads",
             }
             .into());
         }
-        let upload = self.load(id).await?;
+        let upload = self.find(of).await?;
         self.alive(&upload)?;
         self.admit(Action::Terminate(&upload), extensions).await?;
-        let claim = self.0.claims.seize(id, self.limits()).await?;
-        let upload = self.load(id).await?;
-        self.remove(&upload).await?;
-        drop(claim);
-        tracing::info!(%id, "removed");
+        let _claim = self.0.claims.seize(&upload.id, self.limits()).await?;
+        let upload = self.load(&upload.id).await?;
+        self.alive(&upload)?;
+        self.give_up(&upload).await?;
+        tracing::info!(id = %upload.id, "removed");
         Ok(Outcome::Terminated)
+    }
+
+    /// Removes an upload for good; one that clients find by name leaves word of it.
+    async fn give_up(&self, upload: &Upload) -> Result<(), Refusal> {
+        if !upload.named {
+            return self.remove(upload).await;
+        }
+        let changes = lifecycle::removal(self.limits(), self.now());
+        self.commit(&upload.id, &Extensions::new(), |_| changes.clone())
+            .await
+            .map(|_| ())
     }
 
     fn now(&self) -> SystemTime {
@@ -233,7 +264,7 @@ impl Engine {
             if changes.is_empty() {
                 return Ok((upload, finished.unwrap_or_default()));
             }
-            if finished.is_none() && changes.contains(&Change::Completed) {
+            if finished.is_none() && changes.iter().any(Change::completes) {
                 let done = upload.after(&changes).map_err(|_| Refusal::Internal)?;
                 finished = Some(self.finish(&done, extensions).await?);
             }
@@ -268,7 +299,7 @@ impl Engine {
         for change in changes {
             self.0.observer.changed(upload, change);
         }
-        if changes.contains(&Change::Completed) {
+        if changes.iter().any(Change::completes) {
             tracing::info!(id = %upload.id, bytes = upload.offset(), "complete");
             self.complete_waiting(upload);
         }

@@ -12,7 +12,10 @@ use crate::{
     upload::{Upload, UploadId},
 };
 
-/// Between two sweeps at least, and at most.
+/// Between two sweeps when uploads do not expire: what is left of removed ones does.
+const RARE: Duration = Duration::from_secs(60 * 60);
+
+/// Between two sweeps at least, and at most, when uploads expire.
 const INTERVAL: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(300));
 
 /// What one sweep did.
@@ -35,7 +38,7 @@ impl Engine {
         let mut uploads = self.store().list();
         while let Some(upload) = std::future::poll_fn(|cx| uploads.as_mut().poll_next(cx)).await {
             let result = match upload {
-                Ok(upload) if self.is_due(&upload) => self.give_up(&upload.id, &mut swept).await,
+                Ok(upload) if self.is_due(&upload) => self.expire(&upload.id, &mut swept).await,
                 Ok(_) => Ok(()),
                 Err(error) => {
                     tracing::warn!(%error, "a sweep could not read a record");
@@ -49,16 +52,15 @@ impl Engine {
         swept
     }
 
-    /// Sweeps again and again, as often as the configured life time calls for. Returns at once when
-    /// uploads do not expire.
+    /// Sweeps again and again, as often as the configured life time calls for.
     ///
     /// # Cancel safety
     /// Safe.
     pub async fn keep_swept(&self) {
-        let Some(expire_after) = self.limits().expire_after else {
-            return;
+        let interval = match self.limits().expire_after {
+            Some(expire_after) => (expire_after / 4).clamp(INTERVAL.0, INTERVAL.1),
+            None => RARE,
         };
-        let interval = (expire_after / 4).clamp(INTERVAL.0, INTERVAL.1);
         loop {
             let swept = self.sweep().await;
             if swept != Swept::default() {
@@ -72,7 +74,7 @@ impl Engine {
         lifecycle::fate(upload, self.limits(), self.now()) != Fate::Stay
     }
 
-    async fn give_up(&self, id: &UploadId, swept: &mut Swept) -> Result<(), Refusal> {
+    async fn expire(&self, id: &UploadId, swept: &mut Swept) -> Result<(), Refusal> {
         let Some(_claim) = self.0.claims.claim_idle(id) else {
             return Ok(());
         };

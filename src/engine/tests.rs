@@ -15,7 +15,7 @@ use tokio::sync::mpsc;
 
 use super::*;
 use crate::{
-    rules::{Checksum, Denial, Join, NewUpload, Target, Write},
+    rules::{At, Checksum, Denial, Join, NewUpload, Target, Write},
     store::memory::MemoryStore,
     upload::{Algorithm, Digest, Metadata},
 };
@@ -146,7 +146,9 @@ impl Bench {
     }
 
     async fn status(&self, id: &UploadId) -> Result<Arc<Upload>, Refusal> {
-        let intent = Intent::Status { id: id.clone() };
+        let intent = Intent::Status {
+            of: Subject::Id(id.clone()),
+        };
         let Outcome::Status { upload } = self.run(intent, Content::empty()).await? else {
             unreachable!("status yields a status")
         };
@@ -197,7 +199,7 @@ fn bench() -> Bench {
 fn creation(new: NewUpload, checksum: Checksum) -> Intent {
     let target = Target::New(new);
     Intent::Write(Write {
-        at: 0,
+        at: At::Offset(0),
         checksum,
         content_bytes: None,
         length: None,
@@ -212,12 +214,18 @@ fn append(id: &UploadId, at: u64) -> Intent {
 fn append_with(id: &UploadId, at: u64, length: Option<u64>, checksum: Checksum) -> Intent {
     let target = Target::Existing(id.clone());
     Intent::Write(Write {
-        at,
+        at: At::Offset(at),
         checksum,
         content_bytes: None,
         length,
         target,
     })
+}
+
+fn removal(id: &UploadId) -> Intent {
+    Intent::Terminate {
+        of: Subject::Id(id.clone()),
+    }
 }
 
 fn join(partials: &[&UploadId]) -> Intent {
@@ -562,13 +570,11 @@ async fn removal_stops_a_running_write() {
     let write = bench.spawn(append(&id, 0), content);
     sender.send(Ok(Bytes::from_static(b"0123"))).expect("open");
     settle().await;
-    let removed = bench
-        .run(Intent::Terminate { id: id.clone() }, Content::empty())
-        .await;
+    let removed = bench.run(removal(&id), Content::empty()).await;
     assert!(matches!(removed, Ok(Outcome::Terminated)));
     assert_eq!(write.await.expect("no panic").err(), Some(Refusal::Unknown));
     assert_eq!(bench.status(&id).await, Err(Refusal::Unknown));
-    let again = bench.run(Intent::Terminate { id }, Content::empty()).await;
+    let again = bench.run(removal(&id), Content::empty()).await;
     assert_eq!(again.err(), Some(Refusal::Unknown));
 }
 
@@ -619,9 +625,7 @@ async fn final_upload_is_its_parts_in_order_and_survives_them() {
     );
     for id in [&a, &b] {
         assert_eq!(bench.fetch(id).await, Err(Refusal::Unknown), "D-51");
-        let removed = bench
-            .run(Intent::Terminate { id: id.clone() }, Content::empty())
-            .await;
+        let removed = bench.run(removal(&id), Content::empty()).await;
         assert!(matches!(removed, Ok(Outcome::Terminated)));
     }
     assert_eq!(
@@ -694,9 +698,7 @@ async fn pending_final_is_gone_with_a_part() {
         .0
         .id
         .clone();
-    let removed = bench
-        .run(Intent::Terminate { id: a }, Content::empty())
-        .await;
+    let removed = bench.run(removal(&a), Content::empty()).await;
     assert!(matches!(removed, Ok(Outcome::Terminated)));
     assert_eq!(bench.status(&id).await, Err(Refusal::Expired), "D-33");
 }

@@ -6,23 +6,24 @@ use http::Extensions;
 
 use super::{
     Action, Engine,
-    claims::Claim,
-    ingest::{Arrived, Ending, Ingest},
+    claims::{Claim, Patience},
+    ingest::{Arrived, Ending, Ingest, Piece},
     refusal_of,
 };
 use crate::{
     content::Content,
     rules::{
-        Checksum, Denial, DenialKind, NewUpload, Outcome, Refusal, Refused, Target, Write, create,
+        At, Checksum, Denial, DenialKind, NewUpload, Outcome, Refusal, Refused, Target, Write,
+        create,
         write::{self, WritePlan},
     },
     store::Writer,
-    upload::{Digest, Digester, Receipt, Upload, UploadId},
+    upload::{Digest, Digester, Ranges, Upload, UploadId},
 };
 
 /// Whether the upload of a write was there before it.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Origin {
+pub(super) enum Origin {
     Created,
     Found,
 }
@@ -36,6 +37,7 @@ impl Engine {
     ) -> Result<Outcome, Refused> {
         match &write.target {
             Target::Existing(id) => self.append(id, &write, content, extensions).await,
+            Target::Named(key, new) => self.place(key, new, &write, content, extensions).await,
             Target::New(new) => {
                 let new = new.clone();
                 self.create(new, &write, content, extensions)
@@ -55,12 +57,7 @@ impl Engine {
         let upload = self.load(id).await?;
         self.alive(&upload)?;
         self.admit(Action::Write(&upload), extensions).await?;
-        let keeps_pieces = write.checksum == Checksum::None;
-        let claim = self
-            .0
-            .claims
-            .claim(id, write.at..u64::MAX, keeps_pieces, self.limits())
-            .await?;
+        let claim = self.claim(id, write).await?;
         let mut upload = self.load(id).await?;
         let written = self
             .write_claimed(&mut upload, write, content, &claim, extensions)
@@ -71,7 +68,41 @@ impl Engine {
         })
     }
 
-    async fn write_claimed(
+    /// The right to write where `write` wants to.
+    pub(super) async fn claim(&self, id: &UploadId, write: &Write) -> Result<Claim, Refusal> {
+        let limits = self.limits();
+        let (range, patience) = match &write.at {
+            At::Offset(at) => (
+                *at..u64::MAX,
+                Patience {
+                    stall_after: limits.stall_after,
+                    wait: limits.lock_wait,
+                },
+            ),
+            // An empty chunk claims a byte, so that two of them do not complete an upload at once.
+            At::Range(range) => (
+                range.start..range.end.max(range.start.saturating_add(1)),
+                Patience {
+                    stall_after: limits.chunk_stall_after,
+                    wait: limits.chunk_wait,
+                },
+            ),
+        };
+        let keeps_pieces = matches!(write.at, At::Offset(_)) && write.checksum == Checksum::None;
+        self.0.claims.claim(id, range, keeps_pieces, patience).await
+    }
+
+    /// The right to all of an upload, as for a write from its start.
+    pub(super) async fn claim_all(&self, id: &UploadId) -> Result<Claim, Refusal> {
+        let limits = self.limits();
+        let patience = Patience {
+            stall_after: limits.stall_after,
+            wait: limits.lock_wait,
+        };
+        self.0.claims.claim(id, 0..u64::MAX, false, patience).await
+    }
+
+    pub(super) async fn write_claimed(
         &self,
         upload: &mut Arc<Upload>,
         write: &Write,
@@ -79,17 +110,24 @@ impl Engine {
         claim: &Claim,
         extensions: &Extensions,
     ) -> Result<Outcome, Refusal> {
-        let plan = write::plan(upload, write, self.limits(), self.now())?;
+        let told = self.0.jumps.told(&upload.id);
+        let plan = write::plan(upload, write, told, self.limits(), self.now())?;
         if plan.declares_first() {
-            *upload = self
-                .record(&upload.id, &plan, plan.at..plan.at, Receipt::default())
-                .await?;
+            *upload = self.record(&upload.id, &plan, &[]).await?;
         }
         let arrived = Ingest::new(self, upload, &plan, claim, content).run().await;
         let result = self
             .conclude(upload, &plan, arrived, claim, extensions, Origin::Found)
             .await;
-        if let Ok(Outcome::Stored { upload: stored, .. }) = &result {
+        if let Ok(Outcome::Stored {
+            offset,
+            upload: stored,
+            ..
+        }) = &result
+        {
+            if !plan.exact {
+                self.0.jumps.tell(stored, *offset);
+            }
             *upload = Arc::clone(stored);
         } else if let Ok(current) = self.store().load(&upload.id).await {
             *upload = current;
@@ -111,10 +149,10 @@ impl Engine {
         })?;
         let (limits, now) = (self.limits(), self.now());
         let mut upload = create::create(new, id, limits, now)?;
-        let plan = write::plan(&upload, write, limits, now)?;
+        let plan = write::plan(&upload, write, None, limits, now)?;
         if content.is_end() {
             verify_body(&plan, None, None, None).await?;
-            let changes = write::settle(&upload, &plan, &(0..0), Receipt::default(), limits, now);
+            let changes = write::settle(&upload, &plan, &[], limits, now);
             upload = upload.after(&changes).map_err(|_| Refusal::Internal)?;
             let finished = if upload.is_complete() {
                 self.finish(&upload, extensions).await?
@@ -129,10 +167,7 @@ impl Engine {
             });
         }
         self.create_record(&upload).await?;
-        let claim = self
-            .0
-            .claims
-            .claim(&upload.id, 0..u64::MAX, plan.keeps_pieces(), limits);
+        let claim = self.claim(&upload.id, write);
         let result = match claim.await {
             Ok(claim) => {
                 let arrived = Ingest::new(self, &upload, &plan, &claim, content)
@@ -175,59 +210,64 @@ impl Engine {
         let Arrived {
             computed,
             ending,
+            mut pieces,
+            reached,
             recorded,
-            rest,
             trailer,
-            mut writer,
+            mut unsafe_rest,
         } = arrived;
-        let result = match ending {
-            Ending::Whole => match verify_body(plan, trailer, computed, writer.as_mut()).await {
-                Ok(()) => self.keep(upload, plan, rest, writer, extensions).await,
-                Err(refusal) => Err(refusal),
-            },
-            Ending::Interrupted(refusal) if plan.keeps_pieces() => {
-                let kept = self.keep(upload, plan, rest, writer, extensions).await;
-                // Of a creation the client gets to know where its upload is, if it can (T-063).
-                return match origin {
-                    Origin::Created => kept,
-                    Origin::Found => kept.and(Err(refusal)),
-                };
+        let keeps = match &ending {
+            Ending::Whole => {
+                verify_body(
+                    plan,
+                    trailer,
+                    computed,
+                    unsafe_rest.as_mut().map(|rest| &mut rest.1),
+                )
+                .await
             }
+            Ending::Interrupted(_) if plan.keeps_pieces() => Ok(()),
             // What is recorded stays: the bytes are good, and the client asks how many there are.
-            Ending::Failed(refusal) | Ending::Interrupted(refusal) => return Err(refusal),
-            Ending::Refused(refusal) => Err(refusal),
+            Ending::Failed(refusal) | Ending::Interrupted(refusal) => return Err(refusal.clone()),
+            Ending::Refused(refusal) => Err(refusal.clone()),
         };
-        let Err(refusal) = result else { return result };
-        if origin == Origin::Found {
-            self.take_back(upload, plan, &recorded, claim, &refusal)
-                .await;
+        let result = match keeps {
+            Ok(()) => {
+                if let Some((range, writer)) = unsafe_rest {
+                    let finished = writer.finish().await;
+                    let receipt = finished.map_err(|error| refusal_of(&upload.id, &error))?;
+                    pieces.push((range, receipt));
+                }
+                self.keep(upload, plan, &pieces, reached, extensions).await
+            }
+            Err(refusal) => Err(refusal),
+        };
+        match (result, ending) {
+            // Of a creation the client gets to know where its upload is, if it can (T-063).
+            (Ok(_), Ending::Interrupted(refusal)) if origin == Origin::Found => Err(refusal),
+            (Err(refusal), _) if origin == Origin::Found => {
+                self.take_back(upload, plan, &recorded, claim, &refusal)
+                    .await;
+                Err(refusal)
+            }
+            (result, _) => result,
         }
-        Err(refusal)
     }
 
-    /// Makes the `rest` of the bytes part of the upload, completing it if that makes it full.
+    /// Makes `pieces` part of the upload, completing it if that makes it full.
     async fn keep(
         &self,
         upload: &Upload,
         plan: &WritePlan,
-        rest: Range<u64>,
-        writer: Option<Box<dyn Writer>>,
+        pieces: &[Piece],
+        reached: u64,
         extensions: &Extensions,
     ) -> Result<Outcome, Refusal> {
-        let receipt = match writer {
-            Some(writer) => writer
-                .finish()
-                .await
-                .map_err(|error| refusal_of(&upload.id, &error))?,
-            None => Receipt::default(),
-        };
-        let settle = |now: &Upload| {
-            write::settle(now, plan, &rest, receipt.clone(), self.limits(), self.now())
-        };
+        let settle = |now: &Upload| write::settle(now, plan, pieces, self.limits(), self.now());
         let (upload, finished) = self.commit(&upload.id, extensions, settle).await?;
         Ok(Outcome::Stored {
             finished,
-            offset: rest.end,
+            offset: reached,
             upload,
         })
     }
@@ -243,7 +283,7 @@ impl Engine {
     ) {
         let result = if is_final(refusal) {
             // A completion step that says no for good leaves nothing to resume (D-49).
-            self.remove(upload).await
+            self.give_up(upload).await
         } else {
             let changes = write::withdraw(plan, recorded, claim.withdraw());
             let none = Extensions::new();
@@ -256,35 +296,14 @@ impl Engine {
         }
     }
 
-    /// Records what a checkpoint made safe.
-    pub(super) async fn checkpoint(
+    /// Records `pieces` while the write goes on. Nothing on the way completes an upload.
+    pub(super) async fn record(
         &self,
         id: &UploadId,
         plan: &WritePlan,
-        range: Range<u64>,
-        receipt: Receipt,
-    ) -> Result<(), Refusal> {
-        self.record(id, plan, range, receipt).await.map(|_| ())
-    }
-
-    async fn record(
-        &self,
-        id: &UploadId,
-        plan: &WritePlan,
-        range: Range<u64>,
-        receipt: Receipt,
+        pieces: &[Piece],
     ) -> Result<Arc<Upload>, Refusal> {
-        let settle = |now: &Upload| {
-            write::settle(
-                now,
-                plan,
-                &range,
-                receipt.clone(),
-                self.limits(),
-                self.now(),
-            )
-        };
-        // Nothing that completes is recorded on the way, so no completion step sees this.
+        let settle = |now: &Upload| write::settle(now, plan, pieces, self.limits(), self.now());
         Ok(self.commit(id, &Extensions::new(), settle).await?.0)
     }
 }
@@ -313,6 +332,11 @@ async fn verify_body(
     let Some(due) = write::checksum_due(&plan.checksum, trailer)? else {
         return Ok(());
     };
+    if computed.is_none() && plan.held != Ranges::new() {
+        return Err(Refusal::Unsupported {
+            what: "a checksum in the trailer over bytes that are there already",
+        });
+    }
     let computed = match (computed, writer) {
         (Some(computed), _) => computed,
         (None, None) => due.algorithm.digester().finish(),

@@ -30,12 +30,14 @@ pub fn create(
         completion,
         length,
         metadata,
+        named,
         role,
     } = new;
     let created = Change::Created {
         completion,
         length,
         metadata,
+        named,
         role,
         at: now,
     };

@@ -5,7 +5,9 @@ use std::{fmt, io, ops::Range, pin::Pin, sync::Arc};
 use bytes::Bytes;
 use futures_core::Stream;
 
-use crate::upload::{Capabilities, Completion, Digest, Limits, Metadata, Role, Upload, UploadId};
+use crate::upload::{
+    Capabilities, Completion, Digest, Key, Limits, Metadata, Role, Upload, UploadId,
+};
 
 /// What a request wants, in no dialect.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -24,12 +26,12 @@ pub enum Intent {
     /// The state of an upload.
     Status {
         /// Which upload.
-        id: UploadId,
+        of: Subject,
     },
     /// An upload removed.
     Terminate {
         /// Which upload.
-        id: UploadId,
+        of: Subject,
     },
     /// Bytes stored, perhaps into an upload that is made for them.
     Write(Write),
@@ -38,8 +40,8 @@ pub enum Intent {
 /// Bytes stored; creation is a write with [`Target::New`].
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Write {
-    /// Where the body's first byte goes.
-    pub at: u64,
+    /// Where the body goes.
+    pub at: At,
     /// What the body must hash to.
     pub checksum: Checksum,
     /// The length of the body, if it was announced.
@@ -50,13 +52,35 @@ pub struct Write {
     pub target: Target,
 }
 
+/// Where the body of a write goes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum At {
+    /// On from this position, which must be where the upload is. What arrives counts as it arrives.
+    Offset(u64),
+    /// Exactly these bytes, whole or not at all, beside other writes to the same upload. Bytes that
+    /// the upload holds already are compared with, not written again.
+    Range(Range<u64>),
+}
+
 /// The upload a write goes to.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Target {
     /// One that exists.
     Existing(UploadId),
+    /// The current one of this key, made if there is none. Of a length that is declared.
+    Named(Key, NewUpload),
     /// One to be made.
     New(NewUpload),
+}
+
+/// An upload that a request asks about.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Subject {
+    /// The one of this id.
+    Id(UploadId),
+    /// The current one of this key. Asking opens the key again after its upload has expired, was
+    /// removed, or has been complete for a while.
+    Key(Key),
 }
 
 /// An upload to be made.
@@ -68,6 +92,8 @@ pub struct NewUpload {
     pub length: Option<u64>,
     /// What the client says about it.
     pub metadata: Metadata,
+    /// Whether clients find it by a name of theirs; set by [`Target::Named`].
+    pub named: bool,
     /// Alone or a part; [`Intent::Join`] makes finals.
     pub role: Role,
 }

@@ -86,6 +86,7 @@ pub fn plan(
         completion: Completion::WhenFull,
         length,
         metadata: join.metadata,
+        named: false,
         role: Role::Final {
             partials: join.partials,
             text: join.text,
@@ -96,7 +97,7 @@ pub fn plan(
 
 /// The changes by which a final upload whose parts, all complete, are `length` bytes together
 /// becomes complete itself.
-pub fn settle(upload: &Upload, length: u64) -> Vec<Change> {
+pub fn settle(upload: &Upload, length: u64, now: SystemTime) -> Vec<Change> {
     let mut changes = Vec::new();
     if upload.length.is_none() {
         changes.push(Change::LengthDeclared { length });
@@ -106,7 +107,7 @@ pub fn settle(upload: &Upload, length: u64) -> Vec<Change> {
             range: 0..length,
             receipt: Receipt::default(),
         },
-        Change::Completed,
+        Change::Completed { at: now },
     ]);
     if upload.expires.is_some() {
         changes.push(Change::ExpiryMoved { expires: None });

@@ -24,12 +24,34 @@ pub fn renewed(upload: &Upload, limits: &Limits, now: SystemTime) -> Option<Chan
 /// Whether the upload is still there at `now`.
 ///
 /// # Errors
-/// [`Refusal::Expired`] when its bytes are gone or about to be.
+/// [`Refusal::Unknown`] when a client removed it; [`Refusal::Expired`] when its bytes are gone or
+/// about to be.
 pub fn alive(upload: &Upload, now: SystemTime) -> Result<(), Refusal> {
+    if upload.removed {
+        return Err(Refusal::Unknown);
+    }
     if upload.phase == Phase::Void || is_due(upload, now) {
         return Err(Refusal::Expired);
     }
     Ok(())
+}
+
+/// Whether a named upload has been complete for so long that its name is free for another (S-010).
+pub fn is_past(upload: &Upload, limits: &Limits, now: SystemTime) -> bool {
+    let past = upload
+        .completed
+        .and_then(|at| at.checked_add(limits.completed_grace));
+    past.is_some_and(|past| past <= now)
+}
+
+/// The changes by which a client removes a named upload: what is left tells late chunks so (J-041).
+pub fn removal(limits: &Limits, now: SystemTime) -> Vec<Change> {
+    let expires = now.checked_add(limits.tombstone);
+    vec![
+        Change::Removed,
+        Change::Voided,
+        Change::ExpiryMoved { expires },
+    ]
 }
 
 /// What a sweep does with an upload.

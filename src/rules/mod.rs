@@ -11,8 +11,8 @@ pub mod write;
 
 pub use self::{
     intent::{
-        Checksum, FetchedBytes, Finished, Intent, Join, NewUpload, Offer, Outcome, Selection,
-        Target, Write,
+        At, Checksum, FetchedBytes, Finished, Intent, Join, NewUpload, Offer, Outcome, Selection,
+        Subject, Target, Write,
     },
     refusal::{Denial, DenialKind, Refusal, Refused},
 };

@@ -10,6 +10,14 @@ pub enum Refusal {
     /// The client stopped sending or went away; nobody waits for an answer.
     #[error("the client stopped sending")]
     Abandoned,
+    /// The body is longer or shorter than the bytes it stands for.
+    #[error("the body has {given} bytes, {expected} were announced")]
+    BodyLengthWrong {
+        /// How many bytes the request announces.
+        expected: u64,
+        /// How many there are, as far as known.
+        given: u64,
+    },
     /// More body than the upload has room for.
     #[error("the body passes the upload's length of {length} bytes")]
     BodyTooLong {
@@ -27,6 +35,12 @@ pub enum Refusal {
     ChecksumUnknown {
         /// The algorithm's name as given, cut to a sane length.
         name: String,
+    },
+    /// The upload holds other bytes in the place of those sent.
+    #[error("the upload holds other bytes at position {at}")]
+    ContentConflict {
+        /// The first position at which they differ, as far as known.
+        at: u64,
     },
     /// A hook of the embedding application said no.
     #[error("{0}")]
@@ -106,11 +120,23 @@ pub enum Refusal {
     /// The store failed; the log says how.
     #[error("the store failed; try again later")]
     StoreTrouble,
+    /// The upload would be in more separate pieces than allowed.
+    #[error("an upload may be in at most {limit} separate pieces")]
+    TooFragmented {
+        /// The limit.
+        limit: usize,
+    },
     /// More separate parts than allowed.
     #[error("at most {limit} parts are allowed")]
     TooManyPartials {
         /// The limit.
         limit: usize,
+    },
+    /// More uploads of one name than allowed.
+    #[error("at most {limit} uploads may have one name")]
+    TooManyUploads {
+        /// The limit.
+        limit: u64,
     },
     /// There is no such upload.
     #[error("no such upload")]

@@ -3,8 +3,8 @@
 
 use std::{ops::Range, time::SystemTime};
 
-use super::{Checksum, Refusal, Write, create, lifecycle};
-use crate::upload::{Change, Completion, Digest, Limits, Receipt, Role, Upload};
+use super::{At, Checksum, Refusal, Write, create, lifecycle};
+use crate::upload::{Change, Completion, Digest, Limits, Ranges, Receipt, Role, Upload};
 
 /// What the copy loop may do.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -17,6 +17,10 @@ pub struct WritePlan {
     pub declares: Option<u64>,
     /// The position that no byte may reach, and the refusal of a body that does.
     pub end: u64,
+    /// Whether the body must reach the end, or none of it counts.
+    pub exact: bool,
+    /// The bytes between at and end that the upload holds: compared, not written.
+    pub held: Ranges,
     /// See [`WritePlan::end`].
     pub overflow: Refusal,
 }
@@ -24,7 +28,7 @@ pub struct WritePlan {
 impl WritePlan {
     /// Whether bytes count as they arrive. If not, the body is kept whole or not at all.
     pub fn keeps_pieces(&self) -> bool {
-        self.checksum == Checksum::None
+        self.checksum == Checksum::None && !self.exact
     }
 
     /// Whether the declared length is recorded before the body comes, so that it outlives a body
@@ -33,20 +37,41 @@ impl WritePlan {
     pub fn declares_first(&self) -> bool {
         self.keeps_pieces() && self.declares.is_some_and(|length| length > self.at)
     }
+
+    /// Where the bytes from `position` on stop being all held or all new, and which they are.
+    pub fn stretch(&self, position: u64) -> (u64, Stretch) {
+        let run = self.held.iter().find(|run| run.end > position);
+        match run {
+            Some(run) if run.start <= position => (run.end, Stretch::Held),
+            Some(run) => (run.start, Stretch::New),
+            None => (self.end, Stretch::New),
+        }
+    }
 }
 
-/// Whether `write` may be done to `upload` at `now`, and how.
+/// What is done with bytes as they arrive.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Stretch {
+    /// They are compared with those the upload holds.
+    Held,
+    /// They are written.
+    New,
+}
+
+/// Whether `write` may be done to `upload` at `now`, and how. `told` is the offset that a client
+/// was last told, when the upload had jumped ahead of it (J-051).
 ///
 /// # Errors
 /// In the order of the checks: [`Refusal::Expired`], [`Refusal::FinalUpload`],
 /// [`Refusal::OffsetMismatch`], [`Refusal::LengthConflict`], [`Refusal::OverLimit`],
-/// [`Refusal::BodyTooLong`].
+/// [`Refusal::BodyTooLong`] or [`Refusal::BodyLengthWrong`], [`Refusal::TooFragmented`].
 ///
 /// # Source
-/// tus 1.0 "PATCH"; T-019, T-049, D-10, D-11, D-16, D-17.
+/// tus 1.0 "PATCH"; T-019, T-049, D-10, D-11, D-16, D-17; J-010, J-014, J-017, J-022, S-008.
 pub fn plan(
     upload: &Upload,
     write: &Write,
+    told: Option<u64>,
     limits: &Limits,
     now: SystemTime,
 ) -> Result<WritePlan, Refusal> {
@@ -54,13 +79,17 @@ pub fn plan(
     if matches!(upload.role, Role::Final { .. }) {
         return Err(Refusal::FinalUpload);
     }
-    let at = upload.offset();
-    if write.at != at {
-        return Err(Refusal::OffsetMismatch {
-            expected: at,
-            given: write.at,
-        });
-    }
+    let at = match &write.at {
+        At::Offset(given) => {
+            let expected = upload.offset();
+            if *given != expected && told != Some(*given) {
+                let given = *given;
+                return Err(Refusal::OffsetMismatch { expected, given });
+            }
+            *given
+        }
+        At::Range(range) => range.start,
+    };
     let declares = declared(upload, write.length, limits)?;
     let (end, overflow) = match upload.length.or(declares) {
         Some(length) => (length, Refusal::BodyTooLong { length }),
@@ -69,19 +98,51 @@ pub fn plan(
             (limit_bytes, Refusal::OverLimit { limit_bytes })
         }
     };
+    let exact = matches!(write.at, At::Range(_));
+    let (end, overflow) = match &write.at {
+        At::Offset(_) => (end, overflow),
+        At::Range(range) if range.end <= end => (range.end, wrong_length(range, write)),
+        At::Range(_) => return Err(overflow),
+    };
+    let room = end.saturating_sub(at);
     if write
         .content_bytes
-        .is_some_and(|content| content > end.saturating_sub(at))
+        .is_some_and(|given| given > room || (exact && given != room))
     {
         return Err(overflow);
     }
+    if exact {
+        fragments(upload, &(at..end), limits)?;
+    }
+    let held = upload.received.within(&(at..end));
     Ok(WritePlan {
         at,
         checksum: write.checksum.clone(),
         declares,
         end,
+        exact,
+        held,
         overflow,
     })
+}
+
+fn wrong_length(range: &Range<u64>, write: &Write) -> Refusal {
+    let expected = range.end.saturating_sub(range.start);
+    // A body that goes on where it should end is at least one byte longer.
+    let given = write.content_bytes.unwrap_or(expected.saturating_add(1));
+    Refusal::BodyLengthWrong { expected, given }
+}
+
+fn fragments(upload: &Upload, range: &Range<u64>, limits: &Limits) -> Result<(), Refusal> {
+    let mut received = upload.received.clone();
+    received.insert(range.clone());
+    let (before, after) = (upload.received.runs(), received.runs());
+    if after > before && after > limits.max_fragments {
+        return Err(Refusal::TooFragmented {
+            limit: limits.max_fragments,
+        });
+    }
+    Ok(())
 }
 
 /// The length that `given` declares, `None` if it is no news.
@@ -104,15 +165,14 @@ fn declared(upload: &Upload, given: Option<u64>, limits: &Limits) -> Result<Opti
     }
 }
 
-/// The changes that make `arrived`, safe in the store by `receipt`, part of `upload`. Bytes that
-/// make it full complete it in the same step, so that nobody ever sees it full and not complete.
+/// The changes that make `pieces`, safe in the store by their receipts, part of `upload`. If they
+/// make it full they complete it in the same step: nobody ever sees it full and not complete.
 ///
 /// Empty when nothing changed.
 pub fn settle(
     upload: &Upload,
     plan: &WritePlan,
-    arrived: &Range<u64>,
-    receipt: Receipt,
+    pieces: &[(Range<u64>, Receipt)],
     limits: &Limits,
     now: SystemTime,
 ) -> Vec<Change> {
@@ -120,23 +180,23 @@ pub fn settle(
     if let (None, Some(length)) = (upload.length, plan.declares) {
         changes.push(Change::LengthDeclared { length });
     }
-    if !arrived.is_empty() {
-        changes.push(Change::Received {
-            range: arrived.clone(),
-            receipt,
-        });
-    }
     let mut received = upload.received.clone();
-    received.insert(arrived.clone());
+    for (range, receipt) in pieces {
+        if !received.covers(range) {
+            let (range, receipt) = (range.clone(), receipt.clone());
+            changes.push(Change::Received { range, receipt });
+        }
+        received.insert(range.clone());
+    }
     let full = upload.length.or(plan.declares) == Some(received.prefix());
-    if full && upload.completion == Completion::WhenFull && !upload.is_complete() {
-        changes.push(Change::Completed);
+    let completes = full && upload.completion == Completion::WhenFull && !upload.is_complete();
+    if completes {
+        changes.push(Change::Completed { at: now });
     }
     if changes.is_empty() {
         return changes;
     }
-    let finished = changes.contains(&Change::Completed) && upload.role != Role::Partial;
-    if !finished {
+    if !completes || upload.role == Role::Partial {
         changes.extend(lifecycle::renewed(upload, limits, now));
     } else if upload.expires.is_some() {
         changes.push(Change::ExpiryMoved { expires: None });
@@ -145,15 +205,27 @@ pub fn settle(
 }
 
 /// The changes that take back what a write had recorded on its way, when it is refused in the end:
-/// `recorded` are its bytes that count by now. What a client was told stays (I-01).
+/// `recorded` is how far its bytes count by now. What a client was told stays (I-01), and so does
+/// what was there before.
 pub fn withdraw(plan: &WritePlan, recorded: &Range<u64>, told: Option<u64>) -> Vec<Change> {
     let range = recorded.start.max(told.unwrap_or(0)).min(recorded.end)..recorded.end;
-    let length = told.is_none() && plan.declares_first();
-    if range.is_empty() && !length {
-        Vec::new()
-    } else {
-        vec![Change::Withdrawn { range, length }]
+    let mut changes: Vec<_> = plan
+        .held
+        .gaps(&range)
+        .into_iter()
+        .map(|range| Change::Withdrawn {
+            range,
+            length: false,
+        })
+        .collect();
+    if told.is_none() && plan.declares_first() {
+        let range = recorded.end..recorded.end;
+        changes.push(Change::Withdrawn {
+            range,
+            length: true,
+        });
     }
+    changes
 }
 
 /// Whether the bytes have the checksum that was asked for: `given` in the head or the trailer,
@@ -223,7 +295,7 @@ mod tests {
 
     fn write(at: u64, content_bytes: Option<u64>, length: Option<u64>) -> Write {
         Write {
-            at,
+            at: At::Offset(at),
             checksum: Checksum::None,
             content_bytes,
             length,
@@ -391,7 +463,13 @@ mod tests {
                 Err(Refusal::FinalUpload),
             ),
         ] {
-            let plan = plan(&upload(length, offset, role), &ask, &limits, UNIX_EPOCH);
+            let plan = plan(
+                &upload(length, offset, role),
+                &ask,
+                None,
+                &limits,
+                UNIX_EPOCH,
+            );
             assert_eq!(
                 plan.map(|plan| (plan.end, plan.declares)),
                 expected,
@@ -416,7 +494,7 @@ mod tests {
         };
         let freed = Change::ExpiryMoved { expires: None };
         let declared = Change::LengthDeclared { length: 9 };
-        let done = Change::Completed;
+        let done = Change::Completed { at: now };
         for (length, role, declares, arrived, expected) in [
             (
                 Some(9),
@@ -469,9 +547,12 @@ mod tests {
                 checksum: Checksum::None,
                 declares,
                 end: 9,
+                exact: false,
+                held: Ranges::new(),
                 overflow: Refusal::Internal,
             };
-            let changes = settle(&upload, &plan, &arrived, Receipt::default(), &limits, now);
+            let pieces = [(arrived.clone(), Receipt::default())];
+            let changes = settle(&upload, &plan, &pieces, &limits, now);
             assert_eq!(
                 changes, expected,
                 "{arrived:?} of {length:?}, declares {declares:?}"
@@ -484,15 +565,9 @@ mod tests {
     fn a_full_upload_takes_an_empty_write_without_a_change() {
         let upload = upload(Some(9), 9, Role::Whole);
         let limits = Limits::default();
-        let plan = plan(&upload, &write(9, Some(0), None), &limits, UNIX_EPOCH).expect("D-10");
-        let settle = settle(
-            &upload,
-            &plan,
-            &(9..9),
-            Receipt::default(),
-            &limits,
-            UNIX_EPOCH,
-        );
+        let plan =
+            plan(&upload, &write(9, Some(0), None), None, &limits, UNIX_EPOCH).expect("D-10");
+        let settle = settle(&upload, &plan, &[], &limits, UNIX_EPOCH);
         assert_eq!(settle, []);
     }
 
@@ -503,6 +578,8 @@ mod tests {
             checksum: Checksum::None,
             declares,
             end: 9,
+            exact: false,
+            held: Ranges::new(),
             overflow: Refusal::Internal,
         };
         let withdrawn = |range, length| vec![Change::Withdrawn { range, length }];

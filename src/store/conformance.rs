@@ -38,6 +38,9 @@ use async_trait::async_trait;
 use super::{ByteStream, Store, StoreError, UploadStream, Writer};
 use crate::upload::{Change, Completion, Phase, Ranges, Receipt, Role, Upload, UploadId};
 
+/// The change that completes an upload; when it does is all the same here.
+const COMPLETED: Change = Change::Completed { at: UNIX_EPOCH };
+
 /// A place where the content of one store lives, empty at first.
 #[async_trait]
 pub trait Place: Send + Sync {
@@ -180,7 +183,7 @@ impl Bench {
         } else {
             self.put(&upload, 0..length, seed).await
         };
-        Arc::new(self.commit(&full, &[Change::Completed]).await)
+        Arc::new(self.commit(&full, &[COMPLETED]).await)
     }
 
     /// Bytes read.
@@ -207,6 +210,7 @@ impl Bench {
 /// An open upload that is not created yet, with some metadata.
 pub fn upload(id: &str, length: Option<u64>) -> Upload {
     Upload {
+        completed: None,
         id: id.parse().expect("ids of tests are plain"),
         completion: Completion::WhenFull,
         created: UNIX_EPOCH + Duration::from_millis(1_700_000_000_123),
@@ -215,8 +219,10 @@ pub fn upload(id: &str, length: Option<u64>) -> Upload {
         metadata: "filename d29ybGQucGRm,is_confidential"
             .parse()
             .expect("plain metadata"),
+        named: false,
         phase: Phase::Open,
         received: Ranges::new(),
+        removed: false,
         revision: 0,
         role: Role::Whole,
     }

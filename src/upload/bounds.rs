@@ -8,10 +8,17 @@ pub const MAX_POSITION_BYTES: u64 = u64::MAX >> 1;
 /// What an operator allows, and how long things may take.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Limits {
+    /// How long a request waits for another one that is still receiving the same chunk.
+    pub chunk_wait: Duration,
+    /// A chunk that has waited this long for its client gives way to another copy of it.
+    pub chunk_stall_after: Duration,
     /// Bytes between two checkpoints of a long request.
     pub checkpoint_bytes: u64,
     /// Time between two checkpoints of a long request.
     pub checkpoint_interval: Duration,
+    /// How long a named upload that is complete keeps its name; then a client that begins anew gets
+    /// a new upload.
+    pub completed_grace: Duration,
     /// How long an unfinished upload lives after its last accepted byte; `None` = for ever.
     pub expire_after: Option<Duration>,
     /// How long a request waits for a byte of its body before the connection is given up.
@@ -20,14 +27,22 @@ pub struct Limits {
     pub join_unfinished: bool,
     /// How long a request waits for another one that is still receiving the same bytes.
     pub lock_wait: Duration,
+    /// The largest number of separate pieces an upload may be in while it is incomplete.
+    pub max_fragments: usize,
     /// The longest metadata text, in bytes.
     pub max_metadata_bytes: usize,
     /// The largest number of partial uploads in one final upload.
     pub max_partials: usize,
     /// The largest upload, in bytes; `None` = what a position can hold.
     pub max_size_bytes: Option<u64>,
+    /// How long a chunk from the middle waits for a new upload to be begun, after the one it belongs
+    /// to is gone.
+    pub reopen_wait: Duration,
     /// A writer that has waited this long for its client gives way to a newer request.
     pub stall_after: Duration,
+    /// How long the answer to a chunk is held while the last other chunks are still on their way, so
+    /// that whichever answer is read last says complete.
+    pub tail_hold: Duration,
     /// Whether clients may remove uploads.
     pub termination: bool,
     /// How long an expired upload is remembered as such.
@@ -37,16 +52,22 @@ pub struct Limits {
 impl Default for Limits {
     fn default() -> Self {
         Self {
+            chunk_wait: Duration::from_secs(60),
+            chunk_stall_after: Duration::from_secs(10),
             checkpoint_bytes: 16 << 20,
             checkpoint_interval: Duration::from_secs(1),
+            completed_grace: Duration::from_secs(60),
             expire_after: None,
             idle_timeout: Duration::from_secs(60),
             join_unfinished: false,
             lock_wait: Duration::from_secs(5),
+            max_fragments: 10_000,
             max_metadata_bytes: 16 << 10,
             max_partials: 10_000,
             max_size_bytes: None,
+            reopen_wait: Duration::from_secs(2),
             stall_after: Duration::from_secs(1),
+            tail_hold: Duration::from_secs(1),
             termination: true,
             tombstone: Duration::from_secs(24 * 60 * 60),
         }

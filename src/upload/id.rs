@@ -3,8 +3,9 @@
 use std::{fmt, str::FromStr, sync::Arc};
 
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
+use hmac::{Hmac, KeyInit as _, Mac as _};
 use serde::{Deserialize, Serialize};
-use sha2::{Digest as _, Sha256};
+use sha2::Sha256;
 
 /// The name of one upload: 1 to 128 characters of `[A-Za-z0-9_-]`, so that it is safe as a file
 /// name, a path segment and a header value without escaping.
@@ -29,26 +30,43 @@ impl UploadId {
         Ok(Self(URL_SAFE_NO_PAD.encode(bytes).into()))
     }
 
-    /// The id that stands for a key chosen by a client: a hash over `secret` and `parts`, each with
-    /// its length in front, so that no two lists of parts meet.
-    pub fn derived(secret: &[u8], parts: &[&[u8]]) -> Self {
-        // SHA-256 with a length-prefixed secret in front and a fixed-size second pass (as in HMAC)
-        // so that knowing one id never helps to extend it into another.
-        let mut inner = Sha256::new();
-        for part in std::iter::once(&secret).chain(parts) {
-            let length = u64::try_from(part.len()).unwrap_or(u64::MAX);
-            inner.update(length.to_be_bytes());
-            inner.update(part);
-        }
-        let mut outer = Sha256::new();
-        outer.update(secret);
-        outer.update(inner.finalize());
-        Self(URL_SAFE_NO_PAD.encode(outer.finalize()).into())
-    }
-
     /// The id as text.
     pub fn as_str(&self) -> &str {
         &self.0
+    }
+}
+
+/// A name that clients choose for uploads, one after another: hashed, so that no text of theirs
+/// goes any further, with a secret, so that nobody can tell which name an id stands for.
+#[derive(Clone, PartialEq, Eq, Hash)]
+pub struct Key([u8; 32]);
+
+impl Key {
+    /// The key of a list of names. Each goes in with its length in front, so that no two lists meet.
+    pub fn new(secret: &[u8], names: &[&[u8]]) -> Self {
+        let mut mac = hmac(secret);
+        for name in names {
+            mac.update(&u64::try_from(name.len()).unwrap_or(u64::MAX).to_be_bytes());
+            mac.update(name);
+        }
+        Self(mac.finalize().into_bytes().into())
+    }
+
+    /// The id of the upload that is the `generation`th of this key.
+    pub fn id(&self, generation: u64) -> UploadId {
+        let mut mac = hmac(&self.0);
+        mac.update(&generation.to_be_bytes());
+        UploadId(URL_SAFE_NO_PAD.encode(mac.finalize().into_bytes()).into())
+    }
+}
+
+fn hmac(secret: &[u8]) -> Hmac<Sha256> {
+    Hmac::new_from_slice(secret).expect("a key of any length makes an HMAC")
+}
+
+impl fmt::Debug for Key {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Key")
     }
 }
 
@@ -131,11 +149,12 @@ mod tests {
     }
 
     #[test]
-    fn derived_ids_depend_on_every_part_and_its_borders() {
-        let id = |secret: &[u8], parts: &[&[u8]]| UploadId::derived(secret, parts);
+    fn ids_of_keys_depend_on_every_name_and_its_borders() {
+        let id = |secret: &[u8], names: &[&[u8]]| Key::new(secret, names).id(0);
         assert_eq!(id(b"s", &[b"a", b"b"]), id(b"s", &[b"a", b"b"]));
         assert_ne!(id(b"s", &[b"a", b"b"]), id(b"s", &[b"ab", b""]));
         assert_ne!(id(b"s", &[b"a"]), id(b"t", &[b"a"]));
+        assert_ne!(Key::new(b"s", &[b"a"]).id(0), Key::new(b"s", &[b"a"]).id(1));
         assert!(id(b"s", &[b"../x"]).as_str().parse::<UploadId>().is_ok());
     }
 }

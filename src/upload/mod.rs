@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 pub use self::{
     bounds::{Capabilities, Limits, MAX_POSITION_BYTES},
     checksum::{Algorithm, Digest, Digester},
-    id::{InvalidId, UploadId},
+    id::{InvalidId, Key, UploadId},
     metadata::{InvalidMetadata, Metadata},
     ranges::Ranges,
 };
@@ -24,7 +24,9 @@ pub use self::{
 pub struct Upload {
     /// Its name.
     pub id: UploadId,
-    /// When it is complete.
+    /// When it became complete.
+    pub completed: Option<SystemTime>,
+    /// What makes it complete.
     pub completion: Completion,
     /// When it was created.
     pub created: SystemTime,
@@ -34,10 +36,15 @@ pub struct Upload {
     pub length: Option<u64>,
     /// What the client says about it.
     pub metadata: Metadata,
+    /// Whether clients find it by a name of theirs. Its chunks come in any order, and what it leaves
+    /// behind tells them that it is gone.
+    pub named: bool,
     /// Where it is in its life.
     pub phase: Phase,
     /// The bytes that have arrived.
     pub received: Ranges,
+    /// Whether its bytes were given up at a client's wish.
+    pub removed: bool,
     /// The number of commits that made this state. Stores compare it before they commit.
     pub revision: u64,
     /// Alone, a part of another, or made of others.
@@ -113,6 +120,9 @@ pub enum Change {
         /// See [`Upload::metadata`].
         #[serde(default, skip_serializing_if = "is_default")]
         metadata: Metadata,
+        /// See [`Upload::named`].
+        #[serde(default, skip_serializing_if = "is_default")]
+        named: bool,
         /// See [`Upload::role`].
         #[serde(default, skip_serializing_if = "is_default")]
         role: Role,
@@ -143,7 +153,13 @@ pub enum Change {
         length: bool,
     },
     /// It holds exactly its bytes, for good.
-    Completed,
+    Completed {
+        /// See [`Upload::completed`].
+        #[serde(with = "unix_ms")]
+        at: SystemTime,
+    },
+    /// A client wishes it gone. Comes with [`Change::Voided`].
+    Removed,
     /// Its bytes are given up.
     Voided,
     /// Its deadline moved.
@@ -172,6 +188,7 @@ impl Upload {
             completion,
             length,
             metadata,
+            named,
             role,
             at,
         } = first
@@ -183,13 +200,16 @@ impl Upload {
         };
         Ok(Self {
             id,
+            completed: None,
             completion: *completion,
             created: *at,
             expires: None,
             length: *length,
             metadata: metadata.clone(),
+            named: *named,
             phase: Phase::Open,
             received: Ranges::new(),
+            removed: false,
             revision: 0,
             role: role.clone(),
         })
@@ -221,10 +241,15 @@ impl Upload {
                 }
                 self.phase == Phase::Open
             }
-            Change::Completed => {
+            Change::Completed { at } => {
+                self.completed = Some(*at);
                 let fits = self.phase == Phase::Open && self.is_full();
                 self.phase = Phase::Complete;
                 fits
+            }
+            Change::Removed => {
+                self.removed = true;
+                true
             }
             Change::Voided => {
                 let fits = self.phase != Phase::Void;
@@ -266,6 +291,7 @@ impl Upload {
             completion: self.completion,
             length: self.length,
             metadata: self.metadata.clone(),
+            named: self.named,
             role: self.role.clone(),
             at: self.created,
         }];
@@ -273,9 +299,15 @@ impl Upload {
             range,
             receipt: Receipt::default(),
         }));
+        if self.removed {
+            changes.push(Change::Removed);
+        }
         match self.phase {
             Phase::Open => {}
-            Phase::Complete => changes.push(Change::Completed),
+            Phase::Complete => {
+                let at = self.completed.unwrap_or(self.created);
+                changes.push(Change::Completed { at });
+            }
             Phase::Void => changes.push(Change::Voided),
         }
         if self.expires.is_some() {
@@ -313,6 +345,11 @@ impl Upload {
 }
 
 impl Change {
+    /// Whether this is the change that completes an upload.
+    pub const fn completes(&self) -> bool {
+        matches!(self, Self::Completed { .. })
+    }
+
     /// The name of the change, for messages.
     pub const fn name(&self) -> &'static str {
         match self {
@@ -320,7 +357,8 @@ impl Change {
             Self::LengthDeclared { .. } => "length_declared",
             Self::Received { .. } => "received",
             Self::Withdrawn { .. } => "withdrawn",
-            Self::Completed => "completed",
+            Self::Completed { .. } => "completed",
+            Self::Removed => "removed",
             Self::Voided => "voided",
             Self::ExpiryMoved { .. } => "expiry_moved",
         }
@@ -379,11 +417,14 @@ mod tests {
 
     use super::*;
 
+    const COMPLETED: Change = Change::Completed { at: UNIX_EPOCH };
+
     fn upload(length: Option<u64>) -> Upload {
         let created = Change::Created {
             completion: Completion::WhenFull,
             length,
             metadata: "name YQ==".parse().expect("plain"),
+            named: false,
             role: Role::Whole,
             at: UNIX_EPOCH + Duration::from_millis(1_700_000_000_123),
         };
@@ -402,21 +443,17 @@ mod tests {
         let declared = |length| Change::LengthDeclared { length };
         let withdrawn = |range, length| Change::Withdrawn { range, length };
         for (length, changes, fits) in [
-            (Some(5), vec![received(0..5), Change::Completed], true),
-            (Some(5), vec![received(0..4), Change::Completed], false),
+            (Some(5), vec![received(0..5), COMPLETED], true),
+            (Some(5), vec![received(0..4), COMPLETED], false),
             (Some(5), vec![received(0..6)], false),
             (None, vec![received(0..6), declared(5)], false),
-            (
-                None,
-                vec![received(0..5), declared(5), Change::Completed],
-                true,
-            ),
-            (None, vec![received(0..5), Change::Completed], false),
+            (None, vec![received(0..5), declared(5), COMPLETED], true),
+            (None, vec![received(0..5), COMPLETED], false),
             (Some(5), vec![declared(6)], false),
             (Some(5), vec![declared(5)], true),
             (
                 Some(5),
-                vec![received(0..5), Change::Completed, received(0..5)],
+                vec![received(0..5), COMPLETED, received(0..5)],
                 false,
             ),
             (Some(5), vec![Change::Voided, received(0..5)], false),
@@ -451,9 +488,7 @@ mod tests {
         let open = upload(Some(9))
             .after(&[received(0..3), received(5..9)])
             .expect("fits");
-        let complete = open
-            .after(&[received(3..5), Change::Completed])
-            .expect("fits");
+        let complete = open.after(&[received(3..5), COMPLETED]).expect("fits");
         let moved = Change::ExpiryMoved {
             expires: Some(UNIX_EPOCH + Duration::from_secs(5)),
         };

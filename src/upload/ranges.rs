@@ -81,6 +81,16 @@ impl Ranges {
         self.0.splice(first..last, rest);
     }
 
+    /// The bytes of `range` that are in the set.
+    #[must_use]
+    pub fn within(&self, range: &Range<u64>) -> Self {
+        let first = self.0.partition_point(|run| run.end <= range.start);
+        let last = self.0.partition_point(|run| run.start < range.end);
+        let runs = self.0.get(first..last).unwrap_or_default().iter();
+        let cut = |run: &Range<u64>| run.start.max(range.start)..run.end.min(range.end);
+        Self(runs.map(cut).filter(|run| !run.is_empty()).collect())
+    }
+
     /// The bytes of `within` that are not in the set, in ascending order.
     pub fn gaps(&self, within: &Range<u64>) -> Vec<Range<u64>> {
         let mut gaps = Vec::new();
@@ -176,8 +186,11 @@ mod tests {
             prop_assert_eq!(ranges.prefix(), (0..).find(|at| !model.contains(at)).unwrap_or(0));
             prop_assert_eq!(ranges.covers(&ask), ask.clone().all(|at| model.contains(&at)));
             let missing: Vec<u64> = ranges.gaps(&ask).into_iter().flatten().collect();
-            let expected: Vec<u64> = ask.filter(|at| !model.contains(at)).collect();
+            let expected: Vec<u64> = ask.clone().filter(|at| !model.contains(at)).collect();
             prop_assert_eq!(missing, expected);
+            let held: Vec<u64> = ranges.within(&ask).iter().flatten().collect();
+            let expected: Vec<u64> = ask.filter(|at| model.contains(at)).collect();
+            prop_assert_eq!(held, expected);
             let text = serde_json::to_string(&ranges).expect("ranges are plain pairs");
             prop_assert_eq!(serde_json::from_str::<Ranges>(&text).expect("own text"), ranges);
         }

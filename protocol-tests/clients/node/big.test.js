@@ -10,7 +10,7 @@ import * as tus from 'tus4'
 import { assertStoredHash, bytes, MIB, sha256OfStream } from './support/content.js'
 import { CuttingProxy } from './support/cutting-proxy.js'
 import { startServer } from './support/server.js'
-import { methods, patchOffsets, startUpload } from './support/tus-upload.js'
+import { methods, patchOffsets, prepareUpload } from './support/tus-upload.js'
 
 const SIZE = 1024 * MIB
 const CUT_AT = 600 * MIB
@@ -31,12 +31,12 @@ test('F-14, T-020: 1 GiB in one PATCH, cut at 600 MiB and resumed', { skip: SKIP
   const proxy = await CuttingProxy.start(server.url)
   t.after(() => proxy.close())
   const held = proxy.holdAfter(CUT_AT)
-  const { upload, done, requests } = startUpload(tus, createReadStream(file), {
+  const { upload, done, requests } = prepareUpload(tus, createReadStream(file), {
     endpoint: proxy.url,
   }).begin()
   await held
   proxy.cut('reset')
-  await done
+  await done()
   assert.equal(methods(requests).filter((method) => method === 'POST').length, 1)
   const resumedAt = patchOffsets(requests).at(-1)
   assert.ok(resumedAt >= CUT_AT - CHECKPOINT, `resumed at ${resumedAt}`)

@@ -48,10 +48,10 @@ describe('in the browser', () => {
     await server?.stop()
   })
 
-  /** A fresh page of a fresh profile: nothing stored by an earlier test. */
+  /** A fresh page of a fresh profile: nothing stored by an earlier test, whose end ends it too. */
   async function openPage(t) {
     const context = await browser.newContext()
-    t.after(() => context.close())
+    t?.after(() => context.close())
     const page = await context.newPage()
     page.setDefaultTimeout(PAGE_TIMEOUT_MS)
     await load(page)
@@ -116,7 +116,10 @@ describe('in the browser', () => {
       await choose(page, { 'chunks.bin': data })
       await startUppy(page, { endpoint: server.url, chunkSize: MIB })
       const { files } = await finished(page)
-      assert.deepEqual(patchOffsets(requests), [0, 1, 2, 3, 4, 5].map((i) => i * MIB))
+      assert.deepEqual(
+        patchOffsets(requests),
+        [0, 1, 2, 3, 4, 5].map((i) => i * MIB),
+      )
       await assertStored(server, files[0].uploadURL, data)
     })
 
@@ -216,23 +219,31 @@ describe('in the browser', () => {
   })
 
   describe('errors as the page sees them', () => {
-    test('I-10, T-055, F-46: 413 reaches the page with its status, text and Tus-Max-Size', { skip: FOREIGN_SERVER }, async (t) => {
-      const small = await startServer('--max-size', String(MIB))
-      t.after(() => small.stop())
-      const page = await openPage(t)
-      const requests = recordRequests(page)
-      await choose(page, { 'large.bin': bytes(MIB + 1), 'small.bin': bytes(MIB) })
-      await startUppy(page, { endpoint: small.url })
-      const { errors, files } = await finished(page)
-      assert.equal(errors.length, 1)
-      assert.equal(errors[0].name, 'large.bin')
-      assert.equal(errors[0].status, 413)
-      assert.match(errors[0].body, /^ERR_MAX_SIZE_EXCEEDED: .+\n$/)
-      assert.equal(errors[0].maxSize, String(MIB))
-      assert.equal(methods(requests).filter((method) => method === 'POST').length, 2, 'D-45: not retried')
-      const stored = files.find(({ name }) => name === 'small.bin')
-      await assertStored(small, stored.uploadURL, bytes(MIB))
-    })
+    test(
+      'I-10, T-055, F-46: 413 reaches the page with its status, text and Tus-Max-Size',
+      { skip: FOREIGN_SERVER },
+      async (t) => {
+        const small = await startServer('--max-size', String(MIB))
+        t.after(() => small.stop())
+        const page = await openPage(t)
+        const requests = recordRequests(page)
+        await choose(page, { 'large.bin': bytes(MIB + 1), 'small.bin': bytes(MIB) })
+        await startUppy(page, { endpoint: small.url })
+        const { errors, files } = await finished(page)
+        assert.equal(errors.length, 1)
+        assert.equal(errors[0].name, 'large.bin')
+        assert.equal(errors[0].status, 413)
+        assert.match(errors[0].body, /^ERR_MAX_SIZE_EXCEEDED: .+\n$/)
+        assert.equal(errors[0].maxSize, String(MIB))
+        assert.equal(
+          methods(requests).filter((method) => method === 'POST').length,
+          2,
+          'D-45: not retried',
+        )
+        const stored = files.find(({ name }) => name === 'small.bin')
+        await assertStored(small, stored.uploadURL, bytes(MIB))
+      },
+    )
 
     test('I-10, C-10: a 404 on a stored URL is seen, and the file uploaded anew', async (t) => {
       const data = bytes(1000)
@@ -258,30 +269,51 @@ describe('in the browser', () => {
       await choose(page, { 'fields.bin': data })
       await startUppy(page, { endpoint: server.url })
       const [{ uploadURL }] = (await finished(page)).files
-      const seen = await page.evaluate(async ({ uploadURL, endpoint }) => {
-        const tus = { 'Tus-Resumable': '1.0.0' }
-        const ask = async (url, method, headers = tus, body) => {
-          const response = await fetch(url, { method, headers, body })
-          const fields = Object.fromEntries(response.headers)
-          return { status: response.status, fields, text: await response.text() }
-        }
-        const octets = 'application/offset+octet-stream'
-        const sha1 = { 'Upload-Checksum': 'sha1 AAAAAAAAAAAAAAAAAAAAAAAAAAA=' }
-        const created = await ask(endpoint, 'POST', { ...tus, 'Upload-Length': '5' })
-        const url = new URL(created.fields.location, endpoint).href
-        return {
-          created,
-          head: await ask(uploadURL, 'HEAD'),
-          options: await ask(endpoint, 'OPTIONS'),
-          unknown: await ask(`${endpoint}/nothing-here`, 'HEAD'),
-          conflict: await ask(url, 'PATCH', { ...tus, 'Content-Type': octets, 'Upload-Offset': '3' }, 'ab'),
-          mismatch: await ask(url, 'PATCH', { ...tus, ...sha1, 'Content-Type': octets, 'Upload-Offset': '0' }, 'hello'),
-          mediaType: await ask(url, 'PATCH', { ...tus, 'Content-Type': 'text/plain', 'Upload-Offset': '0' }, 'hello'),
-          version: await ask(endpoint, 'POST', { 'Tus-Resumable': '0.2.2', 'Upload-Length': '1' }),
-          notAllowed: await ask(endpoint, 'PATCH'),
-          deleted: await ask(url, 'DELETE'),
-        }
-      }, { uploadURL, endpoint: server.url })
+      const seen = await page.evaluate(
+        async ({ uploadURL, endpoint }) => {
+          const tus = { 'Tus-Resumable': '1.0.0' }
+          const ask = async (url, method, headers = tus, body) => {
+            const response = await fetch(url, { method, headers, body })
+            const fields = Object.fromEntries(response.headers)
+            return { status: response.status, fields, text: await response.text() }
+          }
+          const octets = 'application/offset+octet-stream'
+          const sha1 = { 'Upload-Checksum': 'sha1 AAAAAAAAAAAAAAAAAAAAAAAAAAA=' }
+          const created = await ask(endpoint, 'POST', { ...tus, 'Upload-Length': '5' })
+          const url = new URL(created.fields.location, endpoint).href
+          return {
+            created,
+            head: await ask(uploadURL, 'HEAD'),
+            options: await ask(endpoint, 'OPTIONS'),
+            unknown: await ask(`${endpoint}/nothing-here`, 'HEAD'),
+            conflict: await ask(
+              url,
+              'PATCH',
+              { ...tus, 'Content-Type': octets, 'Upload-Offset': '3' },
+              'ab',
+            ),
+            mismatch: await ask(
+              url,
+              'PATCH',
+              { ...tus, ...sha1, 'Content-Type': octets, 'Upload-Offset': '0' },
+              'hello',
+            ),
+            mediaType: await ask(
+              url,
+              'PATCH',
+              { ...tus, 'Content-Type': 'text/plain', 'Upload-Offset': '0' },
+              'hello',
+            ),
+            version: await ask(endpoint, 'POST', {
+              'Tus-Resumable': '0.2.2',
+              'Upload-Length': '1',
+            }),
+            notAllowed: await ask(endpoint, 'PATCH'),
+            deleted: await ask(url, 'DELETE'),
+          }
+        },
+        { uploadURL, endpoint: server.url },
+      )
 
       assert.equal(seen.created.status, 201)
       assert.equal(seen.created.fields['upload-offset'], '0')
@@ -323,41 +355,88 @@ describe('in the browser', () => {
     })
 
     for (const [label, flags, allowed] of [
-      ['its own origin listed', () => ['--cors-origin', 'https://example.com', '--cors-origin', pages.origin], true],
+      [
+        'its own origin listed',
+        () => ['--cors-origin', 'https://example.com', '--cors-origin', pages.origin],
+        true,
+      ],
       ['only others listed', () => ['--cors-origin', 'https://example.com'], false],
       ['CORS off', () => ['--no-cors'], false],
     ]) {
-      test(`D-57: ${label}: the page ${allowed ? 'uploads' : 'is kept out by the browser'}`, { skip: FOREIGN_SERVER }, async (t) => {
-        const strict = await startServer(...flags())
-        t.after(() => strict.stop())
-        const page = await openPage(t)
-        await choose(page, { 'origin.bin': bytes(1000) })
-        await startUppy(page, { endpoint: strict.url, retryDelays: [] })
-        const { errors, files } = await finished(page)
-        if (allowed) await assertStored(strict, files[0].uploadURL, bytes(1000))
-        else assert.deepEqual(errors.map(({ isNetworkError, status }) => [isNetworkError, status]), [[true, undefined]])
-      })
+      test(
+        `D-57: ${label}: the page ${allowed ? 'uploads' : 'is kept out by the browser'}`,
+        { skip: FOREIGN_SERVER },
+        async (t) => {
+          const strict = await startServer(...flags())
+          t.after(() => strict.stop())
+          const page = await openPage(t)
+          await choose(page, { 'origin.bin': bytes(1000) })
+          await startUppy(page, { endpoint: strict.url, retryDelays: [] })
+          const { errors, files } = await finished(page)
+          if (allowed) await assertStored(strict, files[0].uploadURL, bytes(1000))
+          else
+            assert.deepEqual(
+              errors.map(({ isNetworkError, status }) => [isNetworkError, status]),
+              [[true, undefined]],
+            )
+        },
+      )
     }
   })
 
   for (const version of [4, 5]) {
     describe(`tus-js-client ${version}`, () => {
+      // One page for all: this client resumes only when it is told to.
+      let page
+      before(async () => {
+        page = await openPage()
+      })
+      after(() => page.context().close())
+
       for (const [label, size, options] of [
         ['C-01: one PATCH', 3 * MIB + 1, {}],
         ['C-01: chunks', 3 * MIB + 1, { chunkSize: MIB }],
-        ['C-02: data during creation', 3 * MIB + 1, { uploadDataDuringCreation: true, chunkSize: MIB }],
-        ['C-03: deferred length from a stream', 2.5 * MIB, { asStream: true, uploadLengthDeferred: true, chunkSize: MIB }],
-        ['C-03, F-25: deferred length, size a multiple of the chunk', 3 * MIB, { asStream: true, uploadLengthDeferred: true, chunkSize: MIB }],
-        ['C-02, C-03: deferred length and data during creation', 2.5 * MIB, { asStream: true, uploadLengthDeferred: true, uploadDataDuringCreation: true, chunkSize: MIB }],
+        [
+          'C-02: data during creation',
+          3 * MIB + 1,
+          { uploadDataDuringCreation: true, chunkSize: MIB },
+        ],
+        [
+          'C-03: deferred length from a stream',
+          2.5 * MIB,
+          { asStream: true, uploadLengthDeferred: true, chunkSize: MIB },
+        ],
+        [
+          'C-03, F-25: deferred length, size a multiple of the chunk',
+          3 * MIB,
+          { asStream: true, uploadLengthDeferred: true, chunkSize: MIB },
+        ],
+        [
+          'C-02, C-03: deferred length and data during creation',
+          2.5 * MIB,
+          {
+            asStream: true,
+            uploadLengthDeferred: true,
+            uploadDataDuringCreation: true,
+            chunkSize: MIB,
+          },
+        ],
         ['C-06: empty file', 0, {}],
-        ['C-07, D-57: overridePatchMethod', 3 * MIB + 1, { overridePatchMethod: true, chunkSize: MIB }],
+        [
+          'C-07, D-57: overridePatchMethod',
+          3 * MIB + 1,
+          { overridePatchMethod: true, chunkSize: MIB },
+        ],
         ['C-11: parallel uploads', 3 * MIB + 1, { parallelUploads: 3 }],
         ['C-12: more parts than bytes', 2, { parallelUploads: 3 }],
-        ['C-41, D-57: request id and credentials in headers', 1000, { addRequestId: true, headers: { Authorization: 'Bearer abc' } }],
+        [
+          'C-41, D-57: request id and credentials in headers',
+          1000,
+          { addRequestId: true, headers: { Authorization: 'Bearer abc' } },
+        ],
       ]) {
-        test(`${label}, ${size} bytes`, async (t) => {
+        test(`${label}, ${size} bytes`, async () => {
           const data = bytes(size)
-          const page = await openPage(t)
           await choose(page, { 'tus.bin': data })
           const outcome = await page.evaluate(
             ([version, options]) => window.uploadByTus(version, options),
@@ -368,8 +447,7 @@ describe('in the browser', () => {
         })
       }
 
-      test('C-08: abort(true) after the first chunk', async (t) => {
-        const page = await openPage(t)
+      test('C-08: abort(true) after the first chunk', async () => {
         await choose(page, { 'aborted.bin': bytes(3 * MIB) })
         const outcome = await page.evaluate(
           ([version, options]) => window.uploadByTus(version, options),

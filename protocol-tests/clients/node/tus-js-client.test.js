@@ -24,13 +24,7 @@ import {
 } from './support/content.js'
 import { CUTS, CuttingProxy } from './support/cutting-proxy.js'
 import { FOREIGN_SERVER, startServer } from './support/server.js'
-import {
-  abortAfterFirstChunk,
-  methods,
-  patchOffsets,
-  startUpload,
-  uploadWhole,
-} from './support/tus-upload.js'
+import { methods, patchOffsets, prepareUpload, uploadWhole } from './support/tus-upload.js'
 import { until } from './support/wait.js'
 
 const CLIENTS = [
@@ -83,7 +77,10 @@ for (const { name, tus, FileUrlStorage } of CLIENTS) {
         test(`C-01, T-020: ${size} bytes in chunks of ${chunkSize}`, async () => {
           const data = bytes(size)
           const { url, requests } = await uploadWhole(tus, data, { endpoint, chunkSize })
-          const starts = Array.from({ length: Math.ceil(size / chunkSize) }, (_, i) => i * chunkSize)
+          const starts = Array.from(
+            { length: Math.ceil(size / chunkSize) },
+            (_, i) => i * chunkSize,
+          )
           assert.deepEqual(patchOffsets(requests), starts)
           await assertStored(server, url, data)
         })
@@ -136,7 +133,12 @@ for (const { name, tus, FileUrlStorage } of CLIENTS) {
 
     describe('metadata', () => {
       test('C-14, T-044, T-054: unicode and empty values come back as they were sent', async () => {
-        const metadata = { filename: 'žluťoučký 漢字 🎉.txt', empty: '', filetype: 'text/plain', last: '' }
+        const metadata = {
+          filename: 'žluťoučký 漢字 🎉.txt',
+          empty: '',
+          filetype: 'text/plain',
+          last: '',
+        }
         const { url } = await uploadWhole(tus, bytes(10), { endpoint, metadata })
         const { field } = await head(server, url)
         const decoded = field('Upload-Metadata')
@@ -165,11 +167,11 @@ for (const { name, tus, FileUrlStorage } of CLIENTS) {
       })
 
       test('3.5, D-27: a key with a blank breaks the header and is a final 400', async () => {
-        const { done, requests } = startUpload(tus, bytes(10), {
+        const { done, requests } = prepareUpload(tus, bytes(10), {
           endpoint,
           metadata: { 'two words and more': 'x' },
         }).begin()
-        await assert.rejects(done, (error) => error.originalResponse?.getStatus() === 400)
+        await assert.rejects(done(), (error) => error.originalResponse?.getStatus() === 400)
         assert.deepEqual(methods(requests), ['POST'])
       })
     })
@@ -183,14 +185,20 @@ for (const { name, tus, FileUrlStorage } of CLIENTS) {
         test(`C-09, I-01, F-03, F-13: the client goes on by itself after ${manner}`, async (t) => {
           const proxy = await proxyFor(t)
           const held = proxy.holdAfter(cutAt)
-          const { upload, done, requests } = startUpload(tus, data, { endpoint: proxy.url }).begin()
+          const { upload, done, requests } = prepareUpload(tus, data, {
+            endpoint: proxy.url,
+          }).begin()
           await held
           const seen = await until('an offset above 0', () => offsetOf(server, upload.url))
           proxy.cut(manner)
-          await done
+          await done()
           const offsets = patchOffsets(requests)
           assert.ok(offsets.at(-1) >= seen, `resumed at ${offsets.at(-1)}, HEAD had said ${seen}`)
-          assert.deepEqual(offsets, offsets.toSorted((a, b) => a - b), 'I-01: never goes back')
+          assert.deepEqual(
+            offsets,
+            offsets.toSorted((a, b) => a - b),
+            'I-01: never goes back',
+          )
           assert.equal(methods(requests).filter((method) => method === 'POST').length, 1)
           await assertStored(server, upload.url, data)
         })
@@ -199,7 +207,7 @@ for (const { name, tus, FileUrlStorage } of CLIENTS) {
       test('T-026: an orderly end of the connection loses no byte', async (t) => {
         const proxy = await proxyFor(t)
         const held = proxy.holdAfter(cutAt)
-        const { upload, done } = startUpload(tus, data, { endpoint: proxy.url }).begin()
+        const { upload, done } = prepareUpload(tus, data, { endpoint: proxy.url }).begin()
         await held
         await upload.abort()
         proxy.cut('fin')
@@ -208,7 +216,7 @@ for (const { name, tus, FileUrlStorage } of CLIENTS) {
           async () => (await offsetOf(server, upload.url)) >= cutAt - HEADS_AND_FRAMING_BYTES,
         )
         upload.start()
-        await done
+        await done()
         await assertStored(server, upload.url, data)
       })
 
@@ -220,16 +228,16 @@ for (const { name, tus, FileUrlStorage } of CLIENTS) {
           fingerprint: async () => `resume-${size}`,
         }
         const held = proxy.holdAfter(cutAt)
-        const first = startUpload(tus, data, options).begin()
+        const first = prepareUpload(tus, data, options).begin()
         await held
         await first.upload.abort()
         proxy.cut('fin')
 
-        const second = startUpload(tus, data, options)
+        const second = prepareUpload(tus, data, options)
         const [previous] = await second.upload.findPreviousUploads()
         second.upload.resumeFromPreviousUpload(previous)
         second.begin()
-        await second.done
+        await second.done()
         assert.deepEqual(methods(second.requests).slice(0, 2), ['HEAD', 'PATCH'])
         assert.ok(patchOffsets(second.requests)[0] > 0, 'resumed, not begun anew')
         assert.equal(second.upload.url, first.upload.url)
@@ -239,15 +247,15 @@ for (const { name, tus, FileUrlStorage } of CLIENTS) {
       test('C-04: chunks that were acknowledged are not sent again', async (t) => {
         const proxy = await proxyFor(t)
         const held = proxy.holdAfter(cutAt + MIB / 2)
-        const first = startUpload(tus, data, { endpoint: proxy.url, chunkSize: MIB }).begin()
+        const first = prepareUpload(tus, data, { endpoint: proxy.url, chunkSize: MIB }).begin()
         await held
         await first.upload.abort()
         proxy.cut('fin')
         const acknowledged = first.requests.filter(({ status }) => status === 204).length * MIB
         assert.equal(acknowledged, cutAt)
 
-        const second = startUpload(tus, data, { uploadUrl: first.upload.url, endpoint }).begin()
-        await second.done
+        const second = prepareUpload(tus, data, { uploadUrl: first.upload.url, endpoint }).begin()
+        await second.done()
         assert.ok(patchOffsets(second.requests)[0] >= acknowledged)
         await assertStored(server, first.upload.url, data)
       })
@@ -261,7 +269,7 @@ for (const { name, tus, FileUrlStorage } of CLIENTS) {
       test('C-04, F-53: a query string after the upload URL addresses the same upload', async (t) => {
         const proxy = await proxyFor(t)
         const held = proxy.holdAfter(cutAt)
-        const first = startUpload(tus, data, { endpoint: proxy.url }).begin()
+        const first = prepareUpload(tus, data, { endpoint: proxy.url }).begin()
         await held
         await first.upload.abort()
         proxy.cut('fin')
@@ -270,8 +278,8 @@ for (const { name, tus, FileUrlStorage } of CLIENTS) {
       })
 
       test('F-02, F-06: two clients at one upload both end well and the file is whole', async () => {
-        const created = startUpload(tus, data, { endpoint, chunkSize: MIB })
-        await abortAfterFirstChunk(created)
+        const created = prepareUpload(tus, data, { endpoint, chunkSize: MIB })
+        await created.beginAndAbortAfterFirstChunk()
         const options = { uploadUrl: created.upload.url, chunkSize: MIB }
         await Promise.all([uploadWhole(tus, data, options), uploadWhole(tus, data, options)])
         await assertStored(server, created.upload.url, data)
@@ -286,14 +294,18 @@ for (const { name, tus, FileUrlStorage } of CLIENTS) {
             t.after(() => mortal.stop())
             const proxy = await proxyFor(t, mortal)
             const held = proxy.holdAfter(cutAt)
-            const { upload, done, requests } = startUpload(tus, data, { endpoint: proxy.url }).begin()
+            const { upload, done, requests } = prepareUpload(tus, data, {
+              endpoint: proxy.url,
+            }).begin()
             await held
-            const acknowledged = await until('an offset above 0', () => offsetOf(mortal, upload.url))
+            const acknowledged = await until('an offset above 0', () =>
+              offsetOf(mortal, upload.url),
+            )
             await mortal.kill(signal)
             await mortal.start()
             proxy.retarget(mortal.url)
             proxy.cut('reset')
-            await done
+            await done()
             assert.ok(patchOffsets(requests).at(-1) >= acknowledged, 'I-09: what HEAD said stays')
             assert.equal(methods(requests).filter((method) => method === 'POST').length, 1)
             await assertStored(mortal, upload.url, data)
@@ -354,32 +366,36 @@ for (const { name, tus, FileUrlStorage } of CLIENTS) {
 
       test('T-048, T-050: HEAD says Upload-Defer-Length until the length is known', async () => {
         const data = bytes(2.5 * MIB)
-        const started = startUpload(tus, new StreamOf(data), {
+        const started = prepareUpload(tus, new StreamOf(data), {
           endpoint,
           chunkSize: MIB,
           uploadLengthDeferred: true,
         })
-        await abortAfterFirstChunk(started)
+        await started.beginAndAbortAfterFirstChunk()
         const { field } = await head(server, started.upload.url)
         assert.equal(field('Upload-Offset'), String(MIB))
         assert.equal(field('Upload-Defer-Length'), '1')
         assert.equal(field('Upload-Length'), null)
         started.begin()
-        await started.done
+        await started.done()
         await assertStored(server, started.upload.url, data)
       })
 
-      test('D-16, T-055: a stream that passes the maximum size ends with a final 413', { skip: FOREIGN_SERVER }, async (t) => {
-        const small = await startServer('--max-size', String(2 * MIB))
-        t.after(() => small.stop())
-        const { done, requests } = startUpload(tus, new StreamOf(bytes(5 * MIB)), {
-          endpoint: small.url,
-          chunkSize: MIB,
-          uploadLengthDeferred: true,
-        }).begin()
-        await assert.rejects(done, (error) => error.originalResponse?.getStatus() === 413)
-        assert.equal(requests.at(-1).status, 413)
-      })
+      test(
+        'D-16, T-055: a stream that passes the maximum size ends with a final 413',
+        { skip: FOREIGN_SERVER },
+        async (t) => {
+          const small = await startServer('--max-size', String(2 * MIB))
+          t.after(() => small.stop())
+          const { done, requests } = prepareUpload(tus, new StreamOf(bytes(5 * MIB)), {
+            endpoint: small.url,
+            chunkSize: MIB,
+            uploadLengthDeferred: true,
+          }).begin()
+          await assert.rejects(done(), (error) => error.originalResponse?.getStatus() === 413)
+          assert.equal(requests.at(-1).status, 413)
+        },
+      )
     })
 
     describe('data during creation', () => {
@@ -404,13 +420,13 @@ for (const { name, tus, FileUrlStorage } of CLIENTS) {
         const data = bytes(6 * MIB)
         const proxy = await proxyFor(t)
         const held = proxy.holdAfter(2 * MIB)
-        const { upload, done } = startUpload(tus, data, {
+        const { upload, done } = prepareUpload(tus, data, {
           endpoint: proxy.url,
           uploadDataDuringCreation: true,
         }).begin()
         await held
         proxy.cut('reset')
-        await done
+        await done()
         await assertStored(server, upload.url, data)
       })
     })
@@ -436,7 +452,10 @@ for (const { name, tus, FileUrlStorage } of CLIENTS) {
           })
           const partial = requests.filter(({ field }) => field('Upload-Concat') === 'partial')
           const final = requests.at(-1)
-          assert.equal(partial.filter(({ method, url }) => method === 'POST' && url === endpoint).length, parallelUploads)
+          assert.equal(
+            partial.filter(({ method, url }) => method === 'POST' && url === endpoint).length,
+            parallelUploads,
+          )
           assert.match(final.field('Upload-Concat'), /^final;/)
           await assertStored(server, url, data)
 
@@ -464,7 +483,7 @@ for (const { name, tus, FileUrlStorage } of CLIENTS) {
         }
         // Two parts are 8 MiB, so by then the third has its URL too.
         const held = proxy.holdAfter(10 * MIB)
-        const first = startUpload(tus, data, options).begin()
+        const first = prepareUpload(tus, data, options).begin()
         await held
         const [previous] = await until('a stored upload', async () => {
           const found = await first.upload.findPreviousUploads()
@@ -473,11 +492,11 @@ for (const { name, tus, FileUrlStorage } of CLIENTS) {
         await first.upload.abort()
         proxy.cut('fin')
 
-        const second = startUpload(tus, data, options)
+        const second = prepareUpload(tus, data, options)
         assert.equal(previous.parallelUploadUrls.length, 3)
         second.upload.resumeFromPreviousUpload(previous)
         second.begin()
-        await second.done
+        await second.done()
         assert.equal(methods(second.requests).filter((method) => method === 'POST').length, 1)
         const sentAgain = proxy.forwarded - data.length
         assert.ok(sentAgain < 2 * HEADS_AND_FRAMING_BYTES, `${sentAgain} bytes sent twice`)
@@ -488,13 +507,13 @@ for (const { name, tus, FileUrlStorage } of CLIENTS) {
         const data = bytes(12 * MIB)
         const proxy = await proxyFor(t)
         const held = proxy.holdAfter(6 * MIB)
-        const { upload, done } = startUpload(tus, data, {
+        const { upload, done } = prepareUpload(tus, data, {
           endpoint: proxy.url,
           parallelUploads: 3,
         }).begin()
         await held
         proxy.cut('reset')
-        await done
+        await done()
         await assertStored(server, upload.url, data)
       })
     })
@@ -510,7 +529,7 @@ for (const { name, tus, FileUrlStorage } of CLIENTS) {
         test(`C-08, D-44, F-05: abort(true) in mid PATCH, connection ends by ${manner}`, async (t) => {
           const proxy = await proxyFor(t)
           const held = proxy.holdAfter(3 * MIB)
-          const { upload } = startUpload(tus, bytes(8 * MIB), { endpoint: proxy.url }).begin()
+          const { upload } = prepareUpload(tus, bytes(8 * MIB), { endpoint: proxy.url }).begin()
           await held
           // Not through the held proxy: DELETE has to overtake the PATCH that still hangs there.
           upload.url = direct(server, upload.url)
@@ -540,42 +559,50 @@ for (const { name, tus, FileUrlStorage } of CLIENTS) {
     })
 
     describe('errors', () => {
-      test('T-055, D-45: above the maximum size, one POST and a final 413', { skip: FOREIGN_SERVER }, async (t) => {
-        const small = await startServer('--max-size', String(MIB))
-        t.after(() => small.stop())
-        for (const options of [{}, { uploadDataDuringCreation: true }]) {
-          const { done, requests } = startUpload(tus, bytes(MIB + 1), {
-            endpoint: small.url,
-            ...options,
-          }).begin()
-          await assert.rejects(done, (error) => {
-            assert.equal(error.originalResponse?.getStatus(), 413)
-            assert.match(error.originalResponse.getBody(), /^ERR_MAX_SIZE_EXCEEDED: .+\n$/)
-            assert.equal(error.originalResponse.getHeader('Tus-Max-Size'), String(MIB))
-            return true
-          })
-          assert.deepEqual(methods(requests), ['POST'])
-        }
-        const { url } = await uploadWhole(tus, bytes(MIB), { endpoint: small.url })
-        await assertStored(small, url, bytes(MIB))
-      })
+      test(
+        'T-055, D-45: above the maximum size, one POST and a final 413',
+        { skip: FOREIGN_SERVER },
+        async (t) => {
+          const small = await startServer('--max-size', String(MIB))
+          t.after(() => small.stop())
+          for (const options of [{}, { uploadDataDuringCreation: true }]) {
+            const { done, requests } = prepareUpload(tus, bytes(MIB + 1), {
+              endpoint: small.url,
+              ...options,
+            }).begin()
+            await assert.rejects(done(), (error) => {
+              assert.equal(error.originalResponse?.getStatus(), 413)
+              assert.match(error.originalResponse.getBody(), /^ERR_MAX_SIZE_EXCEEDED: .+\n$/)
+              assert.equal(error.originalResponse.getHeader('Tus-Max-Size'), String(MIB))
+              return true
+            })
+            assert.deepEqual(methods(requests), ['POST'])
+          }
+          const { url } = await uploadWhole(tus, bytes(MIB), { endpoint: small.url })
+          await assertStored(small, url, bytes(MIB))
+        },
+      )
 
-      test('T-055: parts within the maximum size whose sum is above it are refused', { skip: FOREIGN_SERVER }, async (t) => {
-        const small = await startServer('--max-size', String(MIB))
-        t.after(() => small.stop())
-        const { done, requests } = startUpload(tus, bytes(MIB + 2), {
-          endpoint: small.url,
-          parallelUploads: 2,
-        }).begin()
-        await assert.rejects(done, (error) => error.originalResponse?.getStatus() === 413)
-        assert.match(requests.at(-1).field('Upload-Concat'), /^final;/)
-      })
+      test(
+        'T-055: parts within the maximum size whose sum is above it are refused',
+        { skip: FOREIGN_SERVER },
+        async (t) => {
+          const small = await startServer('--max-size', String(MIB))
+          t.after(() => small.stop())
+          const { done, requests } = prepareUpload(tus, bytes(MIB + 2), {
+            endpoint: small.url,
+            parallelUploads: 2,
+          }).begin()
+          await assert.rejects(done(), (error) => error.originalResponse?.getStatus() === 413)
+          assert.match(requests.at(-1).field('Upload-Concat'), /^final;/)
+        },
+      )
 
       test('C-10, F-56: a stored URL of a deleted upload is an error without an endpoint', async () => {
         const { url } = await uploadWhole(tus, bytes(1000), { endpoint })
         await tus.Upload.terminate(url)
-        const { done, requests } = startUpload(tus, bytes(1000), { uploadUrl: url }).begin()
-        await assert.rejects(done, (error) => {
+        const { done, requests } = prepareUpload(tus, bytes(1000), { uploadUrl: url }).begin()
+        await assert.rejects(done(), (error) => {
           assert.equal(error.originalResponse?.getStatus(), 404)
           assert.equal(error.originalResponse.getHeader('Upload-Offset'), undefined)
           return true
@@ -586,37 +613,47 @@ for (const { name, tus, FileUrlStorage } of CLIENTS) {
       test('C-10, D-15: foreign and old URLs make the client begin anew', async () => {
         const data = bytes(1000)
         for (const id of ['nothing-here', 'c0ffee+dots.and~more', 'a%2Fb', '%00']) {
-          const { url, requests } = await uploadWhole(tus, data, { endpoint, uploadUrl: `${endpoint}/${id}` })
+          const { url, requests } = await uploadWhole(tus, data, {
+            endpoint,
+            uploadUrl: `${endpoint}/${id}`,
+          })
           assert.deepEqual(methods(requests).slice(0, 2), ['HEAD', 'POST'], id)
           assert.equal(requests[0].status, 404, id)
           await assertStored(server, url, data)
         }
       })
 
-      test('T-074, F-57: an abandoned upload expires, a complete one does not', { skip: FOREIGN_SERVER }, async (t) => {
-        const forgetful = await startServer('--expire-after', '1s')
-        t.after(() => forgetful.stop())
-        const data = bytes(4 * MIB)
-        const complete = await uploadWhole(tus, data, { endpoint: forgetful.url })
-        const proxy = await proxyFor(t, forgetful)
-        const held = proxy.holdAfter(2 * MIB)
-        const abandoned = startUpload(tus, data, { endpoint: proxy.url }).begin()
-        await held
-        await abandoned.upload.abort()
-        proxy.cut('fin')
-        await until('410', async () => (await head(forgetful, abandoned.upload.url)).status === 410)
+      test(
+        'T-074, F-57: an abandoned upload expires, a complete one does not',
+        { skip: FOREIGN_SERVER },
+        async (t) => {
+          const forgetful = await startServer('--expire-after', '1s')
+          t.after(() => forgetful.stop())
+          const data = bytes(4 * MIB)
+          const complete = await uploadWhole(tus, data, { endpoint: forgetful.url })
+          const proxy = await proxyFor(t, forgetful)
+          const held = proxy.holdAfter(2 * MIB)
+          const abandoned = prepareUpload(tus, data, { endpoint: proxy.url }).begin()
+          await held
+          await abandoned.upload.abort()
+          proxy.cut('fin')
+          await until(
+            '410',
+            async () => (await head(forgetful, abandoned.upload.url)).status === 410,
+          )
 
-        // C-16: version 5 starts anew as it should, and then complains about the old HEAD; what
-        // counts is that the server took the new upload.
-        const { upload, done, requests } = startUpload(tus, data, {
-          endpoint: forgetful.url,
-          uploadUrl: direct(forgetful, abandoned.upload.url),
-        }).begin()
-        await done
-        assert.deepEqual(methods(requests), ['HEAD', 'POST', 'PATCH'])
-        await assertStored(forgetful, upload.url, data)
-        await assertStored(forgetful, complete.url, data)
-      })
+          // C-16: version 5 starts anew as it should, and then complains about the old HEAD; what
+          // counts is that the server took the new upload.
+          const { upload, done, requests } = prepareUpload(tus, data, {
+            endpoint: forgetful.url,
+            uploadUrl: direct(forgetful, abandoned.upload.url),
+          }).begin()
+          await done()
+          assert.deepEqual(methods(requests), ['HEAD', 'POST', 'PATCH'])
+          await assertStored(forgetful, upload.url, data)
+          await assertStored(forgetful, complete.url, data)
+        },
+      )
     })
   })
 }

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use crate::case::{BOTH, Case, OWN};
 use crate::content::bytes;
 use crate::failure::{Failure, Verdict, ensure, ensure_eq};
+use crate::message::Request;
 use crate::site::{Own, Site};
 use crate::tus::concatenation::{join, part};
 
@@ -29,6 +30,14 @@ pub(super) const CASES: &[Case] = &[
         &["D-49", "F-22", "F-34", "F-35"],
         "one file with the bytes of the parts in order, also if the parts are deleted meanwhile",
         final_published,
+    )
+    .under(OWN)
+    .waiting(),
+    Case::ours(
+        "complete_final_is_readable_while_it_becomes_a_file",
+        &["D-49", "D-51", "I-01", "F-33"],
+        "a reader that began before the parts were joined in one file gets every byte of them",
+        read_across,
     )
     .under(OWN)
     .waiting(),
@@ -117,6 +126,45 @@ fn final_published(site: &Site) -> Verdict {
     }
     holds(&own, joined.id(), &content)?;
     joined.reads_back(&content)
+}
+
+fn read_across(site: &Site) -> Verdict {
+    let own = site.launch(&[])?;
+    let contents = [bytes(12_000_000, 105), bytes(7_000_000, 106)];
+    let parts = [
+        part(&own.site, &contents[0])?,
+        part(&own.site, &contents[1])?,
+    ];
+    let joined = own
+        .site
+        .create_by(&join(&own.site, &[&parts[0], &parts[1], &parts[0]]))?;
+    let content = [&contents[0][..], &contents[1], &contents[0]].concat();
+    let request = Request::plain("GET", &joined.path);
+    let mut slow = own.site.connect()?;
+    slow.send_head(&request)?;
+    // A range over the border of two parts, before and after they are one file.
+    let border = request.clone().with("Range", "bytes=11999990-12000009");
+    own.site
+        .ask(&border)?
+        .is(206)?
+        .has_body(&content[11_999_990..12_000_010])?;
+    for part in &parts {
+        part.delete()?.is(204)?;
+    }
+    let deadline = Instant::now() + Duration::from_secs(15);
+    while file_named(&own, joined.id()).is_none() {
+        ensure(
+            Instant::now() < deadline,
+            "the final did not become a file within 15 s",
+        )?;
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    own.site
+        .ask(&border)?
+        .is(206)?
+        .has_body(&content[11_999_990..12_000_010])?;
+    slow.answer_to(&request)?.is(200)?.has_body(&content)?;
+    Ok(())
 }
 
 fn stays(site: &Site) -> Verdict {

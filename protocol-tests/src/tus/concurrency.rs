@@ -8,6 +8,7 @@ use crate::content::bytes;
 use crate::failure::{Failure, Rows, Verdict, ensure, ensure_eq};
 use crate::message::{Request, Response};
 use crate::site::Site;
+use crate::tus::concatenation::{join, part};
 
 pub(super) const CASES: &[Case] = &[
     Case::ours(
@@ -59,6 +60,13 @@ pub(super) const CASES: &[Case] = &[
         "also before the server can have noticed the abort",
         delete_after_abort,
     ),
+    Case::ours(
+        "final_racing_with_the_delete_of_its_part_is_whole_or_refused",
+        &["D-39", "I-04", "I-01"],
+        "either 201 and every byte is there, or 404 and nothing was created",
+        join_race,
+    )
+    .needing(&["creation", "concatenation", "termination"]),
     Case::must(
         "storm_of_clients_leaves_the_upload_right",
         &["I-01", "I-08", "I-03", "F-21", "F-02"],
@@ -281,6 +289,27 @@ fn delete_after_abort(site: &Site) -> Verdict {
         }
         upload.delete()?.is(204)?;
         upload.is_gone(404)?;
+    }
+    Ok(())
+}
+
+fn join_race(site: &Site) -> Verdict {
+    let content = bytes(100_000, 108);
+    for _ in 0..20 {
+        let parts = [part(site, &content)?, part(site, &content)?];
+        let requests = [
+            join(site, &[&parts[0], &parts[1]]),
+            parts[1].request("DELETE"),
+        ];
+        let answers = together(&[&requests[0], &requests[1]], |request| site.ask(request))?;
+        ensure_eq("the status of DELETE", answers[1].status, 204)?;
+        if answers[0].status == 201 {
+            site.created(&answers[0])?.reads_back(&content.repeat(2))?;
+        } else {
+            ensure_eq("the status of POST", answers[0].status, 404)?;
+        }
+        parts[1].is_gone(404)?;
+        parts[0].stands_at(100_000)?;
     }
     Ok(())
 }

@@ -149,26 +149,28 @@ fn cut_stream(site: &Site) -> Verdict {
     let content = bytes(1000, 11);
     let mut rows = Rows::new();
     for way in ["reset stream", "lost connection"] {
-        rows.row(way, || {
-            let upload = site.create(1000)?;
-            let mut session = site.session()?;
-            let patch = upload.patch_at(0).with("Content-Length", 1000);
-            let mut stream = session.start(&patch, &site.base.host, false)?;
-            session.send(&mut stream, &content[..400], false)?;
-            upload.reaches(400, SOON)?;
-            if way == "reset stream" {
-                session.cancel(stream);
-                let head = session
-                    .ask(&upload.request("HEAD"), &site.base.host)?
-                    .is(200)?;
-                head.has("Upload-Offset", 400)?;
-            } else {
-                drop(stream);
-                drop(session);
-            }
-            upload.reaches(400, SOON)?;
-            upload.completes_with(&content)
-        });
+        for look in [true, false] {
+            rows.row(format!("{way}, HEAD before: {look}"), || {
+                let upload = site.create(1000)?;
+                let mut session = site.session()?;
+                let patch = upload.patch_at(0).with("Content-Length", 1000);
+                let mut stream = session.start(&patch, &site.base.host, false)?;
+                session.send(&mut stream, &content[..400], false)?;
+                if look {
+                    upload.reaches(400, SOON)?;
+                }
+                if way == "reset stream" {
+                    session.cancel(stream);
+                    session
+                        .ask(&upload.request("HEAD"), &site.base.host)?
+                        .is(200)?;
+                } else {
+                    session.lose(stream);
+                }
+                upload.reaches(400, SOON)?;
+                upload.completes_with(&content)
+            });
+        }
     }
     rows.verdict()
 }

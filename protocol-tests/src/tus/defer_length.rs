@@ -169,6 +169,11 @@ fn survives_cut(site: &Site) -> Verdict {
             link.raw.send(&content[..sent])?;
             // The head alone makes the length known, even while the body is under way.
             std::thread::sleep(Duration::from_millis(300));
+            ensure_eq(
+                "the length during the body",
+                upload.state()?.length,
+                Some(1000),
+            )?;
             drop(link);
             upload.reaches(sent as u64, Duration::from_secs(2))?;
             ensure_eq(

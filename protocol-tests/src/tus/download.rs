@@ -60,6 +60,13 @@ pub(super) const CASES: &[Case] = &[
         file_name,
     ),
     Case::ours(
+        "get_during_a_delete_is_whole_or_cut",
+        &["D-51", "I-01", "T-091"],
+        "a slow reader of a deleted upload gets its bytes or a broken connection, never other bytes",
+        deleted_meanwhile,
+    )
+    .needing(&["creation", "termination"]),
+    Case::ours(
         "get_by_many_readers_at_once_works",
         &["F-26", "D-51"],
         "twenty readers with ranges, slow ones among them, while HEAD is asked",
@@ -403,6 +410,25 @@ fn file_name(site: &Site) -> Verdict {
         });
     }
     rows.verdict()
+}
+
+fn deleted_meanwhile(site: &Site) -> Verdict {
+    let content = bytes(20_000_000, 103);
+    let upload = site.create_complete(&content)?;
+    let request = Request::plain("GET", &upload.path);
+    let mut link = site.connect()?;
+    link.send_head(&request)?;
+    std::thread::sleep(std::time::Duration::from_millis(100));
+    upload.delete()?.is(204)?;
+    upload.is_gone(404)?;
+    // Others take the space meanwhile.
+    site.create_complete(&bytes(20_000_000, 104))?
+        .delete()?
+        .is(204)?;
+    match link.answer_to(&request) {
+        Ok(answer) => answer.is(200)?.has_body(&content).map(drop),
+        Err(_) => Ok(()),
+    }
 }
 
 fn many_readers(site: &Site) -> Verdict {

@@ -8,7 +8,7 @@ use crate::content::{bytes, checksum, metadata};
 use crate::failure::{Failure, Rows, Verdict, ensure, ensure_eq};
 use crate::server::Windlass;
 use crate::site::Site;
-use crate::tus::concatenation::{join, part};
+use crate::tus::concatenation::{join, part, partial};
 
 pub(super) const CASES: &[Case] = &[
     Case::must(
@@ -46,6 +46,13 @@ pub(super) const CASES: &[Case] = &[
         &["I-09", "D-39", "D-49"],
         "a final answered a moment ago is whole after the restart, its parts deleted or not",
         after_join,
+    )
+    .under(OWN),
+    Case::ours(
+        "kill_with_a_pending_final_keeps_it_pending",
+        &["I-09", "D-33", "T-109"],
+        "a final over unfinished parts is pending after the restart and completes with its parts",
+        pending_final,
     )
     .under(OWN),
     Case::must(
@@ -250,6 +257,31 @@ fn after_join(site: &Site) -> Verdict {
     own.crash_and_restart()?;
     own.site.upload(&joined).reads_back(&contents.concat())?;
     own.site.upload(&other).reads_back(&contents[1].repeat(2))
+}
+
+fn pending_final(site: &Site) -> Verdict {
+    let mut own = site.launch(&["--concatenation-unfinished"])?;
+    let (parts, joined) = {
+        let (whole, open) = (
+            part(&own.site, b"abc")?,
+            own.site.create_by(&partial(&own.site, 3))?,
+        );
+        let answer = own
+            .site
+            .ask(&join(&own.site, &[&whole, &open, &whole]))?
+            .is(201)?;
+        let joined = own.site.created(&answer)?.path;
+        ([whole.path, open.path], joined)
+    };
+    own.crash_and_restart()?;
+    let joined = own.site.upload(&joined);
+    joined
+        .head()?
+        .is(200)?
+        .lacks("Upload-Offset")?
+        .has("Upload-Length", 9)?;
+    own.site.upload(&parts[1]).patch(0, b"def")?.is(204)?;
+    joined.reads_back(b"abcdefabc")
 }
 
 fn second_server(site: &Site) -> Verdict {

@@ -26,8 +26,8 @@ pub(super) const CASES: &[Case] = &[
     .under(EXPIRY),
     Case::must(
         "expiry_is_shown_on_refused_patches_too",
-        &["T-071", "I-10"],
-        "409, 413, 460 and 400 to a PATCH carry Upload-Expires",
+        &["T-071", "I-03"],
+        "409, 413, 460 and 400 to a PATCH carry Upload-Expires, and do not move it",
         shown_on_refusals,
     )
     .needing(EXTENSIONS)
@@ -63,10 +63,18 @@ pub(super) const CASES: &[Case] = &[
     )
     .under(OWN)
     .waiting(),
+    Case::should(
+        "expired_upload_answers_410_after_downtime",
+        &["T-074", "T-070", "I-09"],
+        "an upload whose date passed while the server was down is gone at once, a complete one is not",
+        after_downtime,
+    )
+    .under(OWN)
+    .waiting(),
     Case::may(
         "expiry_slides_with_every_byte",
         &["T-073"],
-        "each PATCH with bytes moves Upload-Expires on and keeps the upload alive past the first date",
+        "each byte moves Upload-Expires on, past the first date; HEAD and empty PATCHes do not",
         slides,
     )
     .needing(EXTENSIONS)
@@ -250,6 +258,20 @@ fn gives_space(site: &Site) -> Verdict {
     own.site.upload(&path).is_gone(410)
 }
 
+fn after_downtime(site: &Site) -> Verdict {
+    let mut own = site.launch(&["--expire-after", "2s"])?;
+    let (open, complete) = {
+        let upload = own.site.create(6)?;
+        upload.patch(0, b"abc")?.is(204)?;
+        (upload.path, own.site.create_complete(b"abc")?.path)
+    };
+    own.process.kill()?;
+    sleep(Duration::from_millis(3500));
+    own.restart()?;
+    own.site.upload(&open).is_gone(410)?;
+    own.site.upload(&complete).reads_back(b"abc")
+}
+
 fn slides(site: &Site) -> Verdict {
     let upload = site.create(100)?;
     let first = seconds(&expires(&upload)?)?;
@@ -286,7 +308,18 @@ fn spares_running(site: &Site) -> Verdict {
         sleep(Duration::from_millis(400));
     }
     link.answer_to(&request)?.is(204)?;
-    upload.reads_back(&content)
+    upload.reads_back(&content)?;
+
+    let silent = site.create(12)?;
+    let request = silent.patch_at(0).body(&content);
+    let mut link = site.connect()?;
+    link.send_head(&request)?;
+    link.raw.send(&content[..6])?;
+    // Nobody asks meanwhile: a HEAD would stop a writer that has been silent for so long.
+    sleep(Duration::from_millis(4500));
+    link.raw.send(&content[6..])?;
+    link.answer_to(&request)?.is(204)?;
+    silent.reads_back(&content)
 }
 
 fn spares_complete(site: &Site) -> Verdict {

@@ -7,6 +7,7 @@ use crate::content::bytes;
 use crate::failure::{Failure, Rows, Verdict, ensure};
 use crate::message::Request;
 use crate::site::Site;
+use crate::upload::Upload;
 
 pub(super) const CASES: &[Case] = &[
     Case::ours(
@@ -103,7 +104,6 @@ fn idle(site: &Site) -> Verdict {
 }
 
 fn neighbours(site: &Site) -> Verdict {
-    let host = &site.base.host;
     let locked = site.create(10_000_000)?;
     let free = site.create(8_000_000)?;
     let content = bytes(8_000_000, 73);
@@ -111,33 +111,53 @@ fn neighbours(site: &Site) -> Verdict {
     let mut holder = site.connect()?;
     holder.send_head(&locked.patch_at(0).with("Content-Length", 1000))?;
     holder.raw.send(b"x")?;
-    let mut session = site.session()?;
-    let waiting = locked.patch_at(0).with("Content-Length", 10_000_000);
-    let mut stuck = session.start(&waiting, host, false)?;
-    // More than a stream's window would block this client, so it sends what is sure to fit.
-    session.send(&mut stuck, &content[..60_000], false)?;
-    let begun = Instant::now();
-    let request = free.patch_at(0).body(&content);
     std::thread::scope(|scope| {
         let keeping = scope.spawn(move || {
-            for _ in 0..6 {
+            for _ in 0..15 {
                 holder.raw.send(b"x")?;
                 std::thread::sleep(Duration::from_millis(300));
             }
             Ok::<(), Failure>(())
         });
-        session.ask(&request, host)?.is(204)?;
-        let took = begun.elapsed();
-        ensure(
-            took < Duration::from_secs(4),
-            format!("the neighbour took {took:?}"),
-        )?;
+        beside_full_streams(site, &locked, &free, &content)?;
         keeping
             .join()
             .map_err(|_| Failure::new("the holder panicked"))?
     })?;
-    session.cancel(stuck);
     free.reads_back(&content)
+}
+
+/// Sends `content` to `free` on a connection where two streams to `locked` are full and wait.
+fn beside_full_streams(
+    site: &Site,
+    locked: &Upload<'_>,
+    free: &Upload<'_>,
+    content: &[u8],
+) -> Verdict {
+    let host = &site.base.host;
+    let mut session = site.session()?;
+    let waiting = locked.patch_at(0).with("Content-Length", 10_000_000);
+    let mut stuck = Vec::new();
+    for _ in 0..2 {
+        let mut stream = session.start(&waiting, host, false)?;
+        let sent = session.fill(&mut stream, content);
+        ensure(
+            sent < content.len(),
+            "a request that waits took its whole body",
+        )?;
+        stuck.push(stream);
+    }
+    let begun = Instant::now();
+    session
+        .ask(&free.patch_at(0).body(content), host)?
+        .is(204)?;
+    let took = begun.elapsed();
+    ensure(
+        took < Duration::from_secs(3),
+        format!("the neighbour took {took:?}"),
+    )?;
+    stuck.into_iter().for_each(|stream| session.cancel(stream));
+    Ok(())
 }
 
 fn garbage(site: &Site) -> Verdict {

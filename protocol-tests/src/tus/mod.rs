@@ -30,6 +30,7 @@ mod shutdown;
 mod takeover;
 mod termination;
 mod versions;
+mod walk;
 
 use crate::case::Case;
 
@@ -60,6 +61,7 @@ const GROUPS: &[&[Case]] = &[
     concurrency::CASES,
     takeover::CASES,
     completion::CASES,
+    walk::CASES,
     limits::CASES,
     memory::CASES,
     durability::CASES,

@@ -78,6 +78,12 @@ pub(super) const CASES: &[Case] = &[
     )
     .waiting(),
     Case::ours(
+        "patches_sent_ahead_are_taken_in_order",
+        &["T-020", "F-48", "I-01"],
+        "requests pipelined on one connection are answered one by one, in order",
+        pipelined,
+    ),
+    Case::ours(
         "patch_with_stray_fields_works",
         &["D-31", "D-35", "F-24", "T-054"],
         "Upload-Metadata, -Concat and -Defer-Length that clients repeat on PATCH are ignored",
@@ -319,6 +325,28 @@ fn pauses(site: &Site) -> Verdict {
         let offset = (index * PIECE) as u64;
         link.ask(&upload.patch_at(offset).body(piece))?.is(204)?;
         std::thread::sleep(Duration::from_millis(700));
+    }
+    upload.reads_back(&content)
+}
+
+fn pipelined(site: &Site) -> Verdict {
+    let content = bytes(3000, 100);
+    let upload = site.create(3000)?;
+    let requests: Vec<Request> = (0..30)
+        .map(|n| {
+            upload
+                .patch_at(n * 100)
+                .body(&content[n as usize * 100..][..100])
+        })
+        .collect();
+    let mut link = site.connect()?;
+    for request in &requests {
+        link.raw.send_request(request, &site.base.host)?;
+    }
+    for (request, n) in requests.iter().zip(1..) {
+        link.answer_to(request)?
+            .is(204)?
+            .has("Upload-Offset", n * 100)?;
     }
     upload.reads_back(&content)
 }

@@ -201,6 +201,7 @@ fn declared_too_short(site: &Site) -> Verdict {
         rows.row(format!("length {length}, {} bytes", body.len()), || {
             let request = upload.patch_at(5).with("Upload-Length", length);
             upload.refuses(&request.clone().body(body), &[*status])?;
+            upload.refuses(&request.clone().chunked(&[body]), &[*status])?;
             let sum = checksum("sha1", body);
             upload
                 .refuses(&request.with("Upload-Checksum", sum).body(body), &[*status])

@@ -23,6 +23,12 @@ pub(super) const CASES: &[Case] = &[
     )
     .under(BOTH),
     Case::ours(
+        "path_in_absolute_form_addresses_the_same",
+        &["D-54"],
+        "a request line with the whole URL, as proxies send it, is understood",
+        absolute_form,
+    ),
+    Case::ours(
         "path_of_the_root_serves_a_collection",
         &["D-54", "F-45", "D-40"],
         "with the collection at / everything works at / and /<id>",
@@ -82,6 +88,18 @@ fn query(site: &Site) -> Verdict {
     queried.reads_back(b"abc")?;
     queried.delete()?.is(204)?;
     upload.is_gone(404)
+}
+
+fn absolute_form(site: &Site) -> Verdict {
+    let url = |path: &str| format!("http://{}{path}", site.base.host);
+    let create = Request::tus("POST", &url(site.collection()))
+        .with("Upload-Length", "3")
+        .body(b"");
+    let upload = site.create_by(&create)?;
+    let absolute = site.upload(&url(&upload.path));
+    absolute.patch(0, b"abc")?.is(204)?;
+    absolute.reads_back(b"abc")?;
+    upload.reads_back(b"abc")
 }
 
 fn root(site: &Site) -> Verdict {

@@ -3,7 +3,7 @@
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
-use crate::case::Case;
+use crate::case::{Case, Setup};
 use crate::content::{bytes, checksum};
 use crate::failure::{Failure, Verdict, ensure, ensure_eq};
 use crate::message::Request;
@@ -54,6 +54,21 @@ pub(super) const CASES: &[Case] = &[
         &["F-03", "D-46", "D-47", "F-04"],
         "HEAD and PATCH on a new connection succeed although the old socket looks alive",
         vanished,
+    )
+    .waiting(),
+    Case::ours(
+        "silent_stream_is_displaced_like_a_connection",
+        &["D-46", "D-44", "I-08"],
+        "an HTTP/2 writer that fell silent reads 423, or 404 after a DELETE",
+        silent_stream,
+    )
+    .under(&[Setup::Http2])
+    .waiting(),
+    Case::ours(
+        "vanished_client_of_megabytes_is_back_soon",
+        &["F-03", "D-46", "D-47", "F-13"],
+        "also if the server still has megabytes to store; a 409 on the way is answered by HEAD",
+        vanished_megabytes,
     )
     .waiting(),
     Case::ours(
@@ -187,6 +202,31 @@ fn vanished(site: &Site) -> Verdict {
     upload.reads_back(&content)
 }
 
+fn vanished_megabytes(site: &Site) -> Verdict {
+    const SENT: usize = 30 << 20;
+    let content = bytes(SENT + 1000, 102);
+    let upload = site.create(content.len() as u64)?;
+    let mut old = site.connect()?;
+    old.send_head(&upload.patch_at(0).body(&content))?;
+    old.raw.send(&content[..SENT])?;
+    let deadline = Instant::now() + Duration::from_secs(5);
+    loop {
+        let offset = upload.offset()?;
+        let at = usize::try_from(offset).map_err(Failure::new)?;
+        // What is already in the server's buffers may still move the offset.
+        if upload
+            .patch(offset, &content[at..])?
+            .is_one_of(&[204, 409])?
+            .status
+            == 204
+        {
+            break;
+        }
+        ensure(Instant::now() < deadline, "only 409 for five seconds")?;
+    }
+    upload.reads_back(&content)
+}
+
 fn deleted(site: &Site) -> Verdict {
     let content = bytes(1000, 67);
     let upload = site.create(1000)?;
@@ -198,5 +238,27 @@ fn deleted(site: &Site) -> Verdict {
     ensure(begun.elapsed() < Duration::from_secs(1), "DELETE waited")?;
     upload.is_gone(404)?;
     old.answer_to(&request)?.is(404)?;
+    Ok(())
+}
+
+fn silent_stream(site: &Site) -> Verdict {
+    let content = bytes(1000, 101);
+    for delete in [false, true] {
+        let upload = site.create(1000)?;
+        let mut session = site.session()?;
+        let patch = upload.patch_at(0).with("Content-Length", 1000);
+        let mut old = session.start(&patch, &site.base.host, false)?;
+        session.send(&mut old, &content[..400], false)?;
+        sleep(SILENCE);
+        if delete {
+            upload.delete()?.is(204)?;
+            session.read_answer(old)?.is(404)?;
+            upload.is_gone(404)?;
+        } else {
+            upload.patch(400, &content[400..])?.is(204)?;
+            session.read_answer(old)?.is(423)?;
+            upload.reads_back(&content)?;
+        }
+    }
     Ok(())
 }

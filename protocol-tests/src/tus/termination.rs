@@ -1,10 +1,14 @@
 //! The termination extension: DELETE.
 
+use std::thread::sleep;
+use std::time::{Duration, Instant};
+
 use crate::case::{BOTH, Case, OWN, Setup};
 use crate::content::bytes;
 use crate::failure::{Rows, Verdict, ensure, ensure_eq};
 use crate::message::Request;
-use crate::site::Site;
+use crate::site::{Own, Site};
+use crate::tus::concatenation::{join, part};
 
 const EXTENSIONS: &[&str] = &["creation", "termination"];
 
@@ -44,6 +48,14 @@ pub(super) const CASES: &[Case] = &[
         gives_space,
     )
     .under(OWN),
+    Case::must(
+        "delete_of_finals_and_parts_gives_all_space_back",
+        &["T-091", "D-39"],
+        "in whatever order finals and their parts go, in the end no byte of them is left",
+        gives_joined_space,
+    )
+    .under(OWN)
+    .waiting(),
     Case::ours(
         "delete_of_an_upload_outlives_a_restart",
         &["T-092", "D-15"],
@@ -133,22 +145,58 @@ fn gives_space(site: &Site) -> Verdict {
     let complete = own.site.create_complete(&content)?;
     half.delete()?.is(204)?;
     complete.delete()?.is(204)?;
-    let deadline = std::time::Instant::now() + std::time::Duration::from_secs(5);
+    no_large_file_stays(&own)
+}
+
+/// Waits until nothing in the data directory is larger than records are.
+fn no_large_file_stays(own: &Own) -> Verdict {
+    let deadline = Instant::now() + Duration::from_secs(10);
     loop {
-        let files = own.process.files();
-        let left = files.iter().any(|(path, size)| {
-            let name = path.to_string_lossy();
-            *size >= 1_000_000 || (name.contains(half.id()) && *size > 4096)
-        });
-        if !left {
+        let mut files = own.process.files();
+        files.retain(|(_, size)| *size >= 100_000);
+        if files.is_empty() {
             return Ok(());
         }
         ensure(
-            std::time::Instant::now() < deadline,
+            Instant::now() < deadline,
             format!("files are left: {files:?}"),
         )?;
-        std::thread::sleep(std::time::Duration::from_millis(50));
+        sleep(Duration::from_millis(50));
     }
+}
+
+fn gives_joined_space(site: &Site) -> Verdict {
+    let own = site.launch(&[])?;
+    let content = bytes(1_000_000, 107);
+    let mut rows = Rows::new();
+    for order in [
+        "parts first",
+        "final first",
+        "part, final, part",
+        "final at once",
+    ] {
+        for pause in [0, 700] {
+            rows.row(format!("{order}, after {pause} ms"), || {
+                let parts = [part(&own.site, &content)?, part(&own.site, &content)?];
+                let joined = join(&own.site, &[&parts[0], &parts[1], &parts[0]]);
+                let joined = own.site.create_by(&joined)?;
+                sleep(Duration::from_millis(pause));
+                let uploads = match order {
+                    "parts first" => [&parts[0], &parts[1], &joined],
+                    "part, final, part" => [&parts[0], &joined, &parts[1]],
+                    _ => [&joined, &parts[0], &parts[1]],
+                };
+                for upload in uploads {
+                    upload.delete()?.is(204)?;
+                    if order == "parts first" {
+                        sleep(Duration::from_millis(pause));
+                    }
+                }
+                no_large_file_stays(&own)
+            });
+        }
+    }
+    rows.verdict()
 }
 
 fn stays_deleted(site: &Site) -> Verdict {

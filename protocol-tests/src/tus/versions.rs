@@ -28,6 +28,12 @@ pub(super) const CASES: &[Case] = &[
     )
     .under(BOTH),
     Case::ours(
+        "request_of_the_draft_without_version_is_refused",
+        &["T-004", "0.2", "I-04"],
+        "a client of the IETF draft gets 412 while that protocol is not served here",
+        draft,
+    ),
+    Case::ours(
         "get_with_another_version_is_answered",
         &["D-03"],
         "GET is not part of tus: its version is never checked",
@@ -104,5 +110,15 @@ fn get_with_another(site: &Site) -> Verdict {
     let upload = site.create_complete(b"abc")?;
     let request = Request::plain("GET", &upload.path).with("Tus-Resumable", "0.2.2");
     site.ask(&request)?.is(200)?.has_body(b"abc")?;
+    Ok(())
+}
+
+fn draft(site: &Site) -> Verdict {
+    let request = Request::plain("POST", site.collection())
+        .with("Upload-Draft-Interop-Version", 6)
+        .with("Upload-Complete", "?0")
+        .with("Upload-Length", 3);
+    let answer = site.ask(&request.body(b"abc"))?.is(412)?;
+    answer.has("Tus-Version", "1.0.0")?.lacks("Location")?;
     Ok(())
 }

@@ -29,7 +29,7 @@ const LARGE_BYTES: u64 = (4 << 20) + 13;
 async fn bytes_come_back_as_they_were_written(mut bench: Bench) {
     let upload = bench.create(upload("a", Some(LARGE_BYTES))).await;
     let upload = bench.put(&upload, 0..LARGE_BYTES, 1).await;
-    let upload = bench.commit(&upload, &[Change::Completed]).await;
+    let upload = bench.commit(&upload, &[COMPLETED]).await;
     bench.expect_pattern(&upload, 0..LARGE_BYTES, 1).await;
     bench.reopen().await;
     bench.expect_pattern(&upload, 0..LARGE_BYTES, 1).await;
@@ -81,7 +81,7 @@ async fn ranges_may_arrive_in_any_order(mut bench: Bench) {
     for range in [2 << 20..5 << 19, 1 << 20..2 << 20] {
         upload = bench.put(&upload, range, 1).await;
     }
-    let upload = bench.commit(&upload, &[Change::Completed]).await;
+    let upload = bench.commit(&upload, &[COMPLETED]).await;
     bench.expect_pattern(&upload, 0..LARGE_BYTES, 1).await;
 }
 
@@ -107,7 +107,7 @@ async fn ranges_may_be_written_at_once(bench: Bench) {
         let change = task.await.expect("no panic");
         upload = bench.commit(&upload, &[change]).await;
     }
-    let upload = bench.commit(&upload, &[Change::Completed]).await;
+    let upload = bench.commit(&upload, &[COMPLETED]).await;
     bench.expect_pattern(&upload, 0..6 << 20, 1).await;
 }
 
@@ -118,7 +118,7 @@ async fn bytes_of_a_dropped_writer_are_replaced(mut bench: Bench) {
     push(&mut *writer, &pattern(1, 0..LARGE_BYTES)).await;
     drop(writer);
     let upload = bench.put(&upload, 0..LARGE_BYTES, 2).await;
-    let upload = bench.commit(&upload, &[Change::Completed]).await;
+    let upload = bench.commit(&upload, &[COMPLETED]).await;
     bench.reopen().await;
     bench.expect_pattern(&upload, 0..LARGE_BYTES, 2).await;
 }
@@ -134,7 +134,7 @@ async fn bytes_of_a_dropped_writer_never_come_later(bench: Bench) {
         push(&mut *writer, &pattern(1, 0..length)).await;
         drop(writer);
         let upload = bench.put(&upload, 0..length, 2).await;
-        let upload = bench.commit(&upload, &[Change::Completed]).await;
+        let upload = bench.commit(&upload, &[COMPLETED]).await;
         bench.expect_pattern(&upload, 0..length, 2).await;
     }
 }
@@ -146,7 +146,7 @@ async fn bytes_behind_the_end_are_cut_off(mut bench: Bench) {
     let mut writer = bench.store().write(&upload, 100).await.expect("a sink");
     push(&mut *writer, &pattern(2, 0..LARGE_BYTES)).await;
     drop(writer);
-    let changes = [Change::LengthDeclared { length: 100 }, Change::Completed];
+    let changes = [Change::LengthDeclared { length: 100 }, COMPLETED];
     let upload = bench.commit(&upload, &changes).await;
     for _ in 0..2 {
         bench.expect_pattern(&upload, 0..100, 1).await;
@@ -171,7 +171,7 @@ async fn withdrawn_bytes_are_replaced(mut bench: Bench) {
     };
     let upload = bench.commit(&upload, &[withdrawn]).await;
     let upload = bench.put(&upload, 300..1_000, 2).await;
-    let upload = bench.commit(&upload, &[Change::Completed]).await;
+    let upload = bench.commit(&upload, &[COMPLETED]).await;
     bench.reopen().await;
     bench.expect_pattern(&upload, 0..300, 1).await;
     bench.expect_pattern(&upload, 300..1_000, 2).await;
@@ -189,7 +189,7 @@ async fn completion_publishes_exactly_the_bytes(mut bench: Bench) {
             range: 0..1_000,
             receipt,
         },
-        Change::Completed,
+        COMPLETED,
     ];
     let at_once = Arc::new(bench.commit(&at_once, &changes).await);
     for _ in 0..2 {
@@ -208,7 +208,7 @@ async fn empty_upload_completes(mut bench: Bench) {
     let untouched = bench.complete("untouched", 0, Role::Whole, 1).await;
     let written = bench.create(upload("written", Some(0))).await;
     bench.write(&written, 0, b"").await;
-    let written = bench.commit(&written, &[Change::Completed]).await;
+    let written = bench.commit(&written, &[COMPLETED]).await;
     bench.reopen().await;
     for upload in [&*untouched, &written] {
         assert!(bench.load(upload).await.is_complete());
@@ -246,7 +246,7 @@ async fn checkpoint_outlives_its_writer(mut bench: Bench) {
     bench.reopen().await;
     assert_eq!(bench.load(&upload).await.offset(), 3_000_000);
     let upload = bench.put(&upload, 3_000_000..LARGE_BYTES, 2).await;
-    let upload = bench.commit(&upload, &[Change::Completed]).await;
+    let upload = bench.commit(&upload, &[COMPLETED]).await;
     bench.expect_pattern(&upload, 0..3_000_000, 1).await;
     bench
         .expect_pattern(&upload, 3_000_000..LARGE_BYTES, 2)
@@ -271,10 +271,7 @@ async fn pushing_goes_on_beside_a_checkpoint(bench: Bench) {
     let receipt = writer.finish().await.expect("durable");
     let range = upload.offset()..4_000_000;
     let upload = bench
-        .commit(
-            &upload,
-            &[Change::Received { range, receipt }, Change::Completed],
-        )
+        .commit(&upload, &[Change::Received { range, receipt }, COMPLETED])
         .await;
     bench.expect_pattern(&upload, 0..4_000_000, 1).await;
 }
@@ -319,7 +316,7 @@ async fn reread_gives_what_was_pushed(bench: Bench) {
     if bench.store().capabilities().out_of_order {
         let upload = bench.commit(&upload, &changes).await;
         let upload = bench.put(&upload, 0..100, 1).await;
-        let upload = bench.commit(&upload, &[Change::Completed]).await;
+        let upload = bench.commit(&upload, &[COMPLETED]).await;
         bench.expect_pattern(&upload, 0..LARGE_BYTES, 1).await;
     }
 }
@@ -338,6 +335,6 @@ async fn writer_without_bytes_finishes(bench: Bench) {
     );
     writer.finish().await.expect("durable");
     let upload = bench.put(&upload, 0..9, 1).await;
-    let upload = bench.commit(&upload, &[Change::Completed]).await;
+    let upload = bench.commit(&upload, &[COMPLETED]).await;
     bench.expect_pattern(&upload, 0..9, 1).await;
 }

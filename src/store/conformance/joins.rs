@@ -251,7 +251,7 @@ async fn upload_created_before_its_join_completes(mut bench: Bench) {
     let changes = [
         Change::LengthDeclared { length },
         received(0..length),
-        Change::Completed,
+        COMPLETED,
     ];
     let upload = bench.commit(&open, &changes).await;
     for _ in 0..2 {

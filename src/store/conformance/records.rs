@@ -237,7 +237,7 @@ async fn commit_that_does_not_fit_changes_nothing(mut bench: Bench) {
     for _ in 0..2 {
         let refused = bench
             .store()
-            .commit(&upload, &[received(0..3), Change::Completed])
+            .commit(&upload, &[received(0..3), COMPLETED])
             .await;
         assert!(matches!(refused, Err(StoreError::Io { .. })), "{refused:?}");
         assert_eq!(*bench.load(&upload).await, upload);
@@ -339,7 +339,7 @@ async fn old_life_of_an_id_cannot_commit_to_the_new_one(bench: Bench) {
     let committed = bench.store().commit(&old, &[received(0..9)]).await;
     assert!(matches!(committed, Err(StoreError::Stale)));
     let new = bench.put(&new, 0..9, 2).await;
-    let new = bench.commit(&new, &[Change::Completed]).await;
+    let new = bench.commit(&new, &[COMPLETED]).await;
     bench.expect_pattern(&new, 0..9, 2).await;
 }
 

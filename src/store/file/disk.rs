@@ -11,6 +11,7 @@ use std::{
 
 use bytes::Bytes;
 
+use super::pace::Pace;
 use crate::{store::Durability, upload::UploadId};
 
 /// What a name in the directory stands for.
@@ -73,6 +74,7 @@ pub(super) struct Disk {
     /// The directory itself, to sync the names in it.
     names: File,
     durability: Durability,
+    pace: Pace,
     #[cfg(test)]
     probe: super::tests::probe::Slot,
 }
@@ -88,6 +90,7 @@ impl Disk {
             dir,
             names,
             durability,
+            pace: Pace::default(),
             #[cfg(test)]
             probe: super::tests::probe::Slot::default(),
         })
@@ -96,6 +99,11 @@ impl Disk {
     /// Which promises syncs have to keep.
     pub(super) fn durability(&self) -> Durability {
         self.durability
+    }
+
+    /// How fast it is.
+    pub(super) fn pace(&self) -> &Pace {
+        &self.pace
     }
 
     /// Where tests listen in and interfere.
@@ -170,6 +178,11 @@ impl Disk {
         let mut content = Vec::new();
         file.read_to_end(&mut content)?;
         Ok(content)
+    }
+
+    /// The size of a file in bytes.
+    pub(super) fn len(&self, id: &UploadId, kind: Kind) -> io::Result<u64> {
+        Ok(fs::metadata(self.path(id, kind))?.len())
     }
 
     /// Whether the name is there.

@@ -14,7 +14,7 @@ use super::{
     disk::Kind,
     entry::Held,
     lock,
-    run::{Cost, run},
+    pace::Cost,
     shared::{Shared, failed},
 };
 use crate::{store::StoreError, upload::UploadId};
@@ -131,18 +131,26 @@ impl Drop for Worker {
 async fn lay_down(shared: &Arc<Shared>, id: &UploadId) -> Result<(), StoreError> {
     let mut held = shared.cache.entry(id).hold().await;
     let own = Arc::clone(shared);
-    let Some(mut copy) = run(Cost::Disk, move || Copy::begin(&own, &mut held)).await? else {
+    let Some(mut copy) = shared
+        .disk
+        .pace()
+        .run(Cost::Disk, move || Copy::begin(&own, &mut held))
+        .await?
+    else {
         return Ok(());
     };
     // The copying itself is done with nothing held, so that the upload can be removed meanwhile.
     let mut outcome = Ok(false);
     while let Ok(false) = outcome {
         let own = Arc::clone(shared);
-        (copy, outcome) = run(Cost::Disk, move || {
-            let outcome = copy.step(&own);
-            (copy, outcome)
-        })
-        .await;
+        (copy, outcome) = shared
+            .disk
+            .pace()
+            .run(Cost::Disk, move || {
+                let outcome = copy.step(&own);
+                (copy, outcome)
+            })
+            .await;
     }
     let mut held = shared.cache.entry(id).hold().await;
     let own = Arc::clone(shared);
@@ -150,7 +158,10 @@ async fn lay_down(shared: &Arc<Shared>, id: &UploadId) -> Result<(), StoreError>
         Ok(_) => copy.publish(&own, &mut held),
         Err(e) => copy.discard(&own).and(Err(e)),
     };
-    run(Cost::Disk, end)
+    shared
+        .disk
+        .pace()
+        .run(Cost::Disk, end)
         .await
         .map_err(failed("laying down", id))
 }

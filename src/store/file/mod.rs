@@ -60,9 +60,10 @@ mod disk;
 mod entry;
 mod lay_down;
 mod lock;
+mod pace;
 mod reader;
 mod record;
-mod run;
+
 mod scan;
 mod shared;
 #[cfg(test)]
@@ -82,8 +83,8 @@ pub use self::lock::OpenError;
 use self::{
     disk::{Disk, Kind, found},
     entry::{Held, Lease},
+    pace::Cost,
     reader::{Ahead, Pieces},
-    run::{Cost, run},
     scan::Records,
     shared::{Shared, Version, failed},
     writer::FileWriter,
@@ -175,7 +176,11 @@ impl FileStore {
         work: impl FnOnce(&Arc<Shared>, &mut Held) -> Result<T, StoreError> + Send + 'static,
     ) -> Result<T, StoreError> {
         let shared = Arc::clone(&self.shared);
-        run(cost, move || work(&shared, &mut held)).await
+        self.shared
+            .disk
+            .pace()
+            .run(cost, move || work(&shared, &mut held))
+            .await
     }
 
     /// The entry of an upload that is open.
@@ -243,7 +248,7 @@ impl Store for FileStore {
 
     async fn commit(&self, upload: &Upload, changes: &[Change]) -> Result<Arc<Upload>, StoreError> {
         let held = self.hold(&upload.id).await;
-        if changes.contains(&Change::Completed) {
+        if changes.iter().any(Change::completes) {
             // Nothing is written into a file that is published.
             held.entry.quiet().await;
         }
@@ -273,7 +278,8 @@ impl Store for FileStore {
 
     async fn read(&self, upload: &Upload, range: Range<u64>) -> Result<ByteStream, StoreError> {
         let (disk, own) = (Arc::clone(&self.shared.disk), upload.clone());
-        match run(Cost::Disk, move || Pieces::open(disk, &own, range)).await {
+        let opened = move || Pieces::open(disk, &own, range);
+        match self.shared.disk.pace().run(Cost::Disk, opened).await {
             Ok(pieces) => Ok(Box::pin(Ahead::new(pieces, 1))),
             Err(e) => Err(self.explain(&upload.id, "opening the data of", e).await),
         }

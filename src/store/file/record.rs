@@ -117,6 +117,7 @@ mod tests {
             completion: Completion::WhenFull,
             length: Some(9),
             metadata: Metadata::default(),
+            named: false,
             role: Role::Whole,
             at: UNIX_EPOCH + Duration::from_millis(5),
         };

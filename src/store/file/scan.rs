@@ -1,11 +1,15 @@
 //! Walks through the whole directory: [`Records`] for listing, [`recover`] for what a crash left.
 
-use std::{fs::ReadDir, io, sync::Arc};
+use std::{
+    fs::{DirEntry, ReadDir},
+    io,
+    sync::Arc,
+};
 
 use super::{
     disk::{Kind, found},
+    pace::Cost,
     record,
-    run::{Cost, run},
     shared::{Shared, failed},
 };
 use crate::{
@@ -15,6 +19,25 @@ use crate::{
 
 /// Names read from the directory at a time.
 const BATCH_NAMES: usize = 256;
+
+/// One of our names in a directory, taken apart.
+struct Name {
+    id: UploadId,
+    kind: Kind,
+    entry: DirEntry,
+}
+
+impl Name {
+    /// Whether it may be there because of a crash. A record that is not empty is not looked into,
+    /// and a plain file is nobody's business but that of its record.
+    fn tells_of_a_crash(&self) -> bool {
+        match self.kind {
+            Kind::Gone | Kind::Join | Kind::JoinTmp | Kind::Part | Kind::RecordTmp => true,
+            Kind::Plain => false,
+            Kind::Record => self.entry.metadata().is_ok_and(|about| about.len() == 0),
+        }
+    }
+}
 
 /// Our names in a directory. Blocks.
 #[derive(Debug)]
@@ -44,7 +67,7 @@ impl Names {
     }
 
     /// The next name, ours or not.
-    fn entry(&mut self) -> Option<io::Result<std::fs::DirEntry>> {
+    fn entry(&mut self) -> Option<io::Result<DirEntry>> {
         if matches!(self.entries, Walk::New) {
             match self.shared.disk.entries() {
                 Ok(entries) => self.entries = Walk::On(entries),
@@ -59,13 +82,13 @@ impl Names {
 }
 
 impl Iterator for Names {
-    type Item = io::Result<(UploadId, Kind)>;
+    type Item = io::Result<Name>;
 
     fn next(&mut self) -> Option<Self::Item> {
         loop {
             match self.entry() {
                 Some(Ok(entry)) => match Kind::parse(&entry.file_name()) {
-                    Some(name) => return Some(Ok(name)),
+                    Some((id, kind)) => return Some(Ok(Name { id, kind, entry })),
                     None => continue,
                 },
                 Some(Err(e)) => {
@@ -117,21 +140,14 @@ impl Iterator for Records {
 
     fn next(&mut self) -> Option<Self::Item> {
         loop {
-            match self.0.next()? {
-                Ok((id, Kind::Record)) => match self.record(&id) {
-                    Some(upload) => return Some(Ok(upload)),
-                    None => continue,
-                },
-                Ok((
-                    _,
-                    Kind::Gone
-                    | Kind::Join
-                    | Kind::JoinTmp
-                    | Kind::Part
-                    | Kind::Plain
-                    | Kind::RecordTmp,
-                )) => {}
+            let name = match self.0.next()? {
+                Ok(name) => name,
                 Err(e) => return Some(Err(StoreError::io("listing the directory", e))),
+            };
+            if name.kind == Kind::Record
+                && let Some(upload) = self.record(&name.id)
+            {
+                return Some(Ok(upload));
             }
         }
     }
@@ -141,39 +157,33 @@ impl Iterator for Records {
 /// orphans were removed.
 pub(super) async fn recover(shared: &Arc<Shared>) -> Result<u64, StoreError> {
     let mut names = Names::new(Arc::clone(shared));
-    let (mut removed, mut ended) = (0, false);
-    while !ended {
-        let batch;
-        (names, batch) = run(Cost::Disk, move || {
-            let batch = names
-                .by_ref()
-                .take(BATCH_NAMES)
-                .collect::<io::Result<Vec<_>>>();
-            (names, batch)
-        })
-        .await;
-        let batch = batch.map_err(|e| StoreError::io("reading the directory", e))?;
-        ended = batch.len() < BATCH_NAMES;
-        for (id, kind) in batch {
-            if !tells_of_a_crash(kind) {
-                continue;
-            }
-            let mut held = shared.cache.entry(&id).hold().await;
-            let shared = Arc::clone(shared);
-            match run(Cost::Disk, move || shared.recover(&mut held)).await {
-                Ok(orphans) => removed += u64::from(orphans),
-                Err(e) => tracing::warn!(%id, error = %e, "cannot clean up after a crash"),
-            }
+    let (mut removed, mut batch) = (0, Vec::new());
+    loop {
+        (names, batch) = shared
+            .run(Cost::Disk, move |_| {
+                let telling = |name: &io::Result<Name>| {
+                    name.as_ref().map_or(true, Name::tells_of_a_crash)
+                };
+                batch.extend(names.by_ref().filter(telling).take(BATCH_NAMES));
+                (names, batch)
+            })
+            .await;
+        if batch.is_empty() {
+            return Ok(removed);
+        }
+        for name in batch.drain(..) {
+            let name = name.map_err(|e| StoreError::io("reading the directory", e))?;
+            removed += u64::from(recover_one(shared, name.id).await);
         }
     }
-    Ok(removed)
 }
 
-/// Whether a name may be there because of a crash. A record is not looked into, and a plain file is
-/// nobody's business but that of its record.
-fn tells_of_a_crash(kind: Kind) -> bool {
-    match kind {
-        Kind::Gone | Kind::Join | Kind::JoinTmp | Kind::Part | Kind::RecordTmp => true,
-        Kind::Plain | Kind::Record => false,
-    }
+/// Brings everything of one id in order. Says whether orphans were removed.
+async fn recover_one(shared: &Arc<Shared>, id: UploadId) -> bool {
+    let mut held = shared.cache.entry(&id).hold().await;
+    let recovered = shared.run(Cost::Disk, move |shared| shared.recover(&mut held));
+    recovered.await.unwrap_or_else(|e| {
+        tracing::warn!(%id, error = %e, "cannot clean up after a crash");
+        false
+    })
 }

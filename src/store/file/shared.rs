@@ -16,7 +16,9 @@ use super::{
     disk::{Disk, Kind, found},
     entry::{Cache, Held, Log},
     lay_down::LayDowns,
-    lock, record,
+    lock,
+    pace::Cost,
+    record,
 };
 use crate::{
     store::StoreError,
@@ -88,6 +90,19 @@ impl Shared {
             names_unsynced: AtomicBool::new(false),
             _lock: lock,
         }
+    }
+
+    /// Does `work` on the thread that suits its cost.
+    ///
+    /// # Cancel safety
+    /// Dropping the future does not stop work that has begun.
+    pub(super) async fn run<T: Send + 'static>(
+        self: &Arc<Self>,
+        cost: Cost,
+        work: impl FnOnce(&Arc<Self>) -> T + Send + 'static,
+    ) -> T {
+        let shared = Arc::clone(self);
+        self.disk.pace().run(cost, move || work(&shared)).await
     }
 
     /// The record, from memory or from disk.
@@ -186,7 +201,7 @@ impl Shared {
                     "its bytes are not there",
                 ));
             }
-            self.disk.create(id, Kind::Part)?;
+            self.make_part(id)?;
         }
         let line = record::first_line(upload);
         let bytes = line.len() as u64;
@@ -199,6 +214,17 @@ impl Shared {
             base_bytes: bytes,
             torn: false,
         })
+    }
+
+    /// Makes an empty data file that no writer of an earlier upload knows.
+    fn make_part(&self, id: &UploadId) -> io::Result<File> {
+        match self.disk.create_new(id, Kind::Part) {
+            Err(e) if e.kind() == io::ErrorKind::AlreadyExists => {
+                self.disk.unlink(id, Kind::Part)?;
+                self.disk.create_new(id, Kind::Part)
+            }
+            made => made,
+        }
     }
 
     /// Undoes what [`Self::fill`] has begun, as far as the system lets us.
@@ -230,15 +256,14 @@ impl Shared {
             .map_err(|e| failed("changing", id)(io::Error::new(io::ErrorKind::InvalidInput, e)))?;
         let line = record::line(next.revision, changes);
         let bytes = line.len() as u64;
-        self.fit(&current, &next)
-            .map_err(failed("completing", id))?;
-        let record = self
-            .append(held, line)
-            .map_err(failed("changing the record of", id))?;
-        if next.phase == Phase::Complete
-            && let Err(e) = self.settle(&next)
-        {
-            self.cut_back(held, &record);
+        let completes = next.is_complete() && !current.is_complete();
+        if completes {
+            self.fit(&next).map_err(failed("completing", id))?;
+        }
+        let record = self.append(held, line);
+        let record = record.map_err(failed("changing the record of", id))?;
+        if completes && let Err(e) = self.appear(&next) {
+            self.retract(held, &record);
             return Err(failed("publishing", id)(e));
         }
         held.log.bytes += bytes;
@@ -250,25 +275,55 @@ impl Shared {
     }
 
     /// Before an upload is recorded as complete: makes its data file exactly as long as the upload.
-    fn fit(&self, current: &Upload, next: &Upload) -> io::Result<()> {
-        if !next.is_complete() || current.is_complete() || self.is_joined(next)? {
+    fn fit(&self, next: &Upload) -> io::Result<()> {
+        if self.is_joined(next)? {
             return Ok(());
         }
-        if next.length == Some(0) && !self.disk.exists(&next.id, Kind::Part)? {
-            self.disk.create(&next.id, Kind::Part)?;
+        match self.trim(next) {
+            // Lost with the power before anything was written, or never made: a final upload that
+            // turns out to be empty.
+            Err(e) if e.kind() == io::ErrorKind::NotFound && next.length == Some(0) => {
+                self.make_part(&next.id).map(drop)
+            }
+            trimmed => trimmed,
         }
-        self.trim(next)
+    }
+
+    /// After an upload was recorded as complete: gives its bytes their public name, or sees that
+    /// they get one.
+    fn appear(self: &Arc<Self>, upload: &Upload) -> io::Result<()> {
+        if !upload.is_published() {
+            return Ok(());
+        }
+        if self.is_joined(upload)? {
+            self.lay_downs.add(self, &upload.id);
+            return Ok(());
+        }
+        self.publish(&upload.id)
+    }
+
+    /// Takes a completion back that failed after it was recorded.
+    fn retract(&self, held: &mut Held, record: &File) {
+        let id = &held.entry.id;
+        let is_private = self.disk.exists(id, Kind::Part).unwrap_or(false);
+        if is_private {
+            self.cut_back(held, record);
+        } else {
+            // Published after all. The record says so too, and is read again the next time.
+            held.entry.set(None);
+        }
     }
 
     /// Cuts off what dropped writers have left behind the end of a full upload.
     fn trim(&self, upload: &Upload) -> io::Result<()> {
-        let file = self.disk.open_write(&upload.id, Kind::Part)?;
-        let (held, length) = (file.metadata()?.len(), upload.offset());
+        let id = &upload.id;
+        let (held, length) = (self.disk.len(id, Kind::Part)?, upload.offset());
         if held < length {
             let why = format!("its data file holds {held} bytes, its record says {length}");
             return Err(io::Error::new(io::ErrorKind::UnexpectedEof, why));
         }
         if held > length {
+            let file = self.disk.open_write(id, Kind::Part)?;
             self.disk.truncate(&file, length)?;
             self.disk.sync(&file)?;
         }
@@ -369,15 +424,13 @@ impl Shared {
         if !upload.is_published() {
             return Ok(());
         }
-        if self.is_joined(upload)? {
-            self.lay_downs.add(self, id);
-            return Ok(());
-        }
-        if self.disk.exists(id, Kind::Part)? {
+        if !self.is_joined(upload)? {
+            if !self.disk.exists(id, Kind::Part)? {
+                return Ok(());
+            }
             self.trim(upload)?;
-            self.publish(id)?;
         }
-        Ok(())
+        self.appear(upload)
     }
 
     /// Gives the data file its public name. On failure it keeps its private one.
@@ -457,10 +510,8 @@ impl Shared {
                 io::ErrorKind::NotFound.into(),
             ));
         }
-        let file = self.disk.create(id, Kind::Part).and_then(|file| {
-            self.disk.sync_names()?;
-            Ok(file)
-        });
+        let file = self.make_part(id);
+        let file = file.and_then(|file| self.disk.sync_names().map(|()| file));
         file.map_err(failed("making the data file of", id))
     }
 

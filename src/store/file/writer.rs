@@ -15,8 +15,8 @@ use super::{
     disk::Disk,
     entry::Lease,
     lock,
+    pace::Cost,
     reader::{Ahead, Pieces},
-    run::{Cost, run},
 };
 use crate::{
     store::{ByteStream, Durability, Pending, StoreError, Writer},
@@ -29,10 +29,6 @@ const BATCH_BYTES: usize = 512 << 10;
 /// Bytes accepted and not written yet, beyond which [`Writer::push`] waits: one batch being written
 /// and one being collected.
 const WINDOW_BYTES: usize = 2 * BATCH_BYTES;
-
-/// Bytes that are written at once on the async thread at the end of a request: copying them into
-/// the page cache takes less time than waking another thread.
-const INLINE_BYTES: usize = 64 << 10;
 
 /// What a frame counts for at least, in bytes, so that many tiny ones do not add up to much memory
 /// (and a batch has fewer slices than the system allows).
@@ -95,9 +91,6 @@ impl Writer for FileWriter {
     }
 
     async fn finish(self: Box<Self>) -> Result<Receipt, StoreError> {
-        if self.pump.disk.durability() == Durability::Relaxed && self.pump.claim_small() {
-            self.pump.run();
-        }
         let target = self.pump.flush();
         self.pump.wait(|flow| flow.written >= target).await?;
         self.pump.sync().await?;
@@ -198,32 +191,35 @@ impl Pump {
         flow.pushed += length(&frame);
         flow.waiting_bytes += weight(&frame);
         flow.frames.push_back(frame);
-        if flow.waiting_bytes >= BATCH_BYTES {
-            self.start(&mut flow);
+        let is_full = flow.waiting_bytes >= BATCH_BYTES;
+        drop(flow);
+        if is_full {
+            self.start();
         }
     }
 
     /// Sees that everything accepted is written. Gives the position after it.
     fn flush(self: &Arc<Self>) -> u64 {
-        let mut flow = lock(&self.flow);
-        if !flow.frames.is_empty() {
-            self.start(&mut flow);
+        let flow = lock(&self.flow);
+        let (target, is_empty) = (flow.pushed, flow.frames.is_empty());
+        drop(flow);
+        if !is_empty {
+            self.start();
         }
-        flow.pushed
+        target
     }
 
-    /// Whether what waits is too little to wake a thread for; then the caller has to [`Self::run`].
-    fn claim_small(&self) -> bool {
-        let mut flow = lock(&self.flow);
-        let small = !flow.running && flow.waiting_bytes <= INLINE_BYTES;
-        flow.running |= small;
-        small
-    }
-
-    /// Has a thread write what waits, unless one does.
-    fn start(self: &Arc<Self>, flow: &mut Flow) {
-        if !flow.running {
-            flow.running = true;
+    /// Sees that what waits is written: right here, or by a thread.
+    fn start(self: &Arc<Self>) {
+        if std::mem::replace(&mut lock(&self.flow).running, true) {
+            return;
+        }
+        if self
+            .disk
+            .pace()
+            .try_here(Cost::Memory, || self.run())
+            .is_err()
+        {
             let shift = Shift {
                 pump: Arc::clone(self),
                 begun: false,
@@ -258,13 +254,13 @@ impl Pump {
             return Ok(());
         }
         let pump = Arc::clone(self);
-        run(Cost::Disk, move || {
+        let sync = move || {
             if let Err(e) = pump.disk.sync(&pump.file) {
                 lock(&pump.flow).fail(e);
                 pump.moved.notify_waiters();
             }
-        })
-        .await;
+        };
+        self.disk.pace().run(Cost::Disk, sync).await;
         self.wait(|_| true).await
     }
 

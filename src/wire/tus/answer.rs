@@ -226,6 +226,7 @@ mod tests {
             completion,
             length,
             metadata,
+            named: false,
             role,
             at: UNIX_EPOCH,
         };

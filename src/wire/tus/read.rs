@@ -6,7 +6,10 @@ use http::{HeaderMap, Method};
 use super::{TusExchange, etag};
 use crate::{
     content::Content,
-    rules::{Checksum, Intent, Join, NewUpload, Refusal, Selection, Target, Write, create::fits},
+    rules::{
+        At, Checksum, Intent, Join, NewUpload, Refusal, Selection, Subject, Target, Write,
+        create::fits,
+    },
     upload::{Completion, Limits, Role, UploadId},
     wire::{
         fields::{
@@ -74,8 +77,18 @@ pub(super) fn read(
             let selection = selection(headers, &id);
             Ok((Intent::Fetch { id, selection }, content.ignored()))
         }
-        Ask::Status(id) => Ok((Intent::Status { id }, content.ignored())),
-        Ask::Terminate(id) => Ok((Intent::Terminate { id }, content.ignored())),
+        Ask::Status(id) => Ok((
+            Intent::Status {
+                of: Subject::Id(id),
+            },
+            content.ignored(),
+        )),
+        Ask::Terminate(id) => Ok((
+            Intent::Terminate {
+                of: Subject::Id(id),
+            },
+            content.ignored(),
+        )),
     }
 }
 
@@ -129,7 +142,7 @@ fn append(
     let content_bytes = content.exact_bytes();
     let target = Target::Existing(id);
     let write = Write {
-        at,
+        at: At::Offset(at),
         checksum,
         content_bytes,
         length,
@@ -174,11 +187,12 @@ fn create(
         completion,
         length,
         metadata,
+        named: false,
         role,
     });
     // The length is the new upload's from the start: the write has nothing to add.
     let write = Write {
-        at: 0,
+        at: At::Offset(0),
         checksum,
         content_bytes,
         length: None,
@@ -317,7 +331,7 @@ mod tests {
     fn write(at: u64, length: Option<u64>, checksum: Checksum) -> Intent {
         let target = Target::Existing(id("a"));
         Intent::Write(Write {
-            at,
+            at: At::Offset(at),
             checksum,
             content_bytes: Some(0),
             length,
@@ -332,11 +346,12 @@ mod tests {
             completion,
             length,
             metadata,
+            named: false,
             role,
         });
         let checksum = Checksum::None;
         Intent::Write(Write {
-            at: 0,
+            at: At::Offset(0),
             checksum,
             content_bytes: Some(0),
             length: None,
@@ -346,7 +361,9 @@ mod tests {
 
     #[test]
     fn requests_about_one_upload_are_read() {
-        let status = || Intent::Status { id: id("a") };
+        let status = || Intent::Status {
+            of: Subject::Id(id("a")),
+        };
         let fetch = |selection| Intent::Fetch {
             id: id("a"),
             selection,
@@ -371,7 +388,9 @@ mod tests {
             (
                 "T-091",
                 "DELETE /files/a\nTus-Resumable: 1.0.0",
-                Intent::Terminate { id: id("a") },
+                Intent::Terminate {
+                    of: Subject::Id(id("a")),
+                },
             ),
             ("D-51", "GET /files/a", fetch(Selection::All)),
             (
@@ -776,6 +795,11 @@ mod tests {
     fn the_root_can_be_a_collection_d_54() {
         let exchange = exchange_at("/", "HEAD /a");
         let (intent, _) = read(&exchange, Content::empty(), &limits()).expect("a good request");
-        assert_eq!(intent, Intent::Status { id: id("a") });
+        assert_eq!(
+            intent,
+            Intent::Status {
+                of: Subject::Id(id("a"))
+            }
+        );
     }
 }

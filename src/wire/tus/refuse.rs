@@ -146,6 +146,7 @@ impl fmt::Display for Message<'_> {
 fn wording(refusal: &Refusal) -> Wording {
     match refusal {
         Refusal::Abandoned => no(StatusCode::SERVICE_UNAVAILABLE, "ERR_READ_TIMEOUT").closing(),
+        Refusal::BodyLengthWrong { .. } => no(StatusCode::BAD_REQUEST, "ERR_INVALID_REQUEST"),
         Refusal::BodyTooLong { .. } => {
             no(StatusCode::PAYLOAD_TOO_LARGE, "ERR_UPLOAD_SIZE_EXCEEDED")
         }
@@ -158,6 +159,7 @@ fn wording(refusal: &Refusal) -> Wording {
         }
         Refusal::ChecksumUnknown { .. } => no(StatusCode::BAD_REQUEST, "ERR_CHECKSUM_ALGORITHM")
             .hinting("; sha1, sha256, sha512 and md5 are"),
+        Refusal::ContentConflict { .. } => no(StatusCode::BAD_REQUEST, "ERR_CONTENT_CONFLICT"),
         Refusal::Denied(denial) => denied(denial),
         Refusal::Displaced => no(StatusCode::LOCKED, "ERR_UPLOAD_INTERRUPTED").closing(),
         Refusal::Expired => no(StatusCode::GONE, "ERR_UPLOAD_EXPIRED"),
@@ -189,6 +191,9 @@ fn wording(refusal: &Refusal) -> Wording {
         Refusal::StoreFull => no(StatusCode::INSUFFICIENT_STORAGE, "ERR_NO_SPACE"),
         Refusal::StoreTrouble => no(StatusCode::SERVICE_UNAVAILABLE, "ERR_STORE_UNAVAILABLE")
             .with(RETRY_AFTER, BUSY_SECONDS),
+        Refusal::TooFragmented { .. } | Refusal::TooManyUploads { .. } => {
+            no(StatusCode::BAD_REQUEST, "ERR_INVALID_REQUEST")
+        }
         Refusal::TooManyPartials { .. } => no(StatusCode::BAD_REQUEST, "ERR_INVALID_CONCAT"),
         Refusal::Unknown => no(StatusCode::NOT_FOUND, "ERR_UPLOAD_NOT_FOUND"),
         Refusal::Unsupported { .. } => no(StatusCode::BAD_REQUEST, "ERR_UNSUPPORTED"),

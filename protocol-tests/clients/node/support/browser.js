@@ -32,7 +32,10 @@ export async function startPageServer() {
     logLevel: 'error',
   })
   const files = {
-    '/': ['text/html', '<!doctype html><input type="file" multiple><script type="module" src="/clients.js"></script>'],
+    '/': [
+      'text/html',
+      '<!doctype html><input type="file" multiple><script type="module" src="/clients.js"></script>',
+    ],
     '/clients.js': ['text/javascript', bundle.outputFiles[0].text],
   }
   const server = createServer((request, response) => {

@@ -79,7 +79,11 @@ export async function assertStoredHash(server, url, { hash, size }) {
 /** Asserts that nothing of the upload is left: not over HTTP and not as a published file. */
 export async function assertGone(server, url) {
   assert.equal((await head(server, url)).status, 404, 'T-092: HEAD after DELETE answers 404')
-  assert.equal((await fetch(direct(server, url))).status, 404, 'T-092: GET after DELETE answers 404')
+  assert.equal(
+    (await fetch(direct(server, url))).status,
+    404,
+    'T-092: GET after DELETE answers 404',
+  )
   if (!server.dataDir) return
   const name = path.basename(new URL(url).pathname)
   for (const file of [name, `${name}.part`]) {

@@ -29,6 +29,8 @@ export class CuttingProxy {
     proxy.target = new URL(target)
     proxy.listener = net.createServer((client) => proxy.#connect(client))
     proxy.listener.listen(0, '127.0.0.1')
+    // A test that fails half-way must not keep the whole run waiting for its proxy.
+    proxy.listener.unref()
     await once(proxy.listener, 'listening')
     proxy.url = `http://127.0.0.1:${proxy.listener.address().port}${proxy.target.pathname}`
     return proxy
@@ -65,7 +67,10 @@ export class CuttingProxy {
     const upstream = net.connect({ host: this.target.hostname, port: Number(this.target.port) })
     const pair = { client, upstream }
     this.#pairs.add(pair)
-    for (const [socket, other] of [[client, upstream], [upstream, client]]) {
+    for (const [socket, other] of [
+      [client, upstream],
+      [upstream, client],
+    ]) {
       this.#sockets.add(socket)
       socket.setNoDelay(true)
       // A break is what this proxy is for; 'close' follows every error and is handled below.

@@ -5,11 +5,15 @@ import { within } from './wait.js'
 /** Short waits: the tests' server is near, and a retry that is never needed costs nothing. */
 const RETRY_DELAYS_MS = [0, 50, 100, 200, 500, ...Array(15).fill(1000)]
 
+/** What the slowest upload here may take on a loaded machine. */
+const END_TIMEOUT_MS = 60_000
+
 /**
- * Starts an upload. `done` settles with the client's success or error; `requests` lists each
- * request's method, URL and header fields and, once it is answered, its status.
+ * Prepares an upload; `begin()` starts it. `done()` settles with the client's success or error;
+ * `requests` lists each request's method, URL and header fields and, once it is answered, its
+ * status.
  */
-export function startUpload(tus, file, options) {
+export function prepareUpload(tus, file, options) {
   const requests = []
   let upload
   const ended = new Promise((onSuccess, onError) => {
@@ -32,36 +36,34 @@ export function startUpload(tus, file, options) {
       onError,
     })
   })
-  const done = within(60_000, 'the client reporting success or an error', ended)
-  // Tests await `done` after other events; until then an error is not an unhandled one.
-  done.catch(() => {})
+  // Tests look at the end after other events; until then an error is not an unhandled one.
+  ended.catch(() => {})
   return {
     upload,
-    done,
     requests,
+    done: () => within(END_TIMEOUT_MS, 'the client reporting success or an error', ended),
     begin() {
       upload.start()
       return this
+    },
+    /** Begins, and aborts as soon as the server has acknowledged the first chunk. */
+    async beginAndAbortAfterFirstChunk() {
+      const aborted = new Promise((resolve, reject) => {
+        upload.options.onChunkComplete = () => resolve(upload.abort())
+        ended.catch(reject)
+      })
+      upload.start()
+      await within(END_TIMEOUT_MS, 'the first chunk', aborted)
+      upload.options.onChunkComplete = null
     },
   }
 }
 
 /** Uploads to the end and gives the client's upload URL and its requests. */
 export async function uploadWhole(tus, file, options) {
-  const { upload, done, requests } = startUpload(tus, file, options).begin()
-  await done
+  const { upload, done, requests } = prepareUpload(tus, file, options).begin()
+  await done()
   return { url: upload.url, requests }
-}
-
-/** Begins an upload and aborts it as soon as the server has acknowledged its first chunk. */
-export async function abortAfterFirstChunk({ upload, begin, done }) {
-  const aborted = new Promise((resolve, reject) => {
-    upload.options.onChunkComplete = () => resolve(upload.abort())
-    done.catch(reject)
-  })
-  begin()
-  await aborted
-  upload.options.onChunkComplete = null
 }
 
 /** The methods of some requests, in order: `['POST', 'PATCH']`. */

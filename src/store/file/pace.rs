@@ -1,0 +1,109 @@
+//! [`Pace`]: the one place that decides on which thread blocking work is done.
+
+use std::{
+    future::pending,
+    sync::atomic::{AtomicU64, Ordering},
+    time::{Duration, Instant},
+};
+
+use tokio::task::{JoinError, spawn_blocking};
+
+/// Work that should stay in the kernel's memory and takes longer than this had to wait for the disk.
+/// Copying the largest batch into the page cache takes a tenth of it.
+const SLOW: Duration = Duration::from_millis(5);
+
+/// How long such work is then kept away from async threads. The kernel lets a writer that is ahead
+/// of the disk wait for up to 200 ms, so they wait for 4 % of the time at worst.
+const WARY: Duration = Duration::from_secs(5);
+
+/// What a piece of blocking work may have to wait for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Cost {
+    /// The disk: syncs, first reads, the release of large files.
+    Disk,
+    /// The kernel's memory, as a rule: names made and changed, files opened that were opened before,
+    /// bytes handed to the page cache.
+    Memory,
+}
+
+/// How fast the system answers, and what follows for work that waits for it.
+///
+/// Waiting for the disk takes milliseconds, in which an async thread would serve no other upload,
+/// so it goes to the blocking pool. Going there and back wakes two threads and takes the bytes to
+/// another core's caches: more than most of the work itself, and a fifth of the cost of a GiB. So
+/// what stays in the kernel's memory is done right where it comes up, as long as it keeps to that:
+/// once it has been slow, because the disk lags behind, it goes to the pool too for a while.
+#[derive(Debug)]
+pub(super) struct Pace {
+    begin: Instant,
+    /// The end of the time to be wary in, in milliseconds since `begin`.
+    wary_until_ms: AtomicU64,
+}
+
+impl Default for Pace {
+    fn default() -> Self {
+        Self {
+            begin: Instant::now(),
+            wary_until_ms: AtomicU64::new(0),
+        }
+    }
+}
+
+impl Pace {
+    /// Whether work that should stay in memory is likely to.
+    fn is_prompt(&self) -> bool {
+        self.now_ms() >= self.wary_until_ms.load(Ordering::Relaxed)
+    }
+
+    /// Is wary from now on, for `time`.
+    pub(super) fn beware(&self, time: Duration) {
+        let time_ms = u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
+        let until_ms = self.now_ms().saturating_add(time_ms);
+        self.wary_until_ms.store(until_ms, Ordering::Relaxed);
+    }
+
+    fn now_ms(&self) -> u64 {
+        u64::try_from(self.begin.elapsed().as_millis()).unwrap_or(u64::MAX)
+    }
+
+    /// Does `work` right here if it should stay in memory, and gives what it gives; otherwise gives
+    /// `work` back, for the pool.
+    pub(super) fn try_here<T, W: FnOnce() -> T>(&self, cost: Cost, work: W) -> Result<T, W> {
+        if cost == Cost::Disk || !self.is_prompt() {
+            return Err(work);
+        }
+        let begin = Instant::now();
+        let value = work();
+        if begin.elapsed() > SLOW {
+            self.beware(WARY);
+        }
+        Ok(value)
+    }
+
+    /// Does `work` where it harms nobody.
+    ///
+    /// # Cancel safety
+    /// Dropping the future does not stop work that has begun; it is then done to its end.
+    pub(super) async fn run<T: Send + 'static>(
+        &self,
+        cost: Cost,
+        work: impl FnOnce() -> T + Send + 'static,
+    ) -> T {
+        match self.try_here(cost, work) {
+            Ok(value) => value,
+            Err(work) => match spawn_blocking(work).await {
+                Ok(value) => value,
+                Err(e) => raise(e).await,
+            },
+        }
+    }
+}
+
+/// Goes on with the panic of a thread. Otherwise the runtime is ending, and so is every task in it:
+/// there is nobody to answer to.
+async fn raise<T>(error: JoinError) -> T {
+    match error.try_into_panic() {
+        Ok(panic) => std::panic::resume_unwind(panic),
+        Err(_) => pending().await,
+    }
+}
