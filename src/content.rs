@@ -28,6 +28,7 @@ pub type TrailerChecksum = fn(&HeaderMap) -> Result<Option<Digest>, Refusal>;
 /// The data of one request. Dropped before its end, it leaves the body to its [`Rest`].
 pub struct Content {
     body: Option<AnyBody>,
+    peeked: Option<Step>,
     rest: Arc<Mutex<Option<Unread>>>,
     started: bool,
     trailer_checksum: TrailerChecksum,
@@ -49,6 +50,7 @@ impl Content {
     pub fn empty() -> Self {
         Self {
             body: None,
+            peeked: None,
             rest: Arc::default(),
             started: false,
             trailer_checksum: |_| Ok(None),
@@ -94,14 +96,40 @@ impl Content {
 
     /// Whether nothing more can come.
     pub fn is_end(&self) -> bool {
-        self.body.as_ref().is_none_or(Body::is_end_stream)
+        self.peeked.is_none() && self.body.as_ref().is_none_or(Body::is_end_stream)
+    }
+
+    /// Whether not a single byte comes. Waits for the first one where that was not announced; it
+    /// is still to come.
+    ///
+    /// # Errors
+    /// As [`Content::next`].
+    pub async fn is_empty(&mut self) -> io::Result<bool> {
+        if let Some(bytes) = self.exact_bytes() {
+            return Ok(bytes == 0);
+        }
+        while self.peeked.is_none() {
+            match self.next().await {
+                None => return Ok(true),
+                Some(Err(error)) => return Err(error),
+                Some(Ok(Step::Data(bytes))) if bytes.is_empty() => {}
+                Some(Ok(step)) => self.peeked = Some(step),
+            }
+        }
+        Ok(false)
     }
 
     /// The number of bytes still to come, if it was announced.
     pub fn exact_bytes(&self) -> Option<u64> {
-        self.body
+        let peeked = match &self.peeked {
+            Some(Step::Data(bytes)) => u64::try_from(bytes.len()).ok()?,
+            Some(Step::Checksum(_) | Step::Refused(_)) | None => 0,
+        };
+        let unread = self
+            .body
             .as_ref()
-            .map_or(Some(0), |body| body.size_hint().exact())
+            .map_or(Some(0), |body| body.size_hint().exact());
+        unread?.checked_add(peeked)
     }
 
     /// The next step, `None` at the proper end and after a refusal.
@@ -117,6 +145,9 @@ impl Content {
 
     /// [`Content::next`] for bodies that are made of another one's content.
     pub fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Option<io::Result<Step>>> {
+        if let Some(step) = self.peeked.take() {
+            return Poll::Ready(Some(Ok(step)));
+        }
         self.started = true;
         loop {
             let Some(body) = &mut self.body else {
@@ -284,7 +315,11 @@ mod tests {
             }
             drop(outer);
             let unread = rest.take();
-            assert!(unread.as_ref().is_none_or(|unread| unread.started == (steps > 0)));
+            assert!(
+                unread
+                    .as_ref()
+                    .is_none_or(|unread| unread.started == (steps > 0))
+            );
             let mut frames = 0;
             if let Some(unread) = &mut rest_body(unread) {
                 while let Some(Ok(_)) = unread.frame().await {
@@ -302,13 +337,38 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn peeked_bytes_are_still_to_come() {
+        for (frames, empty, first) in [
+            (&[][..], true, None),
+            (&["", ""], true, None),
+            (&["", "a", "b"], false, Some("a")),
+        ] {
+            let mut content = framed(frames);
+            assert_eq!(content.is_empty().await.ok(), Some(empty), "{frames:?}");
+            assert_eq!(content.is_empty().await.ok(), Some(empty), "{frames:?}");
+            assert_eq!(content.is_end(), empty, "{frames:?}");
+            let next = match content.next().await {
+                Some(Ok(Step::Data(bytes))) => Some(bytes),
+                _ => None,
+            };
+            assert_eq!(next.as_deref(), first.map(str::as_bytes), "{frames:?}");
+        }
+        let mut content = Content::new(Full::new(Bytes::from_static(b"abc")));
+        assert_eq!(content.is_empty().await.ok(), Some(false));
+        drop(content);
+    }
+
+    #[tokio::test]
     async fn errors_that_are_refusals_are_steps_and_end_the_content() {
         let inner = framed(&["a", "bad", "c"]);
         let rest = inner.rest();
         let mut outer = Content::new(Wrapper(inner));
         assert!(matches!(outer.next().await, Some(Ok(Step::Data(bytes))) if bytes == "a"));
         let refused = outer.next().await;
-        assert!(matches!(refused, Some(Ok(Step::Refused(Refusal::Busy)))), "{refused:?}");
+        assert!(
+            matches!(refused, Some(Ok(Step::Refused(Refusal::Busy)))),
+            "{refused:?}"
+        );
         assert!(outer.next().await.is_none() && outer.is_end());
         assert!(rest.take().is_some_and(|unread| unread.started));
     }

@@ -23,7 +23,7 @@ use crate::{
     engine::Engine,
     rules::{Intent, Outcome, Refusal, Refused},
     wire::{
-        Dialect, Reply, ReplyBody,
+        Delay, Dialect, Reply, ReplyBody,
         cors::{Asked, Cors},
         reply,
     },
@@ -107,13 +107,13 @@ impl Windlass {
         B: Body<Data = Bytes> + Send + 'static,
         B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
     {
-        let (mut head, body) = request.into_parts();
+        let (head, body) = request.into_parts();
         let Some(dialect) = self.dialect(head.uri.path()) else {
             return Ok(not_found());
         };
         let asked = Asked::new(&head);
         let drain = Drain::of(head.version, &head.headers);
-        let extensions = std::mem::take(&mut head.extensions);
+        let extensions = head.extensions.clone();
         let content = Content::new(body);
         let rest = content.rest();
         let mut exchange = dialect.open(head);
@@ -133,6 +133,9 @@ impl Windlass {
         };
         self.0.cors.apply(&asked, dialect.cors(), &mut reply);
         drain.begin(rest);
+        if let Some(Delay(delay)) = reply.extensions_mut().remove() {
+            tokio::time::sleep(delay).await;
+        }
         Ok(reply)
     }
 

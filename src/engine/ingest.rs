@@ -326,7 +326,10 @@ impl<'a> Ingest<'a> {
                 continue;
             }
             let count = bytes.len().min(original.at_hand.len());
-            if bytes.split_to(count) != original.at_hand.split_to(count) {
+            let (given, held) = (bytes.split_to(count), original.at_hand.split_to(count));
+            if given != held {
+                let equal = given.iter().zip(&held).take_while(|(a, b)| a == b).count();
+                at += u64::try_from(equal).unwrap_or(u64::MAX);
                 return Err(Ending::Refused(Refusal::ContentConflict { at }));
             }
             at += u64::try_from(count).unwrap_or(u64::MAX);

@@ -8,7 +8,7 @@ pub mod mount;
 pub mod reply;
 pub mod tus;
 
-use std::fmt;
+use std::{fmt, time::Duration};
 
 use http::request::Parts;
 
@@ -18,6 +18,16 @@ use crate::{
     rules::{Intent, Outcome, Refused},
     upload::Limits,
 };
+
+/// How long to hold an answer back, for clients that repeat a request as soon as it is answered. Put
+/// by a dialect into the extensions of its reply.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Delay(pub Duration);
+
+/// Who a request is made for, so that the names one client gives its uploads are not those of
+/// another. Put by the embedding application into the extensions of the request.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Owner(pub String);
 
 /// One way of speaking HTTP about uploads, mounted at a path.
 pub trait Dialect: Send + Sync + fmt::Debug + 'static {

@@ -20,7 +20,6 @@ import {
   KIB,
   MIB,
   offsetOf,
-  sha256,
 } from './support/content.js'
 import { CUTS, CuttingProxy } from './support/cutting-proxy.js'
 import { FOREIGN_SERVER, startServer } from './support/server.js'

@@ -23,6 +23,7 @@ from resumable_upload import (
     TusCommunicationError,
     TusUploadFailed,
 )
+
 from support import KIB, MIB, ClientTestCase, CuttingProxy, content, needs_own_server, until
 
 #: Every way to ask for checksums, and the name that then goes over the wire (C-26).
@@ -98,6 +99,20 @@ class Requests(list):
     @property
     def offsets(self) -> list[int]:
         return [int(fields["Upload-Offset"]) for fields in self.patches]
+
+
+class SpoiledRequests(Requests):
+    """Gives the chunk at one offset the checksum of other bytes."""
+
+    def __init__(self, checksum: str, at: int):
+        super().__init__()
+        digest = hashlib.new(checksum, b"other bytes").digest()
+        self._at, self._value = str(at), f"{checksum} {base64.b64encode(digest).decode()}"
+
+    def __call__(self, method: str, url: str, fields: dict[str, str]) -> None:
+        super().__call__(method, url, fields)
+        if fields.get("Upload-Offset") == self._at:
+            fields["Upload-Checksum"] = self._value
 
 
 class Contract:
@@ -480,23 +495,14 @@ class Contract:
         data = content(3 * MIB)
         for checksum in ("sha1", "sha256", "sha512", "md5"):
             with self.subTest(checksum=checksum):
-                wrong = hashlib.new(checksum, b"something else").digest()
-                seen = Requests()
-
-                def spoil(method, url, fields):
-                    seen(method, url, fields)
-                    if fields.get("Upload-Offset") == str(MIB):
-                        value = f"{checksum} {base64.b64encode(wrong).decode()}"
-                        fields["Upload-Checksum"] = value
-
-                urls = []
+                requests, urls = SpoiledRequests(checksum, at=MIB), []
                 client = self.client(
-                    checksum=checksum, before_request=spoil, on_upload_url_available=urls.append
+                    checksum=checksum, before_request=requests, on_upload_url_available=urls.append
                 )
                 with self.assertRaises(TusUploadFailed) as caught:
                     client.upload_file(self.file(data))
                 self.assertEqual(caught.exception.status_code, 460)
-                self.assertEqual(seen.offsets, [0, MIB], "C-28: 460 is not retried")
+                self.assertEqual(requests.offsets, [0, MIB], "C-28: 460 is not retried")
                 [url] = urls
                 client = self.client(checksum=checksum)
                 self.assertEqual(client.get_upload_info(url)["offset"], MIB)

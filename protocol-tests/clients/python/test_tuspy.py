@@ -4,10 +4,11 @@ import asyncio
 import io
 import unittest
 
-from support import KIB, MIB, ClientTestCase, CuttingProxy, content, needs_own_server
 from tusclient.client import TusClient
 from tusclient.exceptions import TusCommunicationError, TusUploadFailed
 from tusclient.storage.filestorage import FileStorage
+
+from support import KIB, MIB, ClientTestCase, CuttingProxy, content, needs_own_server
 
 
 class TuspyTest(ClientTestCase):

@@ -228,6 +228,8 @@ fn answers_410(site: &Site) -> Verdict {
         upload.is_gone(410)?;
         upload.patch(3, b"def")?.is(410)?;
         upload.patch(77, b"")?.is(410)?;
+        upload.patch(3, b"def")?.has_code("ERR_UPLOAD_EXPIRED")?;
+        upload.get()?.has_code("ERR_UPLOAD_EXPIRED")?;
         upload.delete()?.is(404)?;
         upload.head()?.is(410)?.lacks("Upload-Offset")?;
     }

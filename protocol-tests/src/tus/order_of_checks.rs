@@ -35,6 +35,19 @@ pub(super) const CASES: &[Case] = &[
         "creation-defer-length",
     ])
     .under(BOTH),
+    Case::ours(
+        "refusals_at_the_limit_carry_code_and_limit",
+        &["0.3", "T-055", "D-16"],
+        "ERR_MAX_SIZE_EXCEEDED with Tus-Max-Size on POST and PATCH, declared or sent",
+        limit_codes,
+    )
+    .needing(&[
+        "creation",
+        "creation-with-upload",
+        "creation-defer-length",
+        "concatenation",
+    ])
+    .under(&[Setup::MaxSize]),
 ];
 
 fn patch_order(site: &Site) -> Verdict {
@@ -319,6 +332,37 @@ fn codes(site: &Site) -> Verdict {
                 .refuses(&request, &[status])?
                 .has_code(code)
                 .map(drop)
+        });
+    }
+    rows.verdict()
+}
+
+fn limit_codes(site: &Site) -> Verdict {
+    let max = site.options()?.number("Tus-Max-Size").unwrap_or(0);
+    let body = vec![b'x'; usize::try_from(max + 1).unwrap_or(1)];
+    let pieces: Vec<&[u8]> = body.chunks(999).collect();
+    let upload = site.create_deferred()?;
+    let deferred = || site.post().octets().with("Upload-Defer-Length", 1);
+    let part = site.create_by(&partial(site, max))?;
+    upload.stands_at(0)?;
+    site.ask(&Request::patch(&part.path, 0).body(&body[1..]))?
+        .is(204)?;
+    let joined = format!("final;{} {}", part.path, part.path);
+    let requests = [
+        site.post().with("Upload-Length", max + 1).body(b""),
+        partial(site, max + 1),
+        deferred().body(&body),
+        deferred().chunked(&pieces),
+        upload.patch_at(0).with("Upload-Length", max + 1).body(b""),
+        upload.patch_at(0).body(&body),
+        upload.patch_at(0).chunked(&pieces),
+        site.post().with("Upload-Concat", joined).body(b""),
+    ];
+    let mut rows = Rows::new();
+    for (index, request) in requests.iter().enumerate() {
+        rows.row(format!("{} {index}", request.method), || {
+            let answer = upload.refuses(request, &[413])?.has("Tus-Max-Size", max)?;
+            answer.has_code("ERR_MAX_SIZE_EXCEEDED").map(drop)
         });
     }
     rows.verdict()

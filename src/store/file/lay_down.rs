@@ -63,7 +63,7 @@ impl LayDowns {
         }
     }
 
-    /// Waits until nothing is left to do.
+    /// Waits until nothing is left to do, but what has failed and is tried again later.
     ///
     /// # Cancel safety
     /// May be dropped at any time.
@@ -103,14 +103,19 @@ impl Worker {
                 self.done = true;
                 return;
             };
-            let Err(e) = lay_down(&shared, &id).await else {
-                continue;
-            };
-            tracing::warn!(%id, error = %e, "cannot lay a final upload down; reads use its parts");
-            lock(&shared.lay_downs.queue).waiting.push_back(id);
-            drop(shared);
-            tokio::time::sleep(RETRY_AFTER).await;
+            if let Err(e) = lay_down(&shared, &id).await {
+                tracing::warn!(%id, error = %e, "cannot lay a final upload down; its parts serve");
+                tokio::spawn(retry(self.shared.clone(), id));
+            }
         }
+    }
+}
+
+/// Has another try made later, so that one upload in trouble does not hold up the others.
+async fn retry(shared: Weak<Shared>, id: UploadId) {
+    tokio::time::sleep(RETRY_AFTER).await;
+    if let Some(shared) = shared.upgrade() {
+        shared.lay_downs.add(&shared, &id);
     }
 }
 
@@ -130,40 +135,26 @@ impl Drop for Worker {
 /// Makes the plain file of `id`. Its bytes can be read all the time.
 async fn lay_down(shared: &Arc<Shared>, id: &UploadId) -> Result<(), StoreError> {
     let mut held = shared.cache.entry(id).hold().await;
-    let own = Arc::clone(shared);
-    let Some(mut copy) = shared
-        .disk
-        .pace()
-        .run(Cost::Disk, move || Copy::begin(&own, &mut held))
-        .await?
-    else {
+    let begun = shared.run(Cost::Disk, move |shared| Copy::begin(shared, &mut held));
+    let Some(mut copy) = begun.await? else {
         return Ok(());
     };
     // The copying itself is done with nothing held, so that the upload can be removed meanwhile.
     let mut outcome = Ok(false);
     while let Ok(false) = outcome {
-        let own = Arc::clone(shared);
-        (copy, outcome) = shared
-            .disk
-            .pace()
-            .run(Cost::Disk, move || {
-                let outcome = copy.step(&own);
-                (copy, outcome)
-            })
-            .await;
+        let step = move |shared: &Arc<Shared>| {
+            let outcome = copy.step(shared);
+            (copy, outcome)
+        };
+        (copy, outcome) = shared.run(Cost::Disk, step).await;
     }
     let mut held = shared.cache.entry(id).hold().await;
-    let own = Arc::clone(shared);
-    let end = move || match outcome {
-        Ok(_) => copy.publish(&own, &mut held),
-        Err(e) => copy.discard(&own).and(Err(e)),
+    let end = move |shared: &Arc<Shared>| match outcome {
+        Ok(_) => copy.publish(shared, &mut held),
+        Err(e) => copy.discard(shared).and(Err(e)),
     };
-    shared
-        .disk
-        .pace()
-        .run(Cost::Disk, end)
-        .await
-        .map_err(failed("laying down", id))
+    let ended = shared.run(Cost::Disk, end).await;
+    ended.map_err(failed("laying down", id))
 }
 
 /// The bytes of a final upload on their way into one file.

@@ -146,7 +146,8 @@ impl FileStore {
         scan::recover(&self.shared).await
     }
 
-    /// Waits until every final upload that was made has been laid down as a plain file.
+    /// Waits until every final upload that was made has been laid down as a plain file, or has failed
+    /// to be and is tried again later.
     ///
     /// # Cancel safety
     /// May be dropped at any time.
@@ -175,12 +176,8 @@ impl FileStore {
         cost: Cost,
         work: impl FnOnce(&Arc<Shared>, &mut Held) -> Result<T, StoreError> + Send + 'static,
     ) -> Result<T, StoreError> {
-        let shared = Arc::clone(&self.shared);
-        self.shared
-            .disk
-            .pace()
-            .run(cost, move || work(&shared, &mut held))
-            .await
+        let work = move |shared: &Arc<Shared>| work(shared, &mut held);
+        self.shared.run(cost, work).await
     }
 
     /// The entry of an upload that is open.
@@ -277,9 +274,9 @@ impl Store for FileStore {
     }
 
     async fn read(&self, upload: &Upload, range: Range<u64>) -> Result<ByteStream, StoreError> {
-        let (disk, own) = (Arc::clone(&self.shared.disk), upload.clone());
-        let opened = move || Pieces::open(disk, &own, range);
-        match self.shared.disk.pace().run(Cost::Disk, opened).await {
+        let own = upload.clone();
+        let open = move |shared: &Arc<Shared>| Pieces::open(Arc::clone(&shared.disk), &own, range);
+        match self.shared.run(Cost::Disk, open).await {
             Ok(pieces) => Ok(Box::pin(Ahead::new(pieces, 1))),
             Err(e) => Err(self.explain(&upload.id, "opening the data of", e).await),
         }

@@ -9,11 +9,12 @@ use std::{
 use tokio::task::{JoinError, spawn_blocking};
 
 /// Work that should stay in the kernel's memory and takes longer than this had to wait for the disk.
-/// Copying the largest batch into the page cache takes a tenth of it.
-const SLOW: Duration = Duration::from_millis(5);
+/// Copying a batch into the page cache takes a hundredth of it; the rest is room for a thread that is
+/// scheduled late.
+const SLOW: Duration = Duration::from_millis(20);
 
 /// How long such work is then kept away from async threads. The kernel lets a writer that is ahead
-/// of the disk wait for up to 200 ms, so they wait for 4 % of the time at worst.
+/// of the disk wait for 200 ms at most, so they wait for 4 % of the time at worst.
 const WARY: Duration = Duration::from_secs(5);
 
 /// What a piece of blocking work may have to wait for.

@@ -161,9 +161,8 @@ pub(super) async fn recover(shared: &Arc<Shared>) -> Result<u64, StoreError> {
     loop {
         (names, batch) = shared
             .run(Cost::Disk, move |_| {
-                let telling = |name: &io::Result<Name>| {
-                    name.as_ref().map_or(true, Name::tells_of_a_crash)
-                };
+                let telling =
+                    |name: &io::Result<Name>| name.as_ref().map_or(true, Name::tells_of_a_crash);
                 batch.extend(names.by_ref().filter(telling).take(BATCH_NAMES));
                 (names, batch)
             })

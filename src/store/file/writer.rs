@@ -23,8 +23,9 @@ use crate::{
     upload::Receipt,
 };
 
-/// Bytes that are worth waking a thread for.
-const BATCH_BYTES: usize = 512 << 10;
+/// Bytes written at a time: enough to make the system call cheap, and few enough to be still in the
+/// processor's cache.
+const BATCH_BYTES: usize = 256 << 10;
 
 /// Bytes accepted and not written yet, beyond which [`Writer::push`] waits: one batch being written
 /// and one being collected.

@@ -1,5 +1,7 @@
 //! The engine on the memory store, in paused time: no socket, no file.
 
+mod named;
+
 use std::{
     collections::VecDeque,
     io,
@@ -17,7 +19,7 @@ use super::*;
 use crate::{
     rules::{At, Checksum, Denial, Join, NewUpload, Target, Write},
     store::memory::MemoryStore,
-    upload::{Algorithm, Digest, Metadata},
+    upload::{Algorithm, Digest, Key, Metadata, Ranges},
 };
 
 /// A body that a test feeds frame by frame.

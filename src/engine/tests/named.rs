@@ -1,0 +1,325 @@
+//! Uploads that clients find by name, their chunks in any order: the J-rules below the wire.
+
+use super::*;
+
+fn key(name: &str) -> Key {
+    Key::new(b"secret", &[name.as_bytes()])
+}
+
+fn chunk(name: &str, total: u64, range: std::ops::Range<u64>) -> Intent {
+    let new = NewUpload {
+        length: Some(total),
+        ..NewUpload::default()
+    };
+    Intent::Write(Write {
+        at: At::Range(range),
+        checksum: Checksum::None,
+        content_bytes: None,
+        length: Some(total),
+        target: Target::Named(key(name), new),
+    })
+}
+
+impl Bench {
+    /// Sends a chunk of a file of 10 bytes; yields whether the answer says complete.
+    async fn put(&self, name: &str, range: std::ops::Range<u64>) -> Result<bool, Refusal> {
+        self.send(name, range.clone(), &b"0123456789"[bytes_of(&range)])
+            .await
+    }
+
+    async fn send(
+        &self,
+        name: &str,
+        range: std::ops::Range<u64>,
+        bytes: &[u8],
+    ) -> Result<bool, Refusal> {
+        let outcome = self.run(chunk(name, 10, range), whole(bytes)).await;
+        Ok(stored(outcome)?.0.is_complete())
+    }
+
+    async fn test(&self, name: &str) -> Result<Arc<Upload>, Refusal> {
+        let of = Subject::Key(key(name));
+        let Outcome::Status { upload } = self.run(Intent::Status { of }, Content::empty()).await?
+        else {
+            unreachable!("status yields a status")
+        };
+        Ok(upload)
+    }
+}
+
+fn bytes_of(range: &std::ops::Range<u64>) -> std::ops::Range<usize> {
+    let at = |position: u64| usize::try_from(position).expect("small");
+    at(range.start)..at(range.end)
+}
+
+#[tokio::test(start_paused = true)]
+async fn chunks_in_any_order_make_one_upload_completed_once() {
+    // F-10: all orders of five chunks.
+    let chunks = [0..2, 2..4, 4..6, 6..8, 8..10];
+    let mut order = [0, 1, 2, 3, 4];
+    for turn in 0..120_usize {
+        let bench = bench();
+        let mut rest: Vec<usize> = (0..5).collect();
+        let mut number = turn;
+        for (place, base) in [24, 6, 2, 1, 1].into_iter().enumerate() {
+            order[place] = rest.remove((number / base).min(rest.len() - 1));
+            number %= base;
+        }
+        for (sent, index) in order.into_iter().enumerate() {
+            assert_eq!(bench.put("a", chunks[index].clone()).await, Ok(sent == 4));
+        }
+        let heard = bench.log.heard();
+        let completed = heard.iter().filter(|heard| *heard == "completed").count();
+        assert_eq!(completed, 1, "{order:?}");
+        let upload = bench.test("a").await.expect("there");
+        assert_eq!(
+            bench.fetch(&upload.id).await.as_deref(),
+            Ok(&b"0123456789"[..])
+        );
+        assert_eq!(bench.uploads().await, 1);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn duplicates_are_compared_and_never_overwrite() {
+    let bench = bench();
+    assert_eq!(bench.put("a", 2..6).await, Ok(false));
+    assert_eq!(bench.put("a", 2..6).await, Ok(false), "J-022: equal bytes");
+    assert_eq!(
+        bench.put("a", 0..4).await,
+        Ok(false),
+        "J-021: another chunk size"
+    );
+    assert_eq!(
+        bench.send("a", 0..8, b"0123x567").await,
+        Err(Refusal::ContentConflict { at: 4 }),
+    );
+    let upload = bench.test("a").await.expect("there");
+    assert_eq!(
+        upload.received,
+        Ranges::from(0..6),
+        "F-17: nothing of it counts"
+    );
+    assert_eq!(bench.put("a", 0..10).await, Ok(true));
+    assert_eq!(bench.put("a", 4..8).await, Ok(true), "J-034: late, equal");
+    assert_eq!(
+        bench.send("a", 4..8, b"xxxx").await,
+        Err(Refusal::ContentConflict { at: 4 }),
+    );
+    assert_eq!(
+        bench.fetch(&upload.id).await.as_deref(),
+        Ok(&b"0123456789"[..])
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn chunk_counts_whole_or_not_at_all() {
+    let bench = bench();
+    for end in [Some(Err(cut())), None, Some(Ok(Bytes::from_static(b"456")))] {
+        let (sender, content) = fed();
+        sender.send(Ok(Bytes::from_static(b"0123"))).expect("open");
+        if let Some(end) = end {
+            sender.send(end).expect("open");
+        }
+        drop(sender);
+        let result = bench.run(chunk("a", 10, 0..6), content).await;
+        assert!(result.is_err(), "J-014, J-023");
+        assert_eq!(bench.uploads().await, 0, "S-009");
+    }
+    let total = bench.run(chunk("a", 10, 5..11), whole(b"567890")).await;
+    assert_eq!(total.err(), Some(Refusal::BodyTooLong { length: 10 }));
+    assert_eq!(bench.put("a", 0..5).await, Ok(false));
+    let other = bench.run(chunk("a", 11, 5..11), whole(b"567890")).await;
+    assert!(
+        matches!(other, Err(Refusal::LengthConflict { .. })),
+        "J-017"
+    );
+    assert_eq!(bench.put("a", 5..10).await, Ok(true));
+}
+
+#[tokio::test(start_paused = true)]
+async fn empty_file_is_one_empty_chunk() {
+    let bench = bench();
+    let empty = || chunk("a", 0, 0..0);
+    let (first, second) = tokio::join!(
+        bench.run(empty(), Content::empty()),
+        bench.run(empty(), Content::empty())
+    );
+    for outcome in [first, second] {
+        assert!(stored(outcome).expect("J-031").0.is_complete());
+    }
+    let heard = bench.log.heard();
+    assert_eq!(
+        heard.iter().filter(|heard| *heard == "completed").count(),
+        1
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn chunks_arrive_side_by_side_and_the_last_answers_say_complete() {
+    let bench = bench();
+    let parts = [0..4_u64, 4..8, 8..10];
+    let mut running = Vec::new();
+    for range in &parts {
+        let (sender, content) = fed();
+        running.push((sender, bench.spawn(chunk("a", 10, range.clone()), content)));
+    }
+    settle().await;
+    assert_eq!(bench.uploads().await, 1, "J-026");
+    assert_eq!(
+        bench.test("a").await.expect("there").received,
+        Ranges::new(),
+        "J-020"
+    );
+    for ((sender, _), range) in running.iter().zip(&parts) {
+        let bytes = Bytes::from_static(&b"0123456789"[bytes_of(range)]);
+        sender.send(Ok(bytes)).expect("open");
+    }
+    for (sender, task) in running {
+        drop(sender);
+        settle().await;
+        // J-033: the earlier answers wait for the last chunk, which is still on its way.
+        if task.is_finished() {
+            assert!(
+                stored(task.await.expect("no panic"))
+                    .expect("stored")
+                    .0
+                    .is_complete()
+            );
+        } else {
+            tokio::spawn(async move {
+                assert!(
+                    stored(task.await.expect("no panic"))
+                        .expect("stored")
+                        .0
+                        .is_complete()
+                );
+            });
+        }
+    }
+    assert!(bench.test("a").await.expect("there").is_complete());
+}
+
+#[tokio::test(start_paused = true)]
+async fn silent_chunk_gives_way_to_another_copy() {
+    let bench = bench();
+    let (sender, content) = fed();
+    let silent = bench.spawn(chunk("a", 10, 0..5), content);
+    sender.send(Ok(Bytes::from_static(b"01"))).expect("open");
+    settle().await;
+    assert_eq!(bench.put("a", 0..5).await, Ok(false), "J-024");
+    assert_eq!(
+        silent.await.expect("no panic").err(),
+        Some(Refusal::Displaced)
+    );
+    assert_eq!(bench.put("a", 5..10).await, Ok(true));
+}
+
+#[tokio::test(start_paused = true)]
+async fn chunk_from_the_middle_of_a_gone_upload_is_refused_until_it_begins_anew() {
+    let limits = Limits {
+        expire_after: Some(Duration::from_secs(10)),
+        ..Limits::default()
+    };
+    for by_client in [false, true] {
+        let bench = Bench::new(limits.clone());
+        assert_eq!(bench.put("a", 0..5).await, Ok(false));
+        if by_client {
+            let of = Subject::Key(key("a"));
+            let removed = bench.run(Intent::Terminate { of }, Content::empty()).await;
+            assert!(matches!(removed, Ok(Outcome::Terminated)), "J-042");
+        } else {
+            bench.clock.store(10, Ordering::SeqCst);
+        }
+        assert_eq!(
+            bench.put("a", 5..10).await,
+            Err(Refusal::Expired),
+            "J-041, F-41"
+        );
+        let (late, first) = tokio::join!(bench.put("a", 5..10), async {
+            settle().await;
+            bench.put("a", 0..5).await
+        });
+        assert!(
+            late.is_ok() && first.is_ok(),
+            "parallel starts: {late:?} {first:?}"
+        );
+        assert!(bench.test("a").await.expect("there").is_complete());
+    }
+    let bench = Bench::new(limits);
+    assert_eq!(bench.put("a", 0..5).await, Ok(false));
+    bench.clock.store(10, Ordering::SeqCst);
+    assert_eq!(bench.test("a").await, Err(Refusal::Unknown));
+    assert_eq!(
+        bench.put("a", 5..10).await,
+        Ok(false),
+        "a test has opened it again"
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn finished_name_is_free_again_after_its_grace() {
+    let bench = bench();
+    assert_eq!(bench.put("a", 0..10).await, Ok(true));
+    let first = bench.test("a").await.expect("there");
+    assert_eq!(
+        bench.send("a", 0..5, b"other").await,
+        Err(Refusal::ContentConflict { at: 0 })
+    );
+    bench.clock.store(60, Ordering::SeqCst);
+    assert_eq!(bench.test("a").await, Err(Refusal::Unknown), "S-010");
+    assert_eq!(bench.put("a", 5..10).await, Ok(true), "a late duplicate");
+    assert_eq!(bench.send("a", 0..5, b"other").await, Ok(false));
+    let second = bench.test("a").await.expect("there");
+    assert_ne!(first.id, second.id);
+    assert_eq!(bench.send("a", 5..10, b"bytes").await, Ok(true));
+    assert_eq!(
+        bench.fetch(&first.id).await.as_deref(),
+        Ok(&b"0123456789"[..])
+    );
+    assert_eq!(
+        bench.fetch(&second.id).await.as_deref(),
+        Ok(&b"otherbytes"[..])
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn either_side_continues_the_work_of_the_other() {
+    let bench = bench();
+    assert_eq!(bench.put("a", 4..6).await, Ok(false));
+    let id = bench.test("a").await.expect("there").id.clone();
+    assert_eq!(bench.offset(&id).await, 0, "J-050");
+    // The bytes close the gap; the answer is the sum all the same, and is where the client goes on.
+    assert_eq!(bench.write(&id, 0, b"01234").await, Ok(5), "J-051");
+    assert_eq!(bench.offset(&id).await, 6);
+    assert_eq!(bench.write(&id, 5, b"56").await, Ok(7));
+    assert_eq!(
+        bench.write(&id, 5, b"56").await,
+        Err(Refusal::OffsetMismatch {
+            expected: 7,
+            given: 5
+        })
+    );
+    assert_eq!(bench.put("a", 8..10).await, Ok(false));
+    assert_eq!(bench.write(&id, 7, b"7").await, Ok(8), "J-052");
+    assert!(bench.status(&id).await.expect("there").is_complete());
+    assert_eq!(bench.write(&id, 8, b"89").await, Ok(10), "J-052");
+    assert_eq!(bench.put("a", 0..5).await, Ok(true));
+    assert_eq!(bench.fetch(&id).await.as_deref(), Ok(&b"0123456789"[..]));
+}
+
+#[tokio::test(start_paused = true)]
+async fn upload_in_too_many_pieces_is_refused() {
+    let bench = Bench::new(Limits {
+        max_fragments: 2,
+        ..Limits::default()
+    });
+    assert_eq!(bench.put("a", 0..1).await, Ok(false));
+    assert_eq!(bench.put("a", 2..3).await, Ok(false));
+    assert_eq!(
+        bench.put("a", 4..5).await,
+        Err(Refusal::TooFragmented { limit: 2 }),
+        "S-008"
+    );
+    assert_eq!(bench.put("a", 1..2).await, Ok(false));
+}
