@@ -48,7 +48,7 @@ struct Held {
 struct Holder {
     /// Woken when the state changes in the interest of those who wait for the holder.
     changed: Notify,
-    keeps_pieces: bool,
+    kind: Kind,
     range: Range<u64>,
     /// Woken when the holder is asked for something.
     signal: Notify,
@@ -79,6 +79,17 @@ pub(super) struct Patience {
     pub(super) stall_after: Duration,
     /// How long to wait for a holder that goes on.
     pub(super) wait: Duration,
+}
+
+/// What a claim is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Kind {
+    /// To keep writers out.
+    Guard,
+    /// To write bytes that count as they arrive.
+    Pieces,
+    /// To write bytes that count together or not at all.
+    Whole,
 }
 
 /// Why a writer must stop.
@@ -122,12 +133,12 @@ impl Claims {
         &self,
         id: &UploadId,
         range: Range<u64>,
-        keeps_pieces: bool,
+        kind: Kind,
         patience: Patience,
     ) -> Result<Claim, Refusal> {
         let deadline = Instant::now() + patience.wait;
         loop {
-            let holder = match self.try_claim(id, range.clone(), keeps_pieces)? {
+            let holder = match self.try_claim(id, range.clone(), kind)? {
                 Ok(claim) => return Ok(claim),
                 Err(holder) => holder,
             };
@@ -147,7 +158,7 @@ impl Claims {
     pub(super) async fn seize(&self, id: &UploadId, limits: &Limits) -> Result<Claim, Refusal> {
         let deadline = Instant::now() + limits.lock_wait;
         loop {
-            let holder = match self.try_claim(id, 0..u64::MAX, false)? {
+            let holder = match self.try_claim(id, 0..u64::MAX, Kind::Guard)? {
                 Ok(claim) => return Ok(claim),
                 Err(holder) => holder,
             };
@@ -160,14 +171,14 @@ impl Claims {
 
     /// The right to all of `id` if nobody holds any of it.
     pub(super) fn claim_idle(&self, id: &UploadId) -> Option<Claim> {
-        self.try_claim(id, 0..u64::MAX, false).ok()?.ok()
+        self.try_claim(id, 0..u64::MAX, Kind::Guard).ok()?.ok()
     }
 
     fn try_claim(
         &self,
         id: &UploadId,
         range: Range<u64>,
-        keeps_pieces: bool,
+        kind: Kind,
     ) -> Result<Result<Claim, Arc<Holder>>, Refusal> {
         let mut held = self.0.lock();
         if held.closed {
@@ -179,7 +190,7 @@ impl Claims {
         if let Some(holder) = holders.iter().find(overlaps) {
             return Ok(Err(Arc::clone(holder)));
         }
-        let holder = Arc::new(Holder::new(range, keeps_pieces));
+        let holder = Arc::new(Holder::new(range, kind));
         holders.push(Arc::clone(&holder));
         Ok(Ok(Claim {
             holder,
@@ -189,8 +200,14 @@ impl Claims {
     }
 
     /// Whether anybody writes to `id`.
-    pub(super) fn is_held(&self, id: &UploadId) -> bool {
-        self.0.lock().by_upload.contains_key(id)
+    pub(super) fn is_written(&self, id: &UploadId) -> bool {
+        let held = self.0.lock();
+        let holders = held
+            .by_upload
+            .get(id)
+            .map(Vec::as_slice)
+            .unwrap_or_default();
+        holders.iter().any(|holder| holder.kind != Kind::Guard)
     }
 
     /// Returns when the first of the writers of `id` is gone, if they hold all of `gaps` between
@@ -275,10 +292,10 @@ impl Registry {
 }
 
 impl Holder {
-    fn new(range: Range<u64>, keeps_pieces: bool) -> Self {
+    fn new(range: Range<u64>, kind: Kind) -> Self {
         Self {
             changed: Notify::new(),
-            keeps_pieces,
+            kind,
             range,
             signal: Notify::new(),
             signalled: AtomicBool::new(false),
@@ -313,12 +330,12 @@ impl Holder {
         let now = Instant::now();
         let flush = {
             let mut state = self.lock();
-            if self.keeps_pieces {
+            if self.kind == Kind::Pieces {
                 state.flushes += 1;
             }
             state.flushes
         };
-        if self.keeps_pieces {
+        if self.kind == Kind::Pieces {
             self.wake();
         }
         // A silent holder is stopped first, and then waited for as long as a writer would.
@@ -327,7 +344,7 @@ impl Holder {
         if self.is_silent(limits.stall_after) {
             self.released(limits.stall_after, now + limits.lock_wait)
                 .await;
-        } else if self.keeps_pieces {
+        } else if self.kind == Kind::Pieces {
             self.until(Duration::MAX, now + FLUSH_WAIT, done).await;
         }
     }
@@ -480,26 +497,26 @@ mod tests {
     async fn claims_of_separate_ranges_run_side_by_side() {
         let (claims, limits, id) = claims();
         let first = claims
-            .claim(&id, 0..10, true, patience(&limits))
+            .claim(&id, 0..10, Kind::Pieces, patience(&limits))
             .await
             .expect("free");
         let second = claims
-            .claim(&id, 10..20, true, patience(&limits))
+            .claim(&id, 10..20, Kind::Pieces, patience(&limits))
             .await
             .expect("free");
         drop((first, second));
-        assert!(!claims.is_held(&id));
+        assert!(!claims.is_written(&id));
     }
 
     #[tokio::test(start_paused = true)]
     async fn live_holder_is_waited_for_and_never_displaced() {
         let (claims, limits, id) = claims();
         let claim = claims
-            .claim(&id, 0..10, true, patience(&limits))
+            .claim(&id, 0..10, Kind::Pieces, patience(&limits))
             .await
             .expect("free");
         let started = Instant::now();
-        let newcomer = claims.claim(&id, 5..9, true, patience(&limits));
+        let newcomer = claims.claim(&id, 5..9, Kind::Pieces, patience(&limits));
         let feed = async {
             loop {
                 claim.waits();
@@ -519,7 +536,7 @@ mod tests {
     async fn silent_holder_is_told_to_stop_after_the_stall_time() {
         let (claims, limits, id) = claims();
         let claim = claims
-            .claim(&id, 0..10, true, patience(&limits))
+            .claim(&id, 0..10, Kind::Pieces, patience(&limits))
             .await
             .expect("free");
         claim.waits();
@@ -528,7 +545,10 @@ mod tests {
             assert_eq!(claim.signal().await, Signal::Stop(Stop::Displaced));
             drop(claim);
         };
-        let (newcomer, ()) = tokio::join!(claims.claim(&id, 5..9, true, patience(&limits)), holder);
+        let (newcomer, ()) = tokio::join!(
+            claims.claim(&id, 5..9, Kind::Pieces, patience(&limits)),
+            holder
+        );
         assert!(newcomer.is_ok());
         assert_eq!(started.elapsed(), limits.stall_after);
     }
@@ -537,7 +557,7 @@ mod tests {
     async fn seizing_stops_a_live_holder_at_once() {
         let (claims, limits, id) = claims();
         let claim = claims
-            .claim(&id, 0..10, true, patience(&limits))
+            .claim(&id, 0..10, Kind::Pieces, patience(&limits))
             .await
             .expect("free");
         let started = Instant::now();
@@ -554,7 +574,7 @@ mod tests {
     async fn status_asks_a_live_holder_to_flush_and_stops_a_silent_one() {
         let (claims, limits, id) = claims();
         let claim = claims
-            .claim(&id, 0..10, true, patience(&limits))
+            .claim(&id, 0..10, Kind::Pieces, patience(&limits))
             .await
             .expect("free");
         let ((), signal) = tokio::join!(claims.settle(&id, &limits), async {
@@ -579,7 +599,7 @@ mod tests {
     async fn offsets_told_bound_what_is_taken_back() {
         let (claims, limits, id) = claims();
         let claim = claims
-            .claim(&id, 0..10, true, patience(&limits))
+            .claim(&id, 0..10, Kind::Pieces, patience(&limits))
             .await
             .expect("free");
         assert!(claims.tell(&id, 3) && claims.tell(&id, 2));
@@ -593,7 +613,7 @@ mod tests {
     async fn closing_refuses_newcomers_and_waits_for_holders() {
         let (claims, limits, id) = claims();
         let claim = claims
-            .claim(&id, 0..10, true, patience(&limits))
+            .claim(&id, 0..10, Kind::Pieces, patience(&limits))
             .await
             .expect("free");
         let holder = async {
@@ -601,7 +621,9 @@ mod tests {
             drop(claim);
         };
         tokio::join!(claims.close(), holder);
-        let late = claims.claim(&id, 0..10, true, patience(&limits)).await;
+        let late = claims
+            .claim(&id, 0..10, Kind::Pieces, patience(&limits))
+            .await;
         assert_eq!(late.err(), Some(Refusal::ShuttingDown));
     }
 }

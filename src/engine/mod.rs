@@ -125,7 +125,7 @@ impl Engine {
         self.admit(Action::Status(&upload), extensions).await?;
         loop {
             // Who asks by name asks for chunks, and these count only when they are recorded.
-            if matches!(of, Subject::Id(_)) && self.0.claims.is_held(&id) {
+            if matches!(of, Subject::Id(_)) && self.0.claims.is_written(&id) {
                 self.0.claims.settle(&id, self.limits()).await;
                 upload = self.load(&id).await?;
             }
@@ -231,7 +231,7 @@ impl Engine {
 
     /// An upload that is being written does not expire, whatever its record says (T-073).
     fn alive(&self, upload: &Upload) -> Result<(), Refusal> {
-        if upload.is_void() || !self.0.claims.is_held(&upload.id) {
+        if upload.is_void() || !self.0.claims.is_written(&upload.id) {
             lifecycle::alive(upload, self.now())?;
         }
         Ok(())

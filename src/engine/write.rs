@@ -6,7 +6,7 @@ use http::Extensions;
 
 use super::{
     Action, Engine,
-    claims::{Claim, Patience},
+    claims::{Claim, Kind, Patience},
     ingest::{Arrived, Ending, Ingest, Piece},
     refusal_of,
 };
@@ -88,8 +88,13 @@ impl Engine {
                 },
             ),
         };
-        let keeps_pieces = matches!(write.at, At::Offset(_)) && write.checksum == Checksum::None;
-        self.0.claims.claim(id, range, keeps_pieces, patience).await
+        let kind = match (&write.at, &write.checksum) {
+            (At::Offset(_), Checksum::None) => Kind::Pieces,
+            (At::Offset(_), Checksum::Given(_) | Checksum::Trailing) | (At::Range(_), _) => {
+                Kind::Whole
+            }
+        };
+        self.0.claims.claim(id, range, kind, patience).await
     }
 
     /// The right to all of an upload, as for a write from its start.
@@ -99,7 +104,10 @@ impl Engine {
             stall_after: limits.stall_after,
             wait: limits.lock_wait,
         };
-        self.0.claims.claim(id, 0..u64::MAX, false, patience).await
+        self.0
+            .claims
+            .claim(id, 0..u64::MAX, Kind::Guard, patience)
+            .await
     }
 
     pub(super) async fn write_claimed(
