@@ -163,7 +163,7 @@ impl Engine {
 
     /// Completes the finals that wait for `partial`, in the background.
     pub(super) fn complete_waiting(&self, partial: &Upload) {
-        if partial.role != Role::Partial {
+        if !partial.is_partial() {
             return;
         }
         for id in self.0.pending.take(&partial.id) {

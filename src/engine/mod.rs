@@ -281,7 +281,7 @@ impl Engine {
 
     /// Runs the completion step for `upload`, complete from the next commit on.
     async fn finish(&self, upload: &Upload, extensions: &Extensions) -> Result<Finished, Refusal> {
-        if upload.role == Role::Partial {
+        if upload.is_partial() {
             return Ok(Finished::default());
         }
         let finishing = hooks::Finishing {

@@ -143,7 +143,7 @@ mod tests {
                 Err(Refusal::Unknown),
             ),
             (
-                Role::Partial,
+                Role::partial(),
                 Phase::Complete,
                 10,
                 Selection::All,

@@ -31,7 +31,7 @@ pub fn admit(join: &Join, limits: &Limits) -> Result<(), Refusal> {
 pub fn usable(part: &Upload, limits: &Limits, now: SystemTime) -> Result<(), Refusal> {
     // An expired part is as unknown as a removed one: the client can only start again.
     lifecycle::alive(part, now).map_err(|_| Refusal::Unknown)?;
-    if part.role != Role::Partial {
+    if !part.is_partial() {
         return Err(Refusal::NotPartial {
             id: part.id.clone(),
         });
@@ -144,17 +144,17 @@ mod tests {
         };
         for (part, limits, expected) in [
             (
-                part(Some(3), Role::Partial, Phase::Complete),
+                part(Some(3), Role::partial(), Phase::Complete),
                 &no_limits,
                 Ok(()),
             ),
             (
-                part(Some(3), Role::Partial, Phase::Open),
+                part(Some(3), Role::partial(), Phase::Open),
                 &unfinished,
                 Ok(()),
             ),
             (
-                part(Some(3), Role::Partial, Phase::Open),
+                part(Some(3), Role::partial(), Phase::Open),
                 &no_limits,
                 Err(Refusal::PartialUnfinished { id: id.clone() }),
             ),
@@ -164,7 +164,7 @@ mod tests {
                 Err(Refusal::NotPartial { id: id.clone() }),
             ),
             (
-                part(Some(3), Role::Partial, Phase::Void),
+                part(Some(3), Role::partial(), Phase::Void),
                 &no_limits,
                 Err(Refusal::Unknown),
             ),
@@ -179,7 +179,7 @@ mod tests {
             max_size_bytes: Some(10),
             ..Limits::default()
         };
-        let of = |length| part(length, Role::Partial, Phase::Complete);
+        let of = |length| part(length, Role::partial(), Phase::Complete);
         for (parts, given, expected) in [
             (vec![of(Some(3)), of(Some(4))], None, Ok(Some(7))),
             (vec![of(Some(3)), of(Some(4))], Some(7), Ok(Some(7))),

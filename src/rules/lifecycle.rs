@@ -83,7 +83,7 @@ pub fn fate(upload: &Upload, limits: &Limits, now: SystemTime) -> Fate {
 /// A finished upload never expires; a partial one is never finished in this sense, however many of
 /// its bytes have arrived (D-39).
 fn is_due(upload: &Upload, now: SystemTime) -> bool {
-    let finished = upload.is_complete() && upload.role != Role::Partial;
+    let finished = upload.is_complete() && !upload.is_partial();
     !finished && upload.expires.is_some_and(|expires| expires <= now)
 }
 
@@ -112,7 +112,7 @@ mod tests {
             (Role::Whole, Phase::Open, 9, Ok(()), Fate::Stay),
             (Role::Whole, Phase::Open, 10, gone.clone(), voided.clone()),
             (Role::Whole, Phase::Complete, 10, Ok(()), Fate::Stay),
-            (Role::Partial, Phase::Complete, 10, gone.clone(), voided),
+            (Role::partial(), Phase::Complete, 10, gone.clone(), voided),
             (Role::Whole, Phase::Void, 9, gone.clone(), Fate::Stay),
             (Role::Whole, Phase::Void, 10, gone, Fate::Forget),
         ] {

@@ -196,7 +196,7 @@ pub fn settle(
     if changes.is_empty() {
         return changes;
     }
-    if !completes || upload.role == Role::Partial {
+    if !completes || upload.is_partial() {
         changes.extend(lifecycle::renewed(upload, limits, now));
     } else if upload.expires.is_some() {
         changes.push(Change::ExpiryMoved { expires: None });
@@ -386,7 +386,7 @@ mod tests {
                 "T-048",
                 None,
                 4,
-                Role::Partial,
+                Role::partial(),
                 write(4, Some(1), None),
                 Ok((100, None)),
             ),
@@ -512,7 +512,7 @@ mod tests {
             ),
             (
                 Some(9),
-                Role::Partial,
+                Role::partial(),
                 None,
                 4..9,
                 vec![received(4..9), done.clone(), renewed.clone()],

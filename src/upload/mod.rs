@@ -59,7 +59,10 @@ pub enum Role {
     #[default]
     Whole,
     /// One to be joined into a final upload. Its bytes are never published by themselves.
-    Partial,
+    Partial {
+        /// The client's word for it, kept for echo.
+        text: String,
+    },
     /// Made of other uploads.
     Final {
         /// The uploads it is made of, in order; one may occur more than once.
@@ -67,6 +70,13 @@ pub enum Role {
         /// The list as the client wrote it, kept for echo.
         text: String,
     },
+}
+
+impl Role {
+    /// [`Role::Partial`] by its usual word.
+    pub fn partial() -> Self {
+        Self::Partial { text: "partial".to_owned() }
+    }
 }
 
 /// What makes an upload complete. Fixed at creation.
@@ -333,6 +343,11 @@ impl Upload {
         self.phase == Phase::Complete
     }
 
+    /// Whether it is to be joined into a final upload.
+    pub const fn is_partial(&self) -> bool {
+        matches!(self.role, Role::Partial { .. })
+    }
+
     /// Whether its bytes are gone.
     pub fn is_void(&self) -> bool {
         self.phase == Phase::Void
@@ -340,7 +355,7 @@ impl Upload {
 
     /// Whether its bytes are a file of their own once complete; partial uploads stay private.
     pub fn is_published(&self) -> bool {
-        self.is_complete() && self.role != Role::Partial
+        self.is_complete() && !self.is_partial()
     }
 }
 

@@ -601,8 +601,8 @@ async fn closing_keeps_what_running_writes_brought() {
 async fn final_upload_is_its_parts_in_order_and_survives_them() {
     let bench = bench();
     let (a, b) = (
-        bench.create(Some(3), Role::Partial).await,
-        bench.create(Some(2), Role::Partial).await,
+        bench.create(Some(3), Role::partial()).await,
+        bench.create(Some(2), Role::partial()).await,
     );
     assert_eq!(
         bench.run(join(&[&a]), Content::empty()).await.err(),
@@ -652,8 +652,8 @@ async fn pending_final_completes_with_its_last_part() {
         ..Limits::default()
     });
     let (a, b) = (
-        bench.create(Some(3), Role::Partial).await,
-        bench.create(None, Role::Partial).await,
+        bench.create(Some(3), Role::partial()).await,
+        bench.create(None, Role::partial()).await,
     );
     let id = stored(bench.run(join(&[&a, &b]), Content::empty()).await)
         .expect("T-105")
@@ -694,7 +694,7 @@ async fn pending_final_is_gone_with_a_part() {
         join_unfinished: true,
         ..Limits::default()
     });
-    let a = bench.create(Some(3), Role::Partial).await;
+    let a = bench.create(Some(3), Role::partial()).await;
     let id = stored(bench.run(join(&[&a]), Content::empty()).await)
         .expect("T-105")
         .0

@@ -26,32 +26,19 @@ pub const FIELD: &str = "Upload-Concat";
 const PARTIAL: &str = "partial";
 const FINAL: &str = "final;";
 
-/// What the field says.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum UploadConcat {
-    /// The upload is made of these.
-    Final {
-        /// The uploads named, in order.
-        partials: Vec<UploadId>,
-        /// The whole value as received.
-        text: String,
-    },
-    /// The upload is a part of another.
-    Partial,
-}
-
 /// What a request says about concatenation, its URLs being those of uploads under `mount`.
 ///
 /// # Errors
 /// [`Refusal::Malformed`].
-pub fn decode(headers: &HeaderMap, mount: &Mount) -> Result<Option<UploadConcat>, Refusal> {
+pub fn decode(headers: &HeaderMap, mount: &Mount) -> Result<Option<Role>, Refusal> {
     let Some(value) = single(headers, &NAME, FIELD)? else {
         return Ok(None);
     };
     let unknown = || malformed(FIELD, "expected partial, or final; and a list of URLs");
     let text = value.to_str().map_err(|_| unknown())?;
     if text.eq_ignore_ascii_case(PARTIAL) {
-        return Ok(Some(UploadConcat::Partial));
+        let text = text.to_owned();
+        return Ok(Some(Role::Partial { text }));
     }
     let (kind, urls) = text.split_at_checked(FINAL.len()).ok_or_else(unknown)?;
     if !kind.eq_ignore_ascii_case(FINAL) {
@@ -72,7 +59,7 @@ pub fn decode(headers: &HeaderMap, mount: &Mount) -> Result<Option<UploadConcat>
     if partials.is_empty() {
         return Err(malformed(FIELD, "the list of URLs is empty"));
     }
-    Ok(Some(UploadConcat::Final {
+    Ok(Some(Role::Final {
         partials,
         text: text.to_owned(),
     }))
@@ -82,8 +69,7 @@ pub fn decode(headers: &HeaderMap, mount: &Mount) -> Result<Option<UploadConcat>
 pub fn encode(role: &Role) -> Option<HeaderValue> {
     match role {
         Role::Whole => None,
-        Role::Partial => Some(HeaderValue::from_static(PARTIAL)),
-        Role::Final { text, .. } => HeaderValue::from_str(text).ok(),
+        Role::Partial { text } | Role::Final { text, .. } => HeaderValue::from_str(text).ok(),
     }
 }
 
@@ -136,8 +122,9 @@ mod tests {
         let lines: Vec<_> = lines.iter().map(|line| ("Upload-Concat", *line)).collect();
         Ok(
             decode(&headers(&lines), &mount(base))?.map(|concat| match concat {
-                UploadConcat::Partial => "partial".to_owned(),
-                UploadConcat::Final { partials, text } => {
+                Role::Whole => "whole".to_owned(),
+                Role::Partial { text } => text,
+                Role::Final { partials, text } => {
                     assert_eq!(text, lines[0].1);
                     partials
                         .iter()
@@ -154,7 +141,7 @@ mod tests {
         for (lines, expected) in [
             (&[][..], Ok(None)),
             (&["partial"], Ok(Some("partial"))),
-            (&["Partial"], Ok(Some("partial"))),
+            (&["Partial"], Ok(Some("Partial"))),
             (&["final;/files/a"], Ok(Some("a"))),
             (&["FINAL;  /files/a   /files/b "], Ok(Some("a b"))),
             (&["final;/files/a /files/a"], Ok(Some("a a"))),
@@ -226,7 +213,7 @@ mod tests {
             let urls: Vec<_> = ids.iter().map(|id| format!("http://h/files/{id}")).collect();
             let value = format!("final;{}", urls.join(" "));
             let concat = decode(&headers(&[("upload-concat", &value)]), &mount("/files"));
-            let Ok(Some(UploadConcat::Final { partials, text })) = concat else {
+            let Ok(Some(Role::Final { partials, text })) = concat else {
                 panic!("{value} is a final");
             };
             prop_assert_eq!(partials.iter().map(UploadId::as_str).collect::<Vec<_>>(), ids);

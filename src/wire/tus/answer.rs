@@ -315,7 +315,7 @@ mod tests {
     fn status_tells_all_there_is_to_know() {
         let partial = Upload {
             expires: expires(),
-            ..upload(Some(9), 9, "", Role::Partial)
+            ..upload(Some(9), 9, "", Role::partial())
         };
         let unfinished = Upload {
             expires: expires(),

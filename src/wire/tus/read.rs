@@ -15,7 +15,7 @@ use crate::{
         fields::{
             content_encoding, content_type, if_none_match, if_range, malformed, range,
             tus_resumable, upload_checksum,
-            upload_concat::{self, UploadConcat},
+            upload_concat,
             upload_defer_length, upload_length, upload_metadata, upload_offset,
         },
         mount::Resource,
@@ -162,7 +162,7 @@ fn create(
 ) -> Result<(Intent, Content), Refusal> {
     let headers = &exchange.head.headers;
     let concat = upload_concat::decode(headers, &exchange.locations.mount)?;
-    let is_final = matches!(concat, Some(UploadConcat::Final { .. }));
+    let is_final = matches!(concat, Some(Role::Final { .. }));
     let length = declared_length(headers, is_final, limits)?;
     let metadata = upload_metadata::decode(headers, limits.max_metadata_bytes)?;
     let checksum = checksum(headers)?;
@@ -170,8 +170,8 @@ fn create(
     let content_bytes = content.exact_bytes();
     let role = match concat {
         None => Role::Whole,
-        Some(UploadConcat::Partial) => Role::Partial,
-        Some(UploadConcat::Final { partials, text }) => {
+        Some(role @ (Role::Whole | Role::Partial { .. })) => role,
+        Some(Role::Final { partials, text }) => {
             let join = Join {
                 content_bytes,
                 length,
@@ -524,12 +524,12 @@ mod tests {
             (
                 "T-101",
                 "Upload-Length: 9\nUpload-Concat: partial",
-                new(Some(9), "", Role::Partial),
+                new(Some(9), "", Role::partial()),
             ),
             (
                 "T-101",
                 "Upload-Defer-Length: 1\nUpload-Concat: partial",
-                new(None, "", Role::Partial),
+                new(None, "", Role::partial()),
             ),
             (
                 "T-103",
