@@ -68,7 +68,7 @@ const LAYERS: &[Layer] = &[
     },
     Layer {
         name: "content",
-        may_use: &["content"],
+        may_use: &["content", "rules", "upload"],
         never: &["tokio", "hyper"],
         below_wire: true,
     },
