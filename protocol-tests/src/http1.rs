@@ -46,6 +46,11 @@ impl Connection {
         })
     }
 
+    /// Makes our send buffer small, so that little of a body is under way at any time.
+    pub fn shrink(&self) -> Result<(), Failure> {
+        Ok(socket2::SockRef::from(&self.stream).set_send_buffer_size(256 * 1024)?)
+    }
+
     /// Sends bytes as they are.
     pub fn send(&mut self, bytes: &[u8]) -> Result<(), Failure> {
         self.stream.write_all(bytes)?;
@@ -60,7 +65,7 @@ impl Connection {
     /// Sends a request. A peer that closed early is no failure yet: its answer may be readable.
     pub fn send_request(&mut self, request: &Request, host: &str) -> Result<(), Failure> {
         let mut bytes = head(request, host);
-        bytes.extend(encoded_body(&request.body));
+        bytes.extend(body(&request.body));
         match self.stream.write_all(&bytes) {
             Err(error) if is_disconnect(error.kind()) => Ok(()),
             result => Ok(result?),
@@ -255,7 +260,8 @@ pub fn chunk(bytes: &[u8]) -> Vec<u8> {
     chunk
 }
 
-fn encoded_body(body: &Body) -> Vec<u8> {
+/// A body as bytes, chunk framing and trailers included.
+pub fn body(body: &Body) -> Vec<u8> {
     match body {
         Body::Absent => Vec::new(),
         Body::Sized(bytes) => bytes.clone(),

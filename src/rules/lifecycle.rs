@@ -3,7 +3,7 @@
 use std::time::SystemTime;
 
 use super::Refusal;
-use crate::upload::{Change, Limits, MAX_POSITION_BYTES, Phase, Role, Upload};
+use crate::upload::{Change, Limits, MAX_POSITION_BYTES, Phase, Upload};
 
 /// The largest upload allowed, in bytes.
 pub fn max_size(limits: &Limits) -> u64 {
@@ -92,7 +92,10 @@ mod tests {
     use std::time::{Duration, UNIX_EPOCH};
 
     use super::*;
-    use crate::{rules::NewUpload, rules::create::create};
+    use crate::{
+        rules::{NewUpload, create::create},
+        upload::Role,
+    };
 
     #[test]
     fn only_unfinished_uploads_expire_and_tombstones_go_last() {

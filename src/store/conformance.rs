@@ -241,7 +241,10 @@ pub async fn collect(mut stream: ByteStream) -> io::Result<Vec<u8>> {
 }
 
 /// All records of a list, by id.
-async fn collect_list(mut stream: UploadStream) -> Vec<Arc<Upload>> {
+///
+/// # Panics
+/// When there is an error in it.
+pub async fn collect_list(mut stream: UploadStream) -> Vec<Arc<Upload>> {
     let mut uploads = Vec::new();
     while let Some(upload) = poll_fn(|cx| stream.as_mut().poll_next(cx)).await {
         uploads.push(upload.expect("a list without trouble"));

@@ -3,9 +3,11 @@
 
 pub mod cors;
 pub mod fields;
+pub mod form;
 pub mod location;
 pub mod mount;
 pub mod reply;
+pub mod resumable_js;
 pub mod tus;
 
 use std::{fmt, time::Duration};

@@ -16,6 +16,7 @@ use http::{
     },
 };
 use http_body::{Body, Frame, SizeHint};
+use serde::Serialize;
 
 use crate::rules::Finished;
 
@@ -39,6 +40,8 @@ enum Kind {
     },
     Text(Bytes),
 }
+
+const APPLICATION_JSON: HeaderValue = HeaderValue::from_static("application/json");
 
 const TEXT_PLAIN: HeaderValue = HeaderValue::from_static("text/plain; charset=utf-8");
 
@@ -147,6 +150,15 @@ pub fn text(status: StatusCode, code: &str, message: impl fmt::Display) -> Reply
     let mut reply = empty(status);
     *reply.body_mut() = ReplyBody::text(format!("{code}: {message}\n"));
     reply.headers_mut().insert(CONTENT_TYPE, TEXT_PLAIN);
+    reply
+}
+
+/// An answer in JSON.
+pub fn json(status: StatusCode, body: &impl Serialize) -> Reply {
+    let mut reply = empty(status);
+    // Only maps with keys that are no text could fail; an answer is no place for them.
+    *reply.body_mut() = ReplyBody::text(serde_json::to_vec(body).unwrap_or_default());
+    reply.headers_mut().insert(CONTENT_TYPE, APPLICATION_JSON);
     reply
 }
 

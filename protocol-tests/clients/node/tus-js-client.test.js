@@ -626,7 +626,7 @@ for (const { name, tus, FileUrlStorage } of CLIENTS) {
         'T-074, F-57: an abandoned upload expires, a complete one does not',
         { skip: FOREIGN_SERVER },
         async (t) => {
-          const forgetful = await startServer('--expire-after', '1s')
+          const forgetful = await startServer('--expire-after', '2s')
           t.after(() => forgetful.stop())
           const data = bytes(4 * MIB)
           const complete = await uploadWhole(tus, data, { endpoint: forgetful.url })

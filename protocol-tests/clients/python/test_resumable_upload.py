@@ -377,7 +377,7 @@ class Contract:
 
     @needs_own_server
     def test_c37_d15_delete_upload_of_an_expired_one_is_no_error(self):
-        server = self.own_server("--expire-after", "1s")
+        server = self.own_server("--expire-after", "2s")
         client = self.client(server.url)
         url = client.upload_file(self.file(content(2 * MIB)), stop_at=MIB)
         until("410", lambda: self.request("HEAD", url, server)[0] == 410)
@@ -453,7 +453,7 @@ class Contract:
 
     @needs_own_server
     def test_c29_d15_a_stored_url_that_expired_is_begun_anew(self):
-        server = self.own_server("--expire-after", "1s")
+        server = self.own_server("--expire-after", "2s")
         data = content(2 * MIB)
         client = self.client(server.url, store_url=True, url_storage=InMemoryURLStorage())
         url = client.upload_file(self.file(data), stop_at=MIB)

@@ -129,7 +129,7 @@ fn live_patches(site: &Site) -> Verdict {
         let begun = Instant::now();
         // A blocking client with a body that fills every buffer must still read its 423.
         let newcomer = upload.patch_at(0).body(vec![b'x'; 900_000]);
-        let answer = site.ask(&newcomer);
+        let answer = site.connect()?.ask_unbroken(&newcomer);
         let took = begun.elapsed();
         let held = holding
             .join()

@@ -1,5 +1,6 @@
 //! Bodies that end too early: lost connections, resets, silence.
 
+use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use crate::case::{BOTH, Case, Setup};
@@ -78,6 +79,9 @@ pub(super) const CASES: &[Case] = &[
 
 const SOON: Duration = Duration::from_secs(2);
 
+/// Enough for the end of a connection to reach the server.
+const UNNOTICED: Duration = Duration::from_millis(200);
+
 /// Sends a PATCH head for `content` and the first `sent` bytes as they go on the wire.
 fn start<'a>(
     upload: &Upload<'a>,
@@ -117,18 +121,27 @@ fn keeps(site: &Site) -> Verdict {
                     if look {
                         upload.reaches(400, SOON)?;
                     }
-                    let _open = match cut {
-                        "reset" => link.raw.reset().map(|()| None)?,
-                        "close" => None,
-                        _ => link.raw.half_close().map(|()| Some(link))?,
-                    };
+                    let half_open = end(link, cut)?;
+                    // The server must notice by itself: a HEAD too early would only show what
+                    // a running PATCH has.
+                    sleep(UNNOTICED);
                     upload.reaches(400, SOON)?;
+                    drop(half_open);
                     upload.completes_with(&content)
                 });
             }
         }
     }
     rows.verdict()
+}
+
+/// Ends a connection in this way; one whose other half stays open is given back.
+fn end<'a>(link: Link<'a>, cut: &str) -> Result<Option<Link<'a>>, Failure> {
+    match cut {
+        "close" => Ok(None),
+        "reset" => link.raw.reset().map(|()| None),
+        _ => link.raw.half_close().map(|()| Some(link)),
+    }
 }
 
 fn keeps_megabytes(site: &Site) -> Verdict {
@@ -167,6 +180,7 @@ fn cut_stream(site: &Site) -> Verdict {
                 } else {
                     session.lose(stream);
                 }
+                sleep(UNNOTICED);
                 upload.reaches(400, SOON)?;
                 upload.completes_with(&content)
             });
@@ -203,7 +217,7 @@ fn without_last_chunk(site: &Site) -> Verdict {
     link.send_head(&upload.patch_at(0).chunked(&[]))?;
     link.raw.send_chunk(&content)?;
     drop(link);
-    std::thread::sleep(Duration::from_millis(300));
+    sleep(Duration::from_millis(300));
     let offset = upload.offset()?;
     ensure(offset <= 1000, format!("HEAD shows {offset} of 1000"))?;
     upload.completes_with(&content)
@@ -284,7 +298,7 @@ fn slow(site: &Site) -> Verdict {
     link.send_head(&request)?;
     for byte in &content {
         link.raw.send(&[*byte])?;
-        std::thread::sleep(Duration::from_millis(600));
+        sleep(Duration::from_millis(600));
     }
     link.answer_to(&request)?.is(204)?;
     upload.reads_back(&content)

@@ -1,5 +1,7 @@
 //! PATCH against the length of the upload: too long, and Upload-Length on PATCH.
 
+use std::time::Duration;
+
 use crate::case::{BOTH, Case, Setup};
 use crate::content::{bytes, checksum};
 use crate::failure::{Rows, Verdict, ensure_eq};
@@ -26,6 +28,12 @@ pub(super) const CASES: &[Case] = &[
         &["D-12", "I-03"],
         "also if what came before the end was long enough to be checkpointed",
         long_overrun,
+    ),
+    Case::must(
+        "patch_overrunning_after_a_head_keeps_what_was_shown",
+        &["I-01", "D-12", "D-47"],
+        "what a HEAD reported of it stays, the rest is withdrawn: a visible offset never falls",
+        shown_overrun,
     ),
     Case::must(
         "patch_repeating_a_known_length_works",
@@ -125,6 +133,29 @@ fn long_overrun(site: &Site) -> Verdict {
     upload.refuses(&upload.patch_at(0).chunked(&chunks), &[413])?;
     upload.stands_at(0)?;
     upload.completes_with(&content)
+}
+
+fn shown_overrun(site: &Site) -> Verdict {
+    const LENGTH: usize = 20 << 20;
+    let content = bytes(LENGTH, 109);
+    let mut rows = Rows::new();
+    for shown in [1000, 3 << 20] {
+        rows.row(format!("{shown} bytes shown"), || {
+            let upload = site.create(LENGTH as u64)?;
+            let request = upload.patch_at(0).chunked(&[]);
+            let mut link = site.connect()?;
+            link.send_head(&request)?;
+            link.raw.send_chunk(&content[..shown])?;
+            upload.reaches(shown as u64, Duration::from_secs(5))?;
+            // Enough to be checkpointed again, and then a byte too many.
+            link.raw.send_chunk(&content[shown..])?;
+            link.raw.send_chunk(b"x")?;
+            link.answer_to(&request)?.is(413)?;
+            upload.stands_at(shown as u64)?;
+            upload.completes_with(&content)
+        });
+    }
+    rows.verdict()
 }
 
 fn same_length(site: &Site) -> Verdict {

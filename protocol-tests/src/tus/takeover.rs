@@ -192,7 +192,7 @@ fn vanished(site: &Site) -> Verdict {
     let request = upload.patch_at(0).body(&content);
     let _old = hang(&upload, &request, &content)?;
     let begun = Instant::now();
-    upload.stands_at(400)?;
+    upload.reaches(400, Duration::from_secs(1))?;
     upload.patch(400, &content[400..])?.is(204)?;
     let took = begun.elapsed();
     ensure(

@@ -180,7 +180,7 @@ async fn withdrawn_bytes_are_replaced(mut bench: Bench) {
 /// With the last bytes or later, of every role, and for good.
 async fn completion_publishes_exactly_the_bytes(mut bench: Bench) {
     let later = bench.complete("later", 1_000, Role::Whole, 1).await;
-    let partial = bench.complete("partial", 1_000, Role::Partial, 2).await;
+    let partial = bench.complete("partial", 1_000, Role::partial(), 2).await;
     let at_once = bench.create(upload("at-once", None)).await;
     let receipt = bench.write(&at_once, 0, &pattern(3, 0..1_000)).await;
     let changes = [

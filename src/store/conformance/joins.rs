@@ -25,6 +25,7 @@ fn final_of(id: &str, parts: &[Arc<Upload>]) -> Upload {
     let length = parts.iter().map(|part| part.offset()).sum();
     let partials: Vec<_> = parts.iter().map(|part| part.id.clone()).collect();
     Upload {
+        completed: Some(UNIX_EPOCH),
         phase: Phase::Complete,
         received: Ranges::from(0..length),
         role: Role::Final {
@@ -38,9 +39,9 @@ fn final_of(id: &str, parts: &[Arc<Upload>]) -> Upload {
 /// Parts with the patterns of seeds 1, 2 .., and an empty one in the middle.
 async fn parts(bench: &Bench) -> Vec<Arc<Upload>> {
     vec![
-        bench.complete("one", PART_BYTES, Role::Partial, 1).await,
-        bench.complete("none", 0, Role::Partial, 9).await,
-        bench.complete("two", PART_BYTES, Role::Partial, 2).await,
+        bench.complete("one", PART_BYTES, Role::partial(), 1).await,
+        bench.complete("none", 0, Role::partial(), 9).await,
+        bench.complete("two", PART_BYTES, Role::partial(), 2).await,
     ]
 }
 
@@ -239,6 +240,7 @@ async fn upload_created_before_its_join_completes(mut bench: Bench) {
     let parts = parts(&bench).await;
     let full = final_of("a", &parts);
     let open = Upload {
+        completed: None,
         phase: Phase::Open,
         received: Ranges::new(),
         length: None,
@@ -286,7 +288,7 @@ async fn many_parts_are_joined(mut bench: Bench) {
     for seed in 0..200_u64 {
         parts.push(
             bench
-                .complete(&format!("p{seed}"), 100 + seed, Role::Partial, seed)
+                .complete(&format!("p{seed}"), 100 + seed, Role::partial(), seed)
                 .await,
         );
     }

@@ -33,7 +33,7 @@ async fn created_upload_is_loaded_as_it_was(mut bench: Bench) {
             metadata: " k ,, filename d29ybGQucGRm, x"
                 .parse()
                 .expect("as clients write it"),
-            role: Role::Partial,
+            role: Role::partial(),
             ..upload("rich-_1", None)
         })
         .await;
@@ -58,6 +58,7 @@ async fn created_upload_is_loaded_as_it_was(mut bench: Bench) {
 /// The first record need not be an open one.
 async fn created_upload_in_any_phase_is_loaded_as_it_was(mut bench: Bench) {
     let complete = Upload {
+        completed: Some(UNIX_EPOCH),
         phase: Phase::Complete,
         ..upload("complete", Some(0))
     };
@@ -285,7 +286,7 @@ async fn removed_upload_stays_removed(mut bench: Bench) {
     let void = bench.create(upload("void", Some(9))).await;
     let void = bench.commit(&void, &[Change::Voided]).await;
     let complete = bench.complete("complete", 9, Role::Whole, 1).await;
-    let partial = bench.complete("partial", 9, Role::Partial, 1).await;
+    let partial = bench.complete("partial", 9, Role::partial(), 1).await;
     let kept = bench.complete("kept", 9, Role::Whole, 2).await;
     for upload in [&open, &void, &complete, &partial] {
         bench.store().remove(&upload.id).await.expect("removed");

@@ -288,7 +288,8 @@ impl Disk {
     }
 
     /// Makes the directory `<id>.join` with a link for each `(position, partial)`, named after the
-    /// position, to the private bytes of the partial. It appears with all links or not at all.
+    /// position, to the private bytes of the partial. It appears with all links or not at all; that
+    /// it has appeared lasts after the next [`Self::sync_names`].
     pub(super) fn link_parts(&self, id: &UploadId, parts: &[(u64, &UploadId)]) -> io::Result<()> {
         let tmp = self.path(id, Kind::JoinTmp);
         self.unlink_tree(id, Kind::JoinTmp)?;
@@ -310,8 +311,7 @@ impl Disk {
             self.step(Step::SyncNames { dir: &links })?;
             links.sync_all()?;
         }
-        self.rename(id, Kind::JoinTmp, Kind::Join)?;
-        self.sync_names()
+        self.rename(id, Kind::JoinTmp, Kind::Join)
     }
 
     /// The positions of the links in `<id>.join`, ascending; `None` when there is no such directory.

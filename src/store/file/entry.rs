@@ -162,7 +162,7 @@ impl Entry {
 /// What a record weighs in memory, in bytes, about.
 fn weight(upload: &Upload) -> usize {
     let partials = match &upload.role {
-        Role::Whole | Role::Partial => 0,
+        Role::Whole | Role::Partial { .. } => 0,
         Role::Final { partials, text } => text.len() + 64 * partials.len(),
     };
     // Metadata is held as text and as decoded entries.

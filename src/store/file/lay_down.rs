@@ -240,6 +240,7 @@ impl Copy {
         // Once the links are out of the way, the upload is like any other that lacks its rename, and
         // its file appears under its plain name exactly once.
         disk.unlink_tree(id, Kind::JoinTmp)?;
+        disk.sync_names()?;
         disk.rename(id, Kind::Join, Kind::JoinTmp)?;
         disk.sync_names()?;
         shared.publish(id)?;

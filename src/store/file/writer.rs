@@ -1,4 +1,4 @@
-//! [`FileWriter`]: frames into a file, written in batches by a thread while the next frames arrive.
+//! [`FileWriter`]: frames into a file, in batches, while the next frames arrive.
 
 use std::{
     collections::VecDeque,
@@ -25,7 +25,7 @@ use crate::{
 
 /// Bytes written at a time: enough to make the system call cheap, and few enough to be still in the
 /// processor's cache.
-const BATCH_BYTES: usize = 256 << 10;
+const BATCH_BYTES: usize = 128 << 10;
 
 /// Bytes accepted and not written yet, beyond which [`Writer::push`] waits: one batch being written
 /// and one being collected.
@@ -109,7 +109,7 @@ impl Drop for FileWriter {
     }
 }
 
-/// What a writer shares with the thread that writes for it.
+/// What a writer shares with whoever writes for it.
 #[derive(Debug)]
 pub(super) struct Pump {
     disk: Arc<Disk>,

@@ -8,14 +8,17 @@
 
 use http::{HeaderMap, HeaderValue, header::CONTENT_TYPE};
 
-use super::{is_token, single, split_unquoted};
-use crate::upload::Metadata;
+use super::{is_token, single, split_unquoted, unquote};
+use crate::{rules::Refusal, upload::Metadata};
 
 /// The type of bodies that are part of an upload.
 pub const OFFSET_OCTET_STREAM: &str = "application/offset+octet-stream";
 
 /// The type of bytes about which nothing is known.
 pub const OCTET_STREAM: HeaderValue = HeaderValue::from_static("application/octet-stream");
+
+/// The longest boundary of a form, in bytes (RFC 2046 "Common Syntax").
+const MAX_BOUNDARY_BYTES: usize = 70;
 
 /// The longest media type that is repeated in a download, in bytes.
 const MAX_TYPE_BYTES: usize = 255;
@@ -29,6 +32,41 @@ pub fn is_offset_octet_stream(headers: &HeaderMap) -> bool {
     value
         .and_then(|value| value.to_str().ok())
         .is_some_and(|text| essence(text).eq_ignore_ascii_case(OFFSET_OCTET_STREAM))
+}
+
+/// The boundary of a body that is a form; `None` for every other type, and for none (J-008).
+///
+/// # Errors
+/// [`Refusal::WrongMediaType`] for a form without a usable boundary, and for one that cannot carry
+/// a payload.
+pub fn form_boundary(headers: &HeaderMap) -> Result<Option<String>, Refusal> {
+    // More than one line means nothing; the first is the one that a client meant.
+    let value = headers.get(CONTENT_TYPE);
+    let text = value.and_then(|value| value.to_str().ok());
+    let text = text.unwrap_or_default();
+    let expected = "multipart/form-data with a boundary, or the payload alone";
+    let refusal = Refusal::WrongMediaType { expected };
+    let essence = essence(text);
+    if essence.eq_ignore_ascii_case("application/x-www-form-urlencoded") {
+        return Err(refusal);
+    }
+    if !essence.eq_ignore_ascii_case("multipart/form-data") {
+        return Ok(None);
+    }
+    let boundary = split_unquoted(text, b';')
+        .filter_map(|parameter| parameter.split_once('='))
+        .find(|(name, _)| name.eq_ignore_ascii_case("boundary"))
+        .map(|(_, value)| unquote(value).into_owned())
+        .filter(|boundary| is_boundary(boundary));
+    boundary.map(Some).ok_or(refusal)
+}
+
+/// The grammar of RFC 2046 "Common Syntax".
+fn is_boundary(text: &str) -> bool {
+    let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"'()+_,-./:=? ".contains(&byte);
+    (1..=MAX_BOUNDARY_BYTES).contains(&text.len())
+        && !text.ends_with(' ')
+        && text.bytes().all(is_plain)
 }
 
 /// Type and subtype, without parameters.
@@ -98,6 +136,42 @@ mod tests {
                 "{lines:?}"
             );
         }
+    }
+
+    #[test]
+    fn forms_have_a_boundary_and_all_else_is_raw_j_008() {
+        let long = format!("multipart/form-data; boundary={}", "b".repeat(71));
+        let form = |boundary: &str| Ok(Some(boundary.to_owned()));
+        for (value, expected) in [
+            ("", Ok(None)),
+            ("binary/octet-stream", Ok(None)),
+            ("multipart/related; boundary=b", Ok(None)),
+            ("application/octet-stream, x/y", Ok(None)),
+            (
+                "multipart/form-data; boundary=----WebKitFormBoundaryaB3",
+                form("----WebKitFormBoundaryaB3"),
+            ),
+            (
+                "Multipart/Form-Data;charset=utf-8; Boundary=\"a b?=;\"",
+                Err(()),
+            ),
+            (
+                "Multipart/Form-Data;charset=utf-8; Boundary=\"a b?=\"",
+                form("a b?="),
+            ),
+            ("multipart/form-data", Err(())),
+            ("multipart/form-data; boundary=", Err(())),
+            ("multipart/form-data; boundary=\"\"", Err(())),
+            ("multipart/form-data; boundary=\"a \"", Err(())),
+            ("multipart/form-data; boundary=b@c", Err(())),
+            (&long, Err(())),
+            ("application/x-www-form-urlencoded", Err(())),
+            ("application/x-www-form-urlencoded; charset=UTF-8", Err(())),
+        ] {
+            let decoded = form_boundary(&headers(&[("Content-Type", value)]));
+            assert_eq!(decoded.map_err(|_| ()), expected, "{value:?}");
+        }
+        assert_eq!(form_boundary(&HeaderMap::new()), Ok(None));
     }
 
     #[test]

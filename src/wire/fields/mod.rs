@@ -18,6 +18,7 @@ pub mod upload_defer_length;
 pub mod upload_expires;
 pub mod upload_length;
 pub mod upload_metadata;
+pub mod upload_missing;
 pub mod upload_offset;
 pub mod x_http_method_override;
 

@@ -31,7 +31,15 @@ pub fn decode(fields: &HeaderMap) -> Result<Option<Digest>, Refusal> {
     let Some(value) = single(fields, &NAME, FIELD)? else {
         return Ok(None);
     };
-    let pair = value.to_str().ok().and_then(|text| text.split_once(' '));
+    parse(value.to_str().unwrap_or_default()).map(Some)
+}
+
+/// The checksum that `text` is.
+///
+/// # Errors
+/// As [`decode`].
+pub fn parse(text: &str) -> Result<Digest, Refusal> {
+    let pair = text.split_once(' ');
     let Some((name, value)) = pair.filter(|(name, value)| !name.is_empty() && !value.is_empty())
     else {
         return Err(malformed(
@@ -47,7 +55,7 @@ pub fn decode(fields: &HeaderMap) -> Result<Option<Digest>, Refusal> {
     let value = STANDARD
         .decode(value)
         .map_err(|_| malformed(FIELD, "the value is not padded base64"))?;
-    Ok(Some(Digest { algorithm, value }))
+    Ok(Digest { algorithm, value })
 }
 
 /// Whether the head announces a checksum for the trailer.

@@ -129,9 +129,7 @@ impl Base64 {
 
     fn decode_quanta(&mut self, quanta: &[u8], bytes: &mut Vec<u8>) -> Result<(), Refusal> {
         self.is_padded |= quanta.ends_with(b"=");
-        STANDARD
-            .decode_vec(quanta, bytes)
-            .map_err(|_| not_base64())
+        STANDARD.decode_vec(quanta, bytes).map_err(|_| not_base64())
     }
 }
 
@@ -199,7 +197,10 @@ mod tests {
     fn text_is_not_much_longer_than_what_it_stands_for_j_007() {
         let breaks = [b'\n'; 4096];
         assert_eq!(decoded(&[&breaks], 3), None);
-        assert_eq!(decoded(&[&breaks[..100], b"YWJj"], 3), Some(b"abc".to_vec()));
+        assert_eq!(
+            decoded(&[&breaks[..100], b"YWJj"], 3),
+            Some(b"abc".to_vec())
+        );
         let front = [b"data:", &[b'a'; 2048][..], b";base64,YWJj"].concat();
         assert_eq!(decoded(&[&front], 1 << 20), None);
     }

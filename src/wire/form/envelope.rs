@@ -4,7 +4,7 @@
 use bytes::Bytes;
 use memchr::memchr_iter;
 
-use super::{FORM, MAX_FIELD_BYTES, MAX_FIELDS, MAX_HEAD_BYTES, PAYLOAD, Part};
+use super::{FORM, MAX_FIELD_BYTES, MAX_FIELDS, MAX_HEAD_BYTES, PAYLOAD, PAYLOAD_END, Part};
 use crate::{rules::Refusal, wire::fields::malformed};
 
 /// Blanks that may follow a boundary on its line, in bytes. Nobody sends any.
@@ -57,6 +57,7 @@ pub(super) enum Event {
 }
 
 /// What follows a boundary.
+#[derive(Clone, Copy)]
 enum Next {
     Close,
     Part,
@@ -180,7 +181,11 @@ impl Envelope {
                 self.count(line.len() + 2)?;
                 self.state = State::Value(Some(match value {
                     None => line,
-                    Some(lines) => [&lines[..], b"\r\n", &line].concat(),
+                    Some(mut lines) => {
+                        lines.extend_from_slice(b"\r\n");
+                        lines.extend_from_slice(&line);
+                        lines
+                    }
                 }));
             }
         }
@@ -272,10 +277,14 @@ impl Envelope {
 
 /// What comes after a boundary that `rest` follows on its line.
 fn after_boundary(rest: &[u8]) -> Option<Next> {
-    match rest.trim_ascii_end() {
-        b"" => Some(Next::Part),
-        b"--" => Some(Next::Close),
-        _ => None,
+    let (dashes, blanks) = rest.split_at(if rest.starts_with(b"--") { 2 } else { 0 });
+    let is_blank = |byte: &u8| matches!(byte, b' ' | b'\t');
+    if !blanks.iter().all(is_blank) {
+        None
+    } else if dashes.is_empty() {
+        Some(Next::Part)
+    } else {
+        Some(Next::Close)
     }
 }
 
@@ -285,7 +294,7 @@ pub(super) fn ended_early() -> Refusal {
 }
 
 fn misplaced_end() -> Refusal {
-    malformed(PAYLOAD, "it does not end where the request says it does")
+    malformed(PAYLOAD_END, "not where the request says it is")
 }
 
 fn too_large() -> Refusal {

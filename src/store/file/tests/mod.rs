@@ -1,9 +1,18 @@
-//! Tests of the file store: what others than [`Store`](crate::store::Store) see of it.
+//! Tests of the file store: what others than [`Store`] see of it.
 
+mod bytes;
+mod crash;
+mod faults;
+mod joins;
+mod names;
+mod power;
 pub(super) mod probe;
+mod script;
 
 use std::{
-    path::PathBuf,
+    collections::BTreeSet,
+    fs, io,
+    path::{Path, PathBuf},
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -18,42 +27,112 @@ use crate::store::{
 
 /// A directory of its own for a store.
 struct Directory {
-    dir: tempfile::TempDir,
+    path: PathBuf,
     durability: Durability,
+    /// Whether the disk is taken to be slow, so that threads do what they would do then.
+    slow: bool,
+    /// Removes it in the end.
+    _temporary: Option<tempfile::TempDir>,
 }
 
 impl Directory {
     fn new(durability: Durability) -> Self {
+        let temporary = tempfile::tempdir().expect("a directory");
+        let place = Self::at(&temporary.path().join("data"), durability);
         Self {
-            dir: tempfile::tempdir().expect("a directory"),
-            durability,
+            _temporary: Some(temporary),
+            ..place
         }
     }
 
-    fn path(&self) -> PathBuf {
-        self.dir.path().join("data")
+    /// One in memory, if there is such a place: for tests that sync thousands of times.
+    fn quick(durability: Durability) -> Self {
+        let temporary = tempfile::tempdir_in("/dev/shm").or_else(|_| tempfile::tempdir());
+        let temporary = temporary.expect("a directory");
+        let place = Self::at(&temporary.path().join("data"), durability);
+        Self {
+            _temporary: Some(temporary),
+            ..place
+        }
+    }
+
+    /// One that exists.
+    fn at(path: &Path, durability: Durability) -> Self {
+        Self {
+            path: path.to_owned(),
+            durability,
+            slow: false,
+            _temporary: None,
+        }
+    }
+
+    fn slow(durability: Durability) -> Self {
+        Self {
+            slow: true,
+            ..Self::new(durability)
+        }
+    }
+
+    fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Where a file lies in it.
+    fn file(&self, name: &str) -> PathBuf {
+        self.path.join(name)
     }
 
     /// Opens the store as soon as what is left of the one before is gone.
     async fn open(&self) -> FileStore {
-        let deadline = Instant::now() + Duration::from_secs(30);
-        loop {
-            match FileStore::open(self.path(), self.durability) {
-                Ok(store) => return store,
+        let deadline = Instant::now() + Duration::from_secs(60);
+        let store = loop {
+            match FileStore::open(&self.path, self.durability) {
+                Ok(store) => break store,
                 Err(OpenError::Held { .. }) if Instant::now() < deadline => {
                     tokio::task::yield_now().await;
                 }
                 Err(e) => panic!("{e}"),
             }
+        };
+        if self.slow {
+            store.shared.disk.pace().beware(Duration::MAX);
         }
+        store
     }
+
+    /// What lies in it, without the lock.
+    fn names(&self) -> BTreeSet<String> {
+        names(self.path())
+    }
+}
+
+/// What lies in a directory, without the lock.
+fn names(path: &Path) -> BTreeSet<String> {
+    let entries = fs::read_dir(path).expect("a directory");
+    let names = entries.map(|entry| entry.expect("an entry").file_name());
+    let names = names.map(|name| name.into_string().expect("a name in UTF-8"));
+    names.filter(|name| name != ".lock").collect()
+}
+
+/// The names given.
+fn set<const N: usize>(names: [&str; N]) -> BTreeSet<String> {
+    names.map(str::to_owned).into()
+}
+
+/// The error number 5, as of a broken disk.
+fn broken() -> io::Error {
+    io::Error::from_raw_os_error(rustix::io::Errno::IO.raw_os_error())
+}
+
+/// The error number 28, as of a full disk.
+fn full() -> io::Error {
+    io::Error::from_raw_os_error(rustix::io::Errno::NOSPC.raw_os_error())
 }
 
 #[async_trait]
 impl Place for Directory {
     async fn open(&mut self) -> Arc<dyn Store> {
-        let store = Self::open(self).await;
-        Arc::new(store)
+        Arc::new(Self::open(self).await)
     }
 }
 
@@ -67,7 +146,12 @@ async fn synced_store_conforms() {
     conformance::run(|| Box::new(Directory::new(Durability::Synced))).await;
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn relaxed_store_on_a_slow_disk_conforms() {
+    conformance::run(|| Box::new(Directory::slow(Durability::Relaxed))).await;
+}
+
 #[tokio::test]
-async fn store_conforms_on_one_thread() {
-    conformance::run(|| Box::new(Directory::new(Durability::Relaxed))).await;
+async fn store_on_one_thread_conforms() {
+    conformance::run(|| Box::new(Directory::slow(Durability::Synced))).await;
 }

@@ -1,0 +1,356 @@
+//! A life of several uploads as a list of steps, and what is known of them after each.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fs,
+    ops::Range,
+    path::Path,
+    sync::Arc,
+    time::{Duration, UNIX_EPOCH},
+};
+
+use bytes::Bytes;
+
+use super::{Directory, FileStore, names};
+use crate::{
+    store::{Store, StoreError, conformance},
+    upload::{Change, Phase, Ranges, Receipt, Role, Upload, UploadId},
+};
+
+/// The length of the uploads that are no parts.
+const LENGTH: u64 = 3_000;
+
+/// The length of each part.
+const PART: u64 = 1_000;
+
+/// The end of an upload.
+const COMPLETED: Change = Change::Completed { at: UNIX_EPOCH };
+
+/// One step.
+#[derive(Debug, Clone)]
+pub(super) enum Step {
+    /// A commit of changes that bring no bytes.
+    Commit(&'static str, Vec<Change>),
+    /// A new upload.
+    Create(Upload),
+    /// The bytes of parts for a final upload that exists already.
+    Fill(&'static str, Vec<&'static str>),
+    /// A final upload of parts.
+    Join(&'static str, Vec<&'static str>),
+    /// Bytes behind the end that nobody wants, by a writer that is dropped.
+    Junk(&'static str),
+    /// The right bytes of a range.
+    Put(&'static str, Range<u64>),
+    /// An upload removed.
+    Remove(&'static str),
+    /// A wait for the background.
+    Settle,
+}
+
+/// How a process ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum After {
+    /// It was killed; the disk has everything that was written.
+    Death,
+    /// With the whole machine.
+    PowerLoss,
+}
+
+/// What is known about every upload that was ever heard of; `None` = that there is none.
+pub(super) type Known = BTreeMap<UploadId, Option<Upload>>;
+
+/// The bytes an upload that is not final has in the end.
+fn content(id: &UploadId) -> Vec<u8> {
+    let seed = id
+        .as_str()
+        .bytes()
+        .fold(7_u64, |seed, b| (seed * 31 + u64::from(b)) % 10_007);
+    (0..LENGTH).map(|at| (at * seed / 3 % 251) as u8).collect()
+}
+
+/// An id.
+pub(super) fn of(id: &str) -> UploadId {
+    id.parse().expect("ids of tests are plain")
+}
+
+/// Every kind of step, in an order in which each makes sense.
+pub(super) fn script() -> Vec<Step> {
+    use Step::{Commit, Create, Fill, Join, Junk, Put, Remove, Settle};
+    let new = |id, length| Create(conformance::upload(id, Some(length)));
+    let part = |id| {
+        Create(Upload {
+            role: Role::partial(),
+            ..conformance::upload(id, Some(PART))
+        })
+    };
+    let expires = |seconds| Change::ExpiryMoved {
+        expires: Some(UNIX_EPOCH + Duration::from_secs(seconds)),
+    };
+    let mut steps = vec![
+        new("a", LENGTH),
+        Put("a", 0..2_000),
+        new("b", LENGTH),
+        Put("b", 2_500..LENGTH),
+        Junk("a"),
+        Put("a", 2_000..LENGTH),
+        Commit("a", vec![COMPLETED]),
+        Commit("b", vec![Change::Voided, expires(1)]),
+        part("p1"),
+        Put("p1", 0..PART),
+        Commit("p1", vec![COMPLETED]),
+        part("p2"),
+        Put("p2", 0..PART),
+        Commit("p2", vec![COMPLETED]),
+        new("empty", 0),
+        Commit("empty", vec![COMPLETED]),
+        Create(Upload {
+            completed: Some(UNIX_EPOCH),
+            phase: Phase::Complete,
+            ..conformance::upload("born-empty", Some(0))
+        }),
+        Join("f", vec!["p1", "p2", "p1"]),
+        Settle,
+        Create(Upload {
+            completed: None,
+            length: None,
+            phase: Phase::Open,
+            received: Ranges::new(),
+            ..joined("h", &["p2", "p1"])
+        }),
+        Fill("h", vec!["p2", "p1"]),
+        Commit(
+            "h",
+            vec![
+                Change::LengthDeclared { length: 2 * PART },
+                received(&(0..2 * PART)),
+                COMPLETED,
+            ],
+        ),
+        Settle,
+        Remove("p1"),
+        Join("g", vec!["p2"]),
+        Remove("g"),
+        Settle,
+        Remove("b"),
+        new("b", 100),
+        Put("b", 0..100),
+        new("long", LENGTH),
+    ];
+    // Lines of 2 KiB each, so that the log is shortened on the way.
+    steps.extend((0..4).map(|round| Commit("long", vec![expires(round); 50])));
+    steps.extend([
+        Put("long", 0..10),
+        Commit("a", vec![Change::Voided]),
+        Remove("empty"),
+        Remove("f"),
+    ]);
+    steps
+}
+
+impl Step {
+    /// Which upload it changes, and how it is then; `None` when it changes none.
+    pub(super) fn outcome(&self, known: &Known) -> Option<(UploadId, Option<Upload>)> {
+        let now = |id: &str| known[&of(id)].as_ref().expect("it is there");
+        let after = |id: &str, changes: &[Change]| now(id).after(changes).expect("changes fit");
+        match self {
+            Self::Commit(id, changes) => Some((of(id), Some(after(id, changes)))),
+            Self::Create(upload) => Some((upload.id.clone(), Some(upload.clone()))),
+            Self::Join(id, parts) => Some((of(id), Some(joined(id, parts)))),
+            Self::Put(id, range) => Some((of(id), Some(after(id, &[received(range)])))),
+            Self::Remove(id) => Some((of(id), None)),
+            Self::Fill(..) | Self::Junk(_) | Self::Settle => None,
+        }
+    }
+
+    /// Takes the step.
+    pub(super) async fn take(&self, store: &FileStore, known: &Known) -> Result<(), StoreError> {
+        let now = |id: &str| known[&of(id)].clone().expect("it is there");
+        match self {
+            Self::Commit(id, changes) => store.commit(&now(id), changes).await.map(drop),
+            Self::Create(upload) => store.create(upload).await,
+            Self::Fill(id, parts) => {
+                let parts: Vec<_> = parts.iter().map(|part| Arc::new(now(part))).collect();
+                store.join(&now(id), &parts).await
+            }
+            Self::Join(id, parts) => {
+                let parts: Vec<_> = parts.iter().map(|part| Arc::new(now(part))).collect();
+                let upload = joined(
+                    id,
+                    &parts
+                        .iter()
+                        .map(|part| part.id.as_str())
+                        .collect::<Vec<_>>(),
+                );
+                store.join(&upload, &parts).await?;
+                store.create(&upload).await
+            }
+            Self::Junk(id) => {
+                let mut writer = store.write(&now(id), LENGTH - 10).await?;
+                writer.push(Bytes::from(vec![0xee; 300_000])).await?;
+                drop(writer.checkpoint());
+                Ok(())
+            }
+            Self::Put(id, range) => {
+                let mut writer = store.write(&now(id), range.start).await?;
+                let bytes = Bytes::from(content(&of(id)));
+                let range_bytes = range.start as usize..range.end as usize;
+                writer.push(bytes.slice(range_bytes)).await?;
+                writer.finish().await?;
+                store.commit(&now(id), &[received(range)]).await.map(drop)
+            }
+            Self::Remove(id) => store.remove(&of(id)).await,
+            Self::Settle => {
+                store.settled().await;
+                Ok(())
+            }
+        }
+    }
+}
+
+/// The change that counts `range`.
+fn received(range: &Range<u64>) -> Change {
+    Change::Received {
+        range: range.clone(),
+        receipt: Receipt::default(),
+    }
+}
+
+/// A final upload.
+fn joined(id: &str, parts: &[&str]) -> Upload {
+    let length = PART * parts.len() as u64;
+    Upload {
+        completed: Some(UNIX_EPOCH),
+        phase: Phase::Complete,
+        received: Ranges::from(0..length),
+        role: Role::Final {
+            partials: parts.iter().map(|part| of(part)).collect(),
+            text: "final".to_owned(),
+        },
+        ..conformance::upload(id, Some(length))
+    }
+}
+
+/// What the store says about all uploads of which something is known. It must be what is known (or,
+/// for the upload of `doubt`, that), and every byte it counts must be right.
+pub(super) async fn verify(
+    store: &FileStore,
+    known: &Known,
+    doubt: Option<&(UploadId, Option<Upload>)>,
+) -> Result<Known, String> {
+    let mut found = Known::new();
+    let ids: BTreeSet<_> = known.keys().chain(doubt.map(|(id, _)| id)).collect();
+    for id in ids {
+        let loaded = match store.load(id).await {
+            Ok(upload) => Some((*upload).clone()),
+            Err(StoreError::Absent) => None,
+            Err(e) => return Err(format!("{id}: {e}")),
+        };
+        let sure = known.get(id).cloned().flatten();
+        let other = doubt.filter(|(other, _)| other == id);
+        if loaded != sure && Some(&loaded) != other.map(|(_, upload)| upload) {
+            return Err(format!(
+                "{id}: {loaded:?} is neither {sure:?} nor {other:?}"
+            ));
+        }
+        if let Some(upload) = &loaded {
+            verify_bytes(store, upload).await?;
+        }
+        found.insert(id.clone(), loaded);
+    }
+    Ok(found)
+}
+
+/// Whether every byte that an upload counts is right.
+async fn verify_bytes(store: &FileStore, upload: &Upload) -> Result<(), String> {
+    let right = content_of(upload);
+    for range in upload.received.iter() {
+        let told = |e: &dyn std::fmt::Display| format!("{}: {range:?}: {e}", upload.id);
+        let stream = store
+            .read(upload, range.clone())
+            .await
+            .map_err(|e| told(&e))?;
+        let read = conformance::collect(stream).await.map_err(|e| told(&e))?;
+        if read != right[range.start as usize..range.end as usize] {
+            return Err(told(&"wrong bytes"));
+        }
+    }
+    Ok(())
+}
+
+/// The bytes an upload has in the end.
+fn content_of(upload: &Upload) -> Vec<u8> {
+    match &upload.role {
+        Role::Whole | Role::Partial { .. } => content(&upload.id),
+        Role::Final { partials, .. } => {
+            let parts = partials
+                .iter()
+                .map(|part| content(part)[..PART as usize].to_vec());
+            parts.collect::<Vec<_>>().concat()
+        }
+    }
+}
+
+/// Whether the directory holds what belongs to the uploads known and no more, and published files
+/// hold exactly their bytes.
+fn verify_names(path: &Path, known: &Known, after: After) -> Result<(), String> {
+    let mut expected = BTreeSet::new();
+    for upload in known.values().flatten() {
+        let id = &upload.id;
+        expected.insert(format!("{id}.record"));
+        match (upload.phase, &upload.role) {
+            (Phase::Open, _) | (Phase::Complete, Role::Partial { .. }) => {
+                expected.insert(format!("{id}.part"));
+            }
+            (Phase::Complete, Role::Whole | Role::Final { .. }) => {
+                let published = fs::read(path.join(id.as_str()));
+                let published = published.map_err(|e| format!("{id} is not published: {e}"))?;
+                if published != content_of(upload)[..upload.offset() as usize] {
+                    return Err(format!("{id}: wrong bytes are published"));
+                }
+                expected.insert(id.to_string());
+            }
+            (Phase::Void, _) => {}
+        }
+    }
+    let mut found = names(path);
+    if after == After::PowerLoss {
+        // An empty data file may get lost; the first write makes it again. A record whose first line
+        // never reached the disk may stay; it counts for nothing, and makes way for a new one.
+        let empty = |upload: &&Upload| upload.phase == Phase::Open && upload.received.runs() == 0;
+        for upload in known.values().flatten().filter(empty) {
+            expected.remove(&format!("{}.part", upload.id));
+            found.remove(&format!("{}.part", upload.id));
+        }
+        for (id, _) in known.iter().filter(|(_, upload)| upload.is_none()) {
+            found.remove(&format!("{id}.record"));
+        }
+    }
+    if found == expected {
+        Ok(())
+    } else {
+        Err(format!("{found:?} instead of {expected:?}"))
+    }
+}
+
+/// What a process that is started after a crash finds, does and leaves. `Err` = which promise is
+/// broken.
+pub(super) async fn restart(
+    place: &Directory,
+    known: &Known,
+    doubt: Option<&(UploadId, Option<Upload>)>,
+    after: After,
+) -> Result<(), String> {
+    let first = verify(&place.open().await, known, doubt).await?;
+    // Once more, with the cleaning up before anything else.
+    let store = place.open().await;
+    store.recover().await.map_err(|e| e.to_string())?;
+    store.settled().await;
+    if verify(&store, &first, None).await? != first {
+        return Err("cleaning up changes a record".to_owned());
+    }
+    verify_names(place.path(), &first, after)?;
+    match store.recover().await {
+        Ok(0) => Ok(()),
+        other => Err(format!("orphans are left: {other:?}")),
+    }
+}

@@ -1,0 +1,270 @@
+//! An outcome becomes an answer: section 4 of the contract. The clients read the status alone; pages
+//! read the body, which they get as text.
+
+use http::StatusCode;
+use serde::Serialize;
+
+use super::{Asked, ResumableJsExchange, refuse, safe_name::safe_name, status};
+use crate::{
+    rules::{Outcome, Refusal},
+    upload::Upload,
+    wire::{Reply, reply},
+};
+
+/// The body of every answer that is a yes. One of the first two members is there, as front ends of
+/// python-resumable expect.
+#[derive(Serialize)]
+struct Body<'a> {
+    #[serde(rename = "chunkUploadStatus", skip_serializing_if = "is_false")]
+    is_chunk: bool,
+    #[serde(rename = "fileUploadStatus", skip_serializing_if = "is_false")]
+    is_file: bool,
+    #[serde(rename = "resumableIdentifier")]
+    identifier: &'a str,
+    upload: UploadBody<'a>,
+}
+
+/// What an answer says about the upload.
+#[derive(Serialize)]
+pub(super) struct UploadBody<'a> {
+    id: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    url: Option<String>,
+    offset: u64,
+    received: u64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    size: Option<u64>,
+    #[serde(skip_serializing_if = "is_false")]
+    complete: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    name: Option<String>,
+}
+
+/// For serde, which hands out references.
+#[expect(
+    clippy::trivially_copy_pass_by_ref,
+    reason = "serde hands out references"
+)]
+fn is_false(value: &bool) -> bool {
+    !value
+}
+
+/// The answer to what the request of `exchange` yielded.
+pub(super) fn answer(exchange: &ResumableJsExchange, outcome: Outcome) -> Reply {
+    match (outcome, &exchange.asked) {
+        (Outcome::Status { upload }, Asked::Presence { range, total }) => {
+            if upload.length != Some(*total) {
+                let fault = exchange.wrong_total(upload.length, *total);
+                return refuse::fault(exchange, &fault);
+            }
+            // Nothing is always there; of an empty file it is its end that counts.
+            let is_there = upload.received.covers(range) && (*total > 0 || upload.is_complete());
+            if is_there {
+                yes(exchange, &upload)
+            } else {
+                reply::empty(StatusCode::NO_CONTENT)
+            }
+        }
+        (Outcome::Status { upload }, Asked::Status(question)) => {
+            status::answer(exchange, question, &upload)
+        }
+        (
+            Outcome::Stored {
+                finished, upload, ..
+            },
+            _,
+        ) => {
+            let mut reply = yes(exchange, &upload);
+            reply::add_finished(&mut reply, &finished);
+            reply
+        }
+        (Outcome::Terminated, _) => reply::empty(StatusCode::NO_CONTENT),
+        // Nobody asks for these here.
+        (Outcome::Discovered(_) | Outcome::Fetched { .. } | Outcome::Status { .. }, _) => {
+            refuse::refuse(exchange, &Refusal::Internal.into())
+        }
+    }
+}
+
+/// The bytes are there. Whichever answer a page reads last says whether the file is, too.
+fn yes(exchange: &ResumableJsExchange, upload: &Upload) -> Reply {
+    let is_file = upload.is_complete();
+    let body = Body {
+        is_chunk: !is_file,
+        is_file,
+        identifier: exchange.identifier.as_deref().unwrap_or_default(),
+        upload: body_of(exchange, upload),
+    };
+    reply::json(StatusCode::OK, &body)
+}
+
+/// What an answer says about `upload`.
+pub(super) fn body_of<'u>(exchange: &ResumableJsExchange, upload: &'u Upload) -> UploadBody<'u> {
+    let url = exchange.config.tus.as_ref().and_then(|tus| {
+        let location = tus.location(&exchange.head, &upload.id);
+        location.to_str().map(str::to_owned).ok()
+    });
+    let name = upload.metadata.get_str("filename");
+    let lengths = upload.received.iter().map(|run| run.end - run.start);
+    UploadBody {
+        id: upload.id.as_str(),
+        url,
+        offset: upload.offset(),
+        received: lengths.sum(),
+        size: upload.length,
+        complete: upload.is_complete(),
+        name: name.filter(|_| upload.is_complete()).map(safe_name),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{ops::Range, sync::Arc};
+
+    use serde_json::{Value, json};
+
+    use super::{
+        super::tests::{exchange, told, upload},
+        *,
+    };
+    use crate::rules::Finished;
+
+    fn asking(method: &str, range: Range<u64>, total: u64) -> ResumableJsExchange {
+        let mut exchange = exchange(&format!("{method} /up"));
+        exchange.identifier = Some("i\"\r\n".to_owned());
+        exchange.asked = Asked::Presence { range, total };
+        exchange
+    }
+
+    fn writing(lines: &str) -> ResumableJsExchange {
+        let mut exchange = exchange(lines);
+        exchange.identifier = Some("i".to_owned());
+        exchange.asked = Asked::Write;
+        exchange
+    }
+
+    fn stored(upload: Arc<Upload>) -> Outcome {
+        let headers = vec![("X-Result".to_owned(), "7".to_owned())];
+        Outcome::Stored {
+            finished: Finished { headers },
+            offset: 20,
+            upload,
+        }
+    }
+
+    #[tokio::test]
+    async fn tests_are_answered_from_received_ranges_j_020_f_01_f_20() {
+        for (rule, held, range, is_there) in [
+            ("J-020", &[0..10, 20..30][..], 0..10, true),
+            ("J-020", &[0..10, 20..30], 10..20, false),
+            ("J-020", &[0..10, 20..30], 20..30, true),
+            ("J-021", &[0..15], 10..20, false),
+            ("J-021", &[0..15, 15..25], 10..20, true),
+            ("J-013", &[0..20], 10..30, false),
+            ("F-20", &[29..30], 0..10, false),
+        ] {
+            let exchange = asking("GET", range.clone(), 30);
+            let upload = upload(30, held);
+            let reply = answer(&exchange, Outcome::Status { upload });
+            let (head, body) = told(exchange.completed(reply)).await;
+            assert_eq!(
+                head,
+                if is_there { "200" } else { "204" },
+                "{rule} {range:?} in {held:?}"
+            );
+            assert_eq!(body["chunkUploadStatus"] == json!(true), is_there, "{body}");
+            assert_eq!(body == Value::Null, !is_there);
+        }
+    }
+
+    #[tokio::test]
+    async fn answers_say_how_far_the_upload_is_section_4() {
+        let said = |upload: Value, member: &str, identifier: &str| json!({ member: true, "resumableIdentifier": identifier, "upload": upload });
+        let part = json!({
+            "id": "u", "url": "/files/u", "offset": 10, "received": 15, "size": 30
+        });
+        let whole = json!({
+            "id": "u", "url": "/files/u", "offset": 30, "received": 30, "size": 30,
+            "complete": true, "name": "b.txt"
+        });
+        let (chunk, file) = ("chunkUploadStatus", "fileUploadStatus");
+        let held = [0..10, 20..25];
+        for (exchange, outcome, expected) in [
+            (
+                asking("GET", 0..10, 30),
+                Outcome::Status {
+                    upload: upload(30, &held),
+                },
+                ("200", said(part.clone(), chunk, "i\"\r\n")),
+            ),
+            (
+                asking("GET", 0..10, 30),
+                Outcome::Status {
+                    upload: upload(30, &[0..30]),
+                },
+                ("200", said(whole.clone(), file, "i\"\r\n")),
+            ),
+            (
+                asking("HEAD", 0..10, 30),
+                Outcome::Status {
+                    upload: upload(30, &held),
+                },
+                ("200", Value::Null),
+            ),
+            (
+                writing("POST /up"),
+                stored(upload(30, &held)),
+                ("200\nx-result: 7", said(part, chunk, "i")),
+            ),
+            (
+                writing("PUT /up/"),
+                stored(upload(30, &[0..30])),
+                ("200\nx-result: 7", said(whole, file, "i")),
+            ),
+        ] {
+            let reply = exchange.completed(answer(&exchange, outcome));
+            let (head, body) = told(reply).await;
+            assert_eq!((head.as_str(), body), expected);
+        }
+    }
+
+    #[tokio::test]
+    async fn empty_files_are_there_once_they_are_complete_j_031() {
+        for (upload, expected) in [(upload(0, &[]), "200"), (open_and_empty(), "204")] {
+            let exchange = asking("GET", 0..0, 0);
+            let reply = answer(&exchange, Outcome::Status { upload });
+            assert_eq!(told(exchange.completed(reply)).await.0, expected);
+        }
+    }
+
+    fn open_and_empty() -> Arc<Upload> {
+        let mut upload = Upload::clone(&upload(0, &[]));
+        upload.phase = crate::upload::Phase::Open;
+        Arc::new(upload)
+    }
+
+    #[tokio::test]
+    async fn another_total_size_is_a_fault_j_017_f_38() {
+        let exchange = asking("GET", 0..10, 30);
+        let reply = answer(
+            &exchange,
+            Outcome::Status {
+                upload: upload(31, &[0..31]),
+            },
+        );
+        let (head, body) = told(exchange.completed(reply)).await;
+        assert_eq!(head, "400");
+        assert_eq!(body["error"]["code"], "total_size_mismatch");
+        assert_eq!(body["chunkUploadStatus"], false);
+    }
+
+    #[tokio::test]
+    async fn without_tus_there_is_no_url_j_055() {
+        let locations = crate::wire::location::Locations::new("/up".parse().expect("a path"));
+        let dialect = super::super::ResumableJs::new(locations, *b"secret");
+        let mut exchange = super::super::tests::exchange_with(&dialect, "POST /up");
+        exchange.asked = Asked::Write;
+        let reply = exchange.completed(answer(&exchange, stored(upload(30, &[0..10]))));
+        assert_eq!(told(reply).await.1["upload"].get("url"), None);
+    }
+}

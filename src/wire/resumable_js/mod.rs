@@ -1,0 +1,482 @@
+//! ResumableJS: resumable.js and its forks flow.js and simple-uploader.js, which cut a file into
+//! numbered chunks and send them in parallel, in any order.
+//!
+//! `read` turns a request into an intent: [`profile`] and `params` say what it says, `chunk` which
+//! bytes it means. `answer` words an outcome, `refuse` a refusal; `status` is the resource that
+//! tells in one request what the clients' tests ask chunk by chunk.
+//!
+//! # Source
+//! resumable.js 1.0.2, 1.1.0 and its repository's head, flow.js 2.14, simple-uploader.js 0.6. Rule
+//! numbers are those of the wire contract.
+
+mod answer;
+mod chunk;
+mod params;
+pub mod profile;
+mod read;
+mod refuse;
+mod safe_name;
+mod status;
+
+use std::{fmt, ops::Range, sync::Arc};
+
+use http::{
+    HeaderName, HeaderValue, Method, StatusCode,
+    header::{CACHE_CONTROL, X_CONTENT_TYPE_OPTIONS},
+    request::Parts,
+};
+
+pub use self::profile::{Parameter, Profile};
+use self::{
+    params::{Chosen, File},
+    read::Unread,
+    refuse::Fault,
+    status::Question,
+};
+use super::{Dialect, Exchange, Owner, Reply, cors, location::Locations, reply};
+use crate::{
+    content::Content,
+    rules::{Intent, Outcome, Refused},
+    upload::{Key, Limits},
+};
+
+/// The segment below the mount at which the status resource is.
+const STATUS: &str = "status";
+
+/// The largest chunk, in bytes, unless configured: far above what browsers cut, and small enough to
+/// send again.
+const MAX_CHUNK_BYTES: u64 = 256 << 20;
+
+/// Section 1.5 of the contract. `DELETE` is for the status resource.
+const CORS: cors::Lists = cors::Lists {
+    allow_headers: "Authorization, Content-Type, Origin, X-Requested-With, X-Request-ID, \
+        X-CSRF-Token, X-XSRF-Token, Checksum, Upload-Checksum",
+    allow_methods: "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS",
+    expose_headers: "Location, Upload-Offset, Upload-Length, Upload-Expires, Upload-Missing, \
+        Retry-After",
+};
+
+/// The ResumableJS dialect, mounted at a path.
+#[derive(Debug, Clone)]
+pub struct ResumableJs {
+    config: Arc<Config>,
+}
+
+/// How one mount behaves.
+#[derive(Debug, Clone)]
+struct Config {
+    denial_is_not_found: bool,
+    locations: Locations,
+    max_chunk_bytes: u64,
+    owner_header: Option<HeaderName>,
+    profiles: Arc<[Profile]>,
+    secret: Secret,
+    strict_total_chunks: bool,
+    tus: Option<Locations>,
+}
+
+/// What the names that clients give are hashed with.
+#[derive(Clone)]
+struct Secret(Vec<u8>);
+
+impl ResumableJs {
+    /// The dialect at the mount of `locations`, for clients of all three libraries with their usual
+    /// names. `secret` keeps anybody from telling which name an upload's id stands for; uploads are
+    /// found again only with the same one.
+    pub fn new(locations: Locations, secret: impl Into<Vec<u8>>) -> Self {
+        let profiles = [Profile::resumable(), Profile::flow(), Profile::simple()];
+        let config = Config {
+            denial_is_not_found: false,
+            locations,
+            max_chunk_bytes: MAX_CHUNK_BYTES,
+            owner_header: None,
+            profiles: Arc::new(profiles),
+            secret: Secret(secret.into()),
+            strict_total_chunks: false,
+            tus: None,
+        };
+        Self {
+            config: Arc::new(config),
+        }
+    }
+
+    /// The same for clients that use the names of one of `profiles`, and no others (J-004).
+    #[must_use]
+    pub fn with_profiles(self, profiles: impl IntoIterator<Item = Profile>) -> Self {
+        let profiles = profiles.into_iter().collect();
+        self.with(|config| config.profiles = profiles)
+    }
+
+    /// The same, but chunks have at most `bytes` bytes (S-008). The last chunk of a file may be twice
+    /// as large as the others, less a byte.
+    #[must_use]
+    pub fn with_max_chunk_bytes(self, bytes: u64) -> Self {
+        self.with(|config| config.max_chunk_bytes = bytes)
+    }
+
+    /// The same, but the number of chunks that a client announces must be the true one (J-015).
+    /// Files of resumable.js 1.1.0 fail now and then under this: it counts too early.
+    #[must_use]
+    pub fn with_strict_total_chunks(self) -> Self {
+        self.with(|config| config.strict_total_chunks = true)
+    }
+
+    /// The same, but answers name the URL at which tus clients find the upload (J-055).
+    #[must_use]
+    pub fn with_tus(self, locations: Locations) -> Self {
+        self.with(|config| config.tus = Some(locations))
+    }
+
+    /// The same, but the header field `name` says whose upload it is, where the embedding application
+    /// gives no [`Owner`]. Only behind a proxy that sets or removes it (S-002).
+    #[must_use]
+    pub fn with_owner_header(self, name: HeaderName) -> Self {
+        self.with(|config| config.owner_header = Some(name))
+    }
+
+    /// The same, but callers who may not upload are told 404, which makes every client stop, and not
+    /// 401 or 403, on which pages can act.
+    #[must_use]
+    pub fn with_denial_as_not_found(self) -> Self {
+        self.with(|config| config.denial_is_not_found = true)
+    }
+
+    fn with(mut self, change: impl FnOnce(&mut Config)) -> Self {
+        change(Arc::make_mut(&mut self.config));
+        self
+    }
+
+    /// The key under which `owner` has the upload of a file: what another dialect binds its upload to
+    /// so that clients of this one continue it (J-054).
+    pub fn key(&self, owner: Option<&[u8]>, identifier: &str, name: &str, path: &str) -> Key {
+        self.config.key(owner, identifier, name, path)
+    }
+}
+
+impl Config {
+    /// S-001. The size of the file is not in it, so that a changed one is noticed.
+    fn key(&self, owner: Option<&[u8]>, identifier: &str, name: &str, path: &str) -> Key {
+        let names = [
+            owner.unwrap_or_default(),
+            self.locations.mount.prefix().as_bytes(),
+            identifier.as_bytes(),
+            name.as_bytes(),
+            path.as_bytes(),
+        ];
+        Key::new(&self.secret.0, &names)
+    }
+}
+
+impl Dialect for ResumableJs {
+    fn cors(&self) -> &cors::Lists {
+        &CORS
+    }
+
+    fn claims(&self, path: &str) -> bool {
+        self.config.locations.mount.claims(path)
+    }
+
+    fn open(&self, head: Parts) -> Box<dyn Exchange> {
+        Box::new(ResumableJsExchange::new(Arc::clone(&self.config), head))
+    }
+}
+
+/// One request of a client and its answer.
+struct ResumableJsExchange {
+    asked: Asked,
+    chosen: Option<Chosen>,
+    config: Arc<Config>,
+    head: Parts,
+    /// What the client calls the file, for the answer.
+    identifier: Option<String>,
+}
+
+/// What a request asked for.
+#[derive(Debug, Default, Clone, PartialEq, Eq)]
+enum Asked {
+    /// Nothing that was understood.
+    #[default]
+    Nothing,
+    /// Whether bytes are there.
+    Presence {
+        /// Which ones.
+        range: Range<u64>,
+        /// Of a file of this size.
+        total: u64,
+    },
+    /// The upload gone.
+    Removal,
+    /// What is there.
+    Status(Question),
+    /// Bytes stored.
+    Write,
+}
+
+#[async_trait::async_trait]
+impl Exchange for ResumableJsExchange {
+    async fn read(
+        &mut self,
+        content: Content,
+        limits: &Limits,
+    ) -> Result<(Intent, Content), Box<Reply>> {
+        match read::read(self, content, limits).await {
+            Ok(read) => Ok(read),
+            Err(unread) => Err(Box::new(self.completed(match unread {
+                Unread::Fault(fault) => refuse::fault(self, &fault),
+                Unread::NotAllowed { allow } => refuse::not_allowed(allow),
+                // Always, and of anybody: browsers send no credentials with it (1.5).
+                Unread::Options => reply::empty(StatusCode::NO_CONTENT),
+                Unread::Refused(refusal) => refuse::refuse(self, &refusal.into()),
+            }))),
+        }
+    }
+
+    fn answer(&mut self, result: Result<Outcome, Refused>) -> Reply {
+        self.completed(match result {
+            Ok(outcome) => answer::answer(self, outcome),
+            Err(refused) => refuse::refuse(self, &refused),
+        })
+    }
+}
+
+impl ResumableJsExchange {
+    fn new(config: Arc<Config>, head: Parts) -> Self {
+        Self {
+            asked: Asked::Nothing,
+            chosen: None,
+            config,
+            head,
+            identifier: None,
+        }
+    }
+
+    /// `reply` with what every answer says, and without what this one must not have (S-012): a
+    /// cached 200 would be data loss once the upload has expired.
+    fn completed(&self, mut reply: Reply) -> Reply {
+        if self.head.method == Method::HEAD {
+            reply::remove_body(&mut reply);
+        }
+        let fields = reply.headers_mut();
+        fields.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+        fields.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+        reply
+    }
+
+    /// The key of `file` for whoever sends the request (S-002).
+    fn key(&self, file: &File) -> Key {
+        let owner = self.head.extensions.get::<Owner>();
+        let owner = owner.map(|Owner(name)| name.as_bytes()).or_else(|| {
+            let name = self.config.owner_header.as_ref()?;
+            Some(self.head.headers.get(name)?.as_bytes())
+        });
+        let name = file.name.as_deref().unwrap_or_default();
+        let path = file.path.as_deref().unwrap_or_default();
+        self.config.key(owner, &file.identifier, name, path)
+    }
+
+    /// What this client calls `parameter`, once that is known.
+    fn name(&self, parameter: Parameter) -> Option<String> {
+        Some(self.chosen.as_ref()?.name(parameter))
+    }
+
+    /// The fault of naming another file size than the upload has (J-017).
+    fn wrong_total(&self, known: Option<u64>, given: u64) -> Fault {
+        let known = known.map_or("of unknown size".to_owned(), |known| {
+            format!("{known} bytes")
+        });
+        let message = format!("the upload is {known}, the request says {given} bytes");
+        Fault {
+            param: self.name(Parameter::TotalSize),
+            ..Fault::new(refuse::TOTAL_SIZE_MISMATCH, message)
+        }
+    }
+}
+
+impl fmt::Debug for ResumableJsExchange {
+    /// Without the header fields and the query: they may hold credentials.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ResumableJsExchange")
+            .field("method", &self.head.method)
+            .field("path", &self.head.uri.path())
+            .finish_non_exhaustive()
+    }
+}
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Secret")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::UNIX_EPOCH;
+
+    use http::Request;
+    use http_body_util::BodyExt as _;
+    use serde_json::Value;
+
+    use super::*;
+    use crate::upload::{Change, Completion, Metadata, Phase, Role, Upload};
+
+    /// The dialect as the tests use it: at `/up`, beside tus at `/files`.
+    pub(super) fn dialect() -> ResumableJs {
+        let locations = |path: &str| Locations::new(path.parse().expect("a path"));
+        ResumableJs::new(locations("/up"), *b"secret").with_tus(locations("/files"))
+    }
+
+    /// The exchange that begins with `lines`: a request line, then fields.
+    pub(super) fn exchange(lines: &str) -> ResumableJsExchange {
+        exchange_with(&dialect(), lines)
+    }
+
+    pub(super) fn exchange_with(dialect: &ResumableJs, lines: &str) -> ResumableJsExchange {
+        let (line, fields) = lines.split_once('\n').unwrap_or((lines, ""));
+        let (method, target) = line.split_once(' ').expect("a method and a target");
+        let request = Request::builder().method(method).uri(target);
+        let request = fields.lines().fold(request, |request, line| {
+            let (name, value) = line.trim().split_once(':').expect("a field");
+            request.header(name, value.trim())
+        });
+        let (head, ()) = request.body(()).expect("a plain request").into_parts();
+        ResumableJsExchange::new(Arc::clone(&dialect.config), head)
+    }
+
+    /// An upload of `total` bytes called `a/b.txt` that holds `held`.
+    pub(super) fn upload(total: u64, held: &[Range<u64>]) -> Arc<Upload> {
+        let metadata = Metadata::from_entries([("filename", "a/b.txt")]).expect("plain");
+        let created = Change::Created {
+            completion: Completion::WhenFull,
+            length: Some(total),
+            metadata,
+            named: true,
+            role: Role::Whole,
+            at: UNIX_EPOCH,
+        };
+        let id = "u".parse().expect("an id");
+        let mut upload = Upload::new(id, &created).expect("created comes first");
+        for range in held {
+            upload.received.insert(range.clone());
+        }
+        if upload.is_full() {
+            upload.phase = Phase::Complete;
+        }
+        Arc::new(upload)
+    }
+
+    /// Status and header fields of an answer, sorted and without those of every answer, and its body.
+    pub(super) async fn told(reply: Reply) -> (String, Value) {
+        let mut head = reply.status().as_u16().to_string();
+        for (name, expected) in [
+            (CACHE_CONTROL, "no-store"),
+            (X_CONTENT_TYPE_OPTIONS, "nosniff"),
+        ] {
+            assert_eq!(reply.headers().get(&name).expect("S-012"), expected);
+        }
+        let has_json = reply.headers().get("content-type")
+            == Some(&"application/json".parse().expect("plain"));
+        let mut lines: Vec<_> = reply
+            .headers()
+            .iter()
+            .map(|(name, value)| format!("\n{name}: {}", value.to_str().expect("ASCII")))
+            .collect();
+        lines.retain(|line| {
+            let common = [
+                "\ncache-control",
+                "\ncontent-type",
+                "\nx-content-type-options",
+            ];
+            !common.iter().any(|name| line.starts_with(name))
+        });
+        lines.sort_unstable();
+        head.extend(lines);
+        let bytes = reply.into_body().collect().await.expect("text").to_bytes();
+        assert_eq!(bytes.is_empty(), !has_json);
+        let body = serde_json::from_slice(&bytes).unwrap_or(Value::Null);
+        (head, body)
+    }
+
+    #[test]
+    fn keys_depend_on_owner_route_and_names_s_001_f_36_f_37() {
+        let key = |dialect: &ResumableJs, owner: Option<&str>, names: [&str; 3]| {
+            let [id, name, path] = names;
+            dialect.key(owner.map(str::as_bytes), id, name, path).id(0)
+        };
+        let dialect = dialect();
+        let usual = key(&dialect, Some("o"), ["i", "n", "p"]);
+        assert_eq!(usual, key(&dialect, Some("o"), ["i", "n", "p"]));
+        let other_route =
+            ResumableJs::new(Locations::new("/b".parse().expect("a path")), *b"secret");
+        let other_secret =
+            ResumableJs::new(Locations::new("/up".parse().expect("a path")), *b"other");
+        for other in [
+            key(&dialect, None, ["i", "n", "p"]),
+            key(&dialect, Some("p"), ["i", "n", "p"]),
+            key(&dialect, Some("o"), ["j", "n", "p"]),
+            key(&dialect, Some("o"), ["i", "m", "p"]),
+            key(&dialect, Some("o"), ["i", "n", "q"]),
+            key(&dialect, Some("o"), ["in", "", "p"]),
+            key(&other_route, Some("o"), ["i", "n", "p"]),
+            key(&other_secret, Some("o"), ["i", "n", "p"]),
+        ] {
+            assert_ne!(other, usual);
+        }
+        // Two names of equal length that the clients' usual identifier does not tell apart.
+        assert_ne!(
+            key(&dialect, None, ["12-txt", "你好.txt", "你好.txt"]),
+            key(&dialect, None, ["12-txt", "再见.txt", "再见.txt"])
+        );
+    }
+
+    #[test]
+    fn owners_come_from_the_application_or_a_header_s_002() {
+        let file = File {
+            identifier: "i".to_owned(),
+            kind: None,
+            name: None,
+            path: None,
+        };
+        let dialect = dialect().with_owner_header(HeaderName::from_static("x-user"));
+        let key = |lines: &str, owner: Option<&str>| {
+            let mut exchange = exchange_with(&dialect, lines);
+            if let Some(owner) = owner {
+                exchange.head.extensions.insert(Owner(owner.to_owned()));
+            }
+            exchange.key(&file)
+        };
+        let of = |owner: Option<&str>| dialect.key(owner.map(str::as_bytes), "i", "", "");
+        assert_eq!(key("GET /up", None), of(None));
+        assert_eq!(key("GET /up\nX-User: a", None), of(Some("a")));
+        assert_eq!(key("GET /up\nX-User: a", Some("b")), of(Some("b")));
+        let unread = exchange("GET /up\nX-User: a").key(&file);
+        assert_eq!(unread, of(None), "a header that is not configured");
+    }
+
+    #[test]
+    fn lists_name_what_browsers_need_without_wildcard_1_5() {
+        for name in ["Upload-Offset", "Upload-Missing", "Location", "Retry-After"] {
+            assert!(
+                CORS.expose_headers.split(", ").any(|listed| listed == name),
+                "{name}"
+            );
+        }
+        for name in ["GET", "HEAD", "POST", "PUT", "PATCH"] {
+            assert!(
+                CORS.allow_methods.split(", ").any(|listed| listed == name),
+                "{name}"
+            );
+        }
+        assert!(CORS.allow_headers.contains("Content-Type"));
+        let all = [CORS.allow_headers, CORS.allow_methods, CORS.expose_headers].concat();
+        assert!(!all.contains('*'));
+    }
+
+    #[test]
+    fn secrets_and_queries_are_not_printed() {
+        let printed = format!("{:?} {:?}", dialect(), exchange("GET /up?token=hidden"));
+        assert!(
+            !printed.contains("hidden") && !printed.contains("115"),
+            "{printed}"
+        );
+    }
+}

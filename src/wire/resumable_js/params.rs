@@ -1,0 +1,715 @@
+//! What a request says about its chunk and its file: parameters from the query, then from the
+//! fields of a form, under the names of one of several profiles.
+//!
+//! # Source
+//! Section 2.1 of the contract (J-001 to J-006), S-003, S-004.
+
+use std::{mem, sync::Arc};
+
+use super::{
+    chunk::{Chunk, Misfit},
+    profile::{Parameter, Profile},
+    refuse::{self, Fault},
+    safe_name,
+};
+
+/// The largest number: above it JavaScript counts no more.
+const MAX_NUMBER: u64 = (1 << 53) - 1;
+
+/// The digits of [`MAX_NUMBER`].
+const MAX_DIGITS: usize = 16;
+
+/// The longest identifier, in bytes (S-003).
+const MAX_IDENTIFIER_BYTES: usize = 4096;
+
+/// What the checksum of a chunk is called, in every profile.
+const CHECKSUM: &str = "checksum";
+
+/// Everything that a request says under a known name. Unknown names are passed over (1.2): CSRF
+/// tokens and the like travel there.
+#[derive(Debug)]
+pub(super) struct Params {
+    checksum: Slot,
+    profiles: Arc<[Profile]>,
+    /// For each profile what is said under its names.
+    said: Vec<Slots>,
+}
+
+/// What a request says under the names of one profile.
+#[derive(Debug, Clone)]
+pub(super) struct Chosen {
+    index: usize,
+    profiles: Arc<[Profile]>,
+    slots: Slots,
+}
+
+/// Which file a request is about. Empty parameters are absent ones (J-002).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct File {
+    /// What the client takes for its identity.
+    pub(super) identifier: String,
+    /// Its media type.
+    pub(super) kind: Option<String>,
+    /// Its name.
+    pub(super) name: Option<String>,
+    /// Its path below the chosen folder.
+    pub(super) path: Option<String>,
+}
+
+type Slots = [Slot; Parameter::ALL.len()];
+
+/// What is said under one name. Judged only when it is needed, so that nothing depends on names of
+/// other profiles.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+enum Slot {
+    #[default]
+    Absent,
+    /// It cannot be read; why.
+    Broken(&'static str),
+    /// It is given twice, and not the same.
+    Contradicted,
+    Given(String),
+}
+
+impl Slot {
+    /// Takes in one occurrence (J-003).
+    fn add(&mut self, value: Result<String, &'static str>) {
+        *self = match (mem::take(self), value) {
+            (slot, Ok(value)) if value.is_empty() => slot,
+            (Self::Absent, Ok(value)) => Self::Given(value),
+            (Self::Given(given), Ok(value)) if given == value => Self::Given(given),
+            (Self::Given(_) | Self::Contradicted, _) => Self::Contradicted,
+            (Self::Absent, Err(reason)) | (Self::Broken(reason), _) => Self::Broken(reason),
+        };
+    }
+}
+
+impl Params {
+    /// Nothing said yet.
+    pub(super) fn new(profiles: Arc<[Profile]>) -> Self {
+        Self {
+            checksum: Slot::Absent,
+            said: vec![Slots::default(); profiles.len()],
+            profiles,
+        }
+    }
+
+    /// Takes in a query. Names may be written without percent-encoding: in its tests resumable.js
+    /// does not encode them (1.2).
+    pub(super) fn add_query(&mut self, query: &str) {
+        for pair in query.split('&') {
+            let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
+            let decoded = percent_decoded(name).and_then(text).ok();
+            self.add(name, decoded.as_deref().unwrap_or(name), || {
+                // No client writes `+` for a plus; other tools write it for a blank.
+                percent_decoded(&value.replace('+', " ")).and_then(text)
+            });
+        }
+    }
+
+    /// Takes in a field of a form.
+    pub(super) fn add_field(&mut self, name: &str, value: &[u8]) {
+        self.add(name, name, || text(value.to_vec()));
+    }
+
+    fn add(
+        &mut self,
+        name: &str,
+        decoded_name: &str,
+        value: impl Fn() -> Result<String, &'static str>,
+    ) {
+        for (profile, slots) in self.profiles.iter().zip(&mut self.said) {
+            let parameter = profile.parameter(name);
+            let parameter = parameter.or_else(|| profile.parameter(decoded_name));
+            if let Some(parameter) = parameter {
+                slots[parameter.index()].add(value());
+            }
+        }
+        if decoded_name == CHECKSUM {
+            // Without a blank it is no checksum of ours but a parameter of the application's.
+            let value = value().unwrap_or_default();
+            if value.contains(' ') {
+                self.checksum.add(Ok(value));
+            }
+        }
+    }
+
+    /// What is said under the names of the one profile under which all of `keys` are said (J-004).
+    pub(super) fn choose(&self, keys: &[Parameter]) -> Result<Chosen, Fault> {
+        let is_said = |slots: &Slots| {
+            keys.iter()
+                .all(|parameter| slots[parameter.index()] != Slot::Absent)
+        };
+        let mut matching = self.said.iter().enumerate().filter(|(_, s)| is_said(s));
+        let Some((index, slots)) = matching.next() else {
+            return Err(self.nothing_said(keys));
+        };
+        if matching.next().is_some() {
+            return Err(Fault::new(
+                refuse::AMBIGUOUS,
+                "the request has the parameters of more than one library",
+            ));
+        }
+        Ok(Chosen {
+            index,
+            profiles: Arc::clone(&self.profiles),
+            slots: slots.clone(),
+        })
+    }
+
+    fn nothing_said(&self, keys: &[Parameter]) -> Fault {
+        let names = |profile: &Profile| {
+            let names: Vec<_> = keys.iter().map(|key| profile.name(*key)).collect();
+            names.join(" and ")
+        };
+        let sets: Vec<_> = self.profiles.iter().map(names).collect();
+        let message = format!("missing, of {}", sets.join(", or "));
+        Fault::new(refuse::MISSING, message)
+    }
+
+    /// Whether everything that a chunk needs is said.
+    pub(super) fn suffice(&self) -> bool {
+        self.choose(&[
+            Parameter::ChunkNumber,
+            Parameter::ChunkSize,
+            Parameter::Identifier,
+            Parameter::TotalSize,
+        ])
+        .is_ok()
+    }
+
+    /// The identifier as far as it is known: for the answer, whatever else is wrong.
+    pub(super) fn identifier(&self) -> Option<&str> {
+        let of = |slots: &Slots| slots[Parameter::Identifier.index()].clone();
+        let index = self
+            .said
+            .iter()
+            .position(|slots| matches!(of(slots), Slot::Given(_)))?;
+        match &self.said[index][Parameter::Identifier.index()] {
+            Slot::Given(text) if text.len() <= MAX_IDENTIFIER_BYTES => Some(text),
+            Slot::Given(_) | Slot::Absent | Slot::Broken(_) | Slot::Contradicted => None,
+        }
+    }
+
+    /// What the chunk must hash to, as a parameter says.
+    pub(super) fn checksum(&self) -> Result<Option<&str>, Fault> {
+        value_of(&self.checksum, CHECKSUM)
+    }
+}
+
+impl Chosen {
+    /// The name of `parameter` as this client sends it.
+    pub(super) fn name(&self, parameter: Parameter) -> String {
+        self.profiles[self.index].name(parameter)
+    }
+
+    /// Which file the request is about.
+    pub(super) fn file(&self) -> Result<File, Fault> {
+        let identifier = self.required(Parameter::Identifier)?;
+        if identifier.len() > MAX_IDENTIFIER_BYTES {
+            let message = format!("longer than {MAX_IDENTIFIER_BYTES} bytes");
+            return Err(self.fault(refuse::IDENTIFIER_TOO_LONG, Parameter::Identifier, message));
+        }
+        let owned = |text: Option<&str>| text.map(str::to_owned);
+        let file = File {
+            identifier: identifier.to_owned(),
+            kind: owned(self.text(Parameter::Type)?),
+            name: owned(self.text(Parameter::Filename)?),
+            path: owned(self.text(Parameter::RelativePath)?),
+        };
+        if !file.path.as_deref().is_none_or(safe_name::is_below) {
+            return Err(self.fault(
+                refuse::BAD_RELATIVE_PATH,
+                Parameter::RelativePath,
+                "leaves its folder",
+            ));
+        }
+        Ok(file)
+    }
+
+    /// Which chunk of it.
+    pub(super) fn chunk(&self) -> Result<Chunk, Fault> {
+        Ok(Chunk {
+            number: self.at_least_one(Parameter::ChunkNumber)?,
+            size: self.at_least_one(Parameter::ChunkSize)?,
+            current: self.number(Parameter::CurrentChunkSize)?,
+            total: self.required_number(Parameter::TotalSize)?,
+            chunks: self.number(Parameter::TotalChunks)?,
+        })
+    }
+
+    /// What is wrong with a chunk that does not fit its file.
+    pub(super) fn misfit(&self, misfit: Misfit) -> Fault {
+        match misfit {
+            Misfit::Chunks => self.fault(
+                refuse::BAD_TOTAL_CHUNKS,
+                Parameter::TotalChunks,
+                "not a number of chunks that a file of this size could have",
+            ),
+            Misfit::Length => self.fault(
+                refuse::BAD_CHUNK_SIZE,
+                Parameter::CurrentChunkSize,
+                "not a size that this chunk of the file could have",
+            ),
+            Misfit::Number => self.fault(
+                refuse::BAD_CHUNK_NUMBER,
+                Parameter::ChunkNumber,
+                "the file has no such chunk",
+            ),
+        }
+    }
+
+    /// Checks a field that follows the payload: what it says must have been said before (J-006).
+    pub(super) fn check_late(&self, name: &str, value: &[u8]) -> Result<(), Fault> {
+        let Some(parameter) = self.profiles[self.index].parameter(name) else {
+            return Ok(());
+        };
+        let mut slot = self.slots[parameter.index()].clone();
+        let was_absent = slot == Slot::Absent;
+        slot.add(text(value.to_vec()));
+        match value_of(&slot, name)? {
+            Some(_) if was_absent => Err(self.fault(
+                refuse::FIELDS_AFTER_FILE,
+                parameter,
+                "must come before the chunk",
+            )),
+            Some(_) | None => Ok(()),
+        }
+    }
+
+    /// The number that is `parameter`, at least one, if it is given.
+    pub(super) fn positive(&self, parameter: Parameter) -> Result<Option<u64>, Fault> {
+        match self.number(parameter)? {
+            Some(0) => Err(self.fault(refuse::BAD_NUMBER, parameter, "must be at least 1")),
+            number => Ok(number),
+        }
+    }
+
+    /// The number that is `parameter`, if it is given (J-001).
+    pub(super) fn number(&self, parameter: Parameter) -> Result<Option<u64>, Fault> {
+        let Some(text) = self.text(parameter)? else {
+            return Ok(None);
+        };
+        number(text).map(Some).ok_or_else(|| {
+            let message = format!("expected digits, at most {MAX_NUMBER}");
+            self.fault(refuse::BAD_NUMBER, parameter, message)
+        })
+    }
+
+    fn at_least_one(&self, parameter: Parameter) -> Result<u64, Fault> {
+        let number = self.positive(parameter)?;
+        number.ok_or_else(|| self.missing(parameter))
+    }
+
+    fn required_number(&self, parameter: Parameter) -> Result<u64, Fault> {
+        let number = self.number(parameter)?;
+        number.ok_or_else(|| self.missing(parameter))
+    }
+
+    fn required(&self, parameter: Parameter) -> Result<&str, Fault> {
+        let text = self.text(parameter)?;
+        text.ok_or_else(|| self.missing(parameter))
+    }
+
+    fn text(&self, parameter: Parameter) -> Result<Option<&str>, Fault> {
+        value_of(&self.slots[parameter.index()], &self.name(parameter))
+    }
+
+    fn missing(&self, parameter: Parameter) -> Fault {
+        self.fault(refuse::MISSING, parameter, "missing")
+    }
+
+    fn fault(&self, code: &'static str, parameter: Parameter, message: impl Into<String>) -> Fault {
+        Fault::about(self.name(parameter), code, message)
+    }
+}
+
+fn value_of<'s>(slot: &'s Slot, name: &str) -> Result<Option<&'s str>, Fault> {
+    match slot {
+        Slot::Absent => Ok(None),
+        Slot::Broken(reason) => Err(Fault::about(name, refuse::BAD_ENCODING, *reason)),
+        Slot::Contradicted => Err(Fault::about(
+            name,
+            refuse::CONFLICTING,
+            "given twice, with different values",
+        )),
+        Slot::Given(text) => Ok(Some(text)),
+    }
+}
+
+/// The number that `text` is, in the one way to write it (J-001).
+fn number(text: &str) -> Option<u64> {
+    let is_plain = text.len() <= MAX_DIGITS
+        && text.bytes().all(|byte| byte.is_ascii_digit())
+        && (text == "0" || !text.starts_with('0'));
+    let number = text.parse().ok().filter(|_| is_plain);
+    number.filter(|number| *number <= MAX_NUMBER)
+}
+
+/// `bytes` as text. Forms turn every line break into CRLF, queries do not (1.2): here all are LF.
+fn text(bytes: Vec<u8>) -> Result<String, &'static str> {
+    let text = String::from_utf8(bytes).map_err(|_| "not UTF-8")?;
+    Ok(if text.contains('\r') {
+        text.replace("\r\n", "\n").replace('\r', "\n")
+    } else {
+        text
+    })
+}
+
+/// What percent-encoded `text` stands for.
+fn percent_decoded(text: &str) -> Result<Vec<u8>, &'static str> {
+    let mut bytes = Vec::with_capacity(text.len());
+    let mut pieces = text.split('%');
+    bytes.extend_from_slice(pieces.next().unwrap_or_default().as_bytes());
+    for piece in pieces {
+        let digits = piece.get(..2).filter(|digits| {
+            // `from_str_radix` takes a sign.
+            digits.bytes().all(|digit| digit.is_ascii_hexdigit())
+        });
+        let byte = digits.and_then(|digits| u8::from_str_radix(digits, 16).ok());
+        bytes.push(byte.ok_or("a % without two hexadecimal digits")?);
+        bytes.extend_from_slice(piece.get(2..).unwrap_or_default().as_bytes());
+    }
+    Ok(bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const KEYS: [Parameter; 2] = [Parameter::ChunkNumber, Parameter::Identifier];
+
+    fn profiles() -> Arc<[Profile]> {
+        Arc::new([Profile::resumable(), Profile::flow(), Profile::simple()])
+    }
+
+    fn params(query: &str, fields: &[(&str, &str)]) -> Params {
+        let mut params = Params::new(profiles());
+        params.add_query(query);
+        for (name, value) in fields {
+            params.add_field(name, value.as_bytes());
+        }
+        params
+    }
+
+    fn chosen(query: &str, fields: &[(&str, &str)]) -> Result<Chosen, Fault> {
+        params(query, fields).choose(&KEYS)
+    }
+
+    /// The code and the parameter of what is wrong with a file and its chunk.
+    fn wrong(query: &str, fields: &[(&str, &str)]) -> Option<(&'static str, Option<String>)> {
+        let read = |chosen: Chosen| chosen.file().and_then(|_| chosen.chunk());
+        let fault = chosen(query, fields).and_then(read).err()?;
+        Some((fault.code, fault.param))
+    }
+
+    const GOOD: &str = "flowChunkNumber=1&flowChunkSize=10&flowTotalSize=29&flowIdentifier=i";
+
+    #[test]
+    fn numbers_are_plain_digits_up_to_2_to_the_53_j_001() {
+        for (text, expected) in [
+            ("0", Some(0)),
+            ("1", Some(1)),
+            ("9007199254740991", Some(MAX_NUMBER)),
+            ("9007199254740992", None),
+            ("9999999999999999", None),
+            ("99999999999999999999", None),
+            ("", None),
+            ("01", None),
+            ("00", None),
+            ("+1", None),
+            ("-1", None),
+            (" 1", None),
+            ("1 ", None),
+            ("1.0", None),
+            ("3.3333333333333335", None),
+            ("1e3", None),
+            ("1e+21", None),
+            ("0x1", None),
+            ("١", None),
+            ("NaN", None),
+            ("undefined", None),
+        ] {
+            assert_eq!(number(text), expected, "{text:?}");
+        }
+    }
+
+    #[test]
+    fn parameters_come_from_query_and_fields_j_002_j_003() {
+        let r110 = [
+            ("resumableChunkNumber", "2"),
+            ("resumableChunkSize", "10"),
+            ("resumableCurrentChunkSize", "19"),
+            ("resumableTotalSize", "29"),
+            ("resumableType", ""),
+            ("resumableIdentifier", "29-b\r\nin"),
+            ("resumableFilename", "b\r\nin"),
+            ("resumableRelativePath", "a/b\r\nin"),
+            ("resumableTotalChunks", "2"),
+        ];
+        let query = "resumableChunkNumber=2&resumableChunkSize=10&resumableCurrentChunkSize=19&\
+            resumableTotalSize=29&resumableType=&resumableIdentifier=29-b%0Ain&\
+            resumableFilename=b%0Ain&resumableRelativePath=a%2Fb%0Ain&resumableTotalChunks=2";
+        let file = File {
+            identifier: "29-b\nin".to_owned(),
+            kind: None,
+            name: Some("b\nin".to_owned()),
+            path: Some("a/b\nin".to_owned()),
+        };
+        let chunk = Chunk {
+            number: 2,
+            size: 10,
+            current: Some(19),
+            total: 29,
+            chunks: Some(2),
+        };
+        let noise = "&_csrf=%&_csrf=x&undefined=undefined&undefined=undefined&=&&chunkNumber=9";
+        for (query, fields) in [
+            (query, &[][..]),
+            ("", &r110),
+            (query, &r110),
+            (&format!("{query}{noise}"), &r110),
+            (
+                &format!("x=y&{query}"),
+                &[("_csrf", "\u{0}"), ("filename", "z")],
+            ),
+        ] {
+            let chosen = chosen(query, fields).expect("one profile");
+            assert_eq!(chosen.file().as_ref(), Ok(&file), "{query} {fields:?}");
+            assert_eq!(chosen.chunk(), Ok(chunk), "{query} {fields:?}");
+        }
+        let minimal = chosen(GOOD, &[]).expect("one profile");
+        assert_eq!(
+            minimal.chunk().map(|chunk| (chunk.current, chunk.chunks)),
+            Ok((None, None))
+        );
+    }
+
+    #[test]
+    fn wrong_parameters_are_named_j_001_to_j_004_s_003_s_004() {
+        let flow = |name: &str| Some(format!("flow{name}"));
+        let (long, longest) = ("i".repeat(4097), "😀".repeat(1024));
+        for (query, fields, expected) in [
+            (GOOD, &[][..], None),
+            (GOOD, &[("flowChunkNumber", "1")], None),
+            (GOOD, &[("flowChunkNumber", "")], None),
+            (
+                GOOD,
+                &[("flowChunkNumber", "2")],
+                Some((refuse::CONFLICTING, flow("ChunkNumber"))),
+            ),
+            (
+                GOOD,
+                &[("flowIdentifier", "j")],
+                Some((refuse::CONFLICTING, flow("Identifier"))),
+            ),
+            (
+                "flowIdentifier=j",
+                &[("flowIdentifier", "i"), ("flowChunkNumber", "1")],
+                Some((refuse::CONFLICTING, flow("Identifier"))),
+            ),
+            ("", &[], Some((refuse::MISSING, None))),
+            ("flowChunkNumber=1", &[], Some((refuse::MISSING, None))),
+            ("flowIdentifier=i", &[], Some((refuse::MISSING, None))),
+            (
+                "flowIdentifier=&flowChunkNumber=1",
+                &[],
+                Some((refuse::MISSING, None)),
+            ),
+            (
+                "flowIdentifier=i&chunkNumber=1",
+                &[],
+                Some((refuse::MISSING, None)),
+            ),
+            (
+                "0=undefined&1=undefined",
+                &[],
+                Some((refuse::MISSING, None)),
+            ),
+            (
+                GOOD,
+                &[("chunkNumber", "1"), ("identifier", "i")],
+                Some((refuse::AMBIGUOUS, None)),
+            ),
+            (GOOD, &[("identifier", "a"), ("identifier", "b")], None),
+            (
+                "flowIdentifier=i&flowChunkNumber=1&flowTotalSize=2",
+                &[],
+                Some((refuse::MISSING, flow("ChunkSize"))),
+            ),
+            (
+                "flowIdentifier=i&flowChunkNumber=1&flowChunkSize=2",
+                &[],
+                Some((refuse::MISSING, flow("TotalSize"))),
+            ),
+            (
+                "flowIdentifier=i&flowChunkNumber=0&flowChunkSize=2&flowTotalSize=2",
+                &[],
+                Some((refuse::BAD_NUMBER, flow("ChunkNumber"))),
+            ),
+            (
+                "flowIdentifier=i&flowChunkNumber=1&flowChunkSize=0&flowTotalSize=2",
+                &[],
+                Some((refuse::BAD_NUMBER, flow("ChunkSize"))),
+            ),
+            (
+                "flowIdentifier=i&flowChunkNumber=1&flowChunkSize=3.3&flowTotalSize=2",
+                &[],
+                Some((refuse::BAD_NUMBER, flow("ChunkSize"))),
+            ),
+            (
+                GOOD,
+                &[("flowCurrentChunkSize", "-1")],
+                Some((refuse::BAD_NUMBER, flow("CurrentChunkSize"))),
+            ),
+            (
+                GOOD,
+                &[("flowTotalChunks", "1e3")],
+                Some((refuse::BAD_NUMBER, flow("TotalChunks"))),
+            ),
+            (
+                GOOD,
+                &[("flowRelativePath", "a/../b")],
+                Some((refuse::BAD_RELATIVE_PATH, flow("RelativePath"))),
+            ),
+            (GOOD, &[("flowFilename", "../../x")], None),
+            (
+                "flowChunkNumber=1&flowChunkSize=10&flowTotalSize=29&flowIdentifier=%",
+                &[],
+                Some((refuse::BAD_ENCODING, flow("Identifier"))),
+            ),
+            (
+                "flowChunkNumber=1&flowChunkSize=10&flowTotalSize=29&flowIdentifier=%FF",
+                &[],
+                Some((refuse::BAD_ENCODING, flow("Identifier"))),
+            ),
+            (
+                "flowChunkNumber=%31&flowChunkSize=10&flowTotalSize=29&flowIdentifier=%00",
+                &[],
+                None,
+            ),
+            (
+                "flowChunkNumber=1&flowChunkSize=10&flowTotalSize=29",
+                &[("flowIdentifier", &long)],
+                Some((refuse::IDENTIFIER_TOO_LONG, flow("Identifier"))),
+            ),
+            (
+                "flowChunkNumber=1&flowChunkSize=10&flowTotalSize=29",
+                &[("flowIdentifier", &longest)],
+                None,
+            ),
+        ] {
+            assert_eq!(wrong(query, fields), expected, "{query} {fields:?}");
+        }
+        let mut params = params("flowChunkNumber=1&flowChunkSize=10&flowTotalSize=29", &[]);
+        params.add_field("flowIdentifier", b"\xff");
+        let fault = params.choose(&KEYS).and_then(|chosen| chosen.file());
+        assert_eq!(fault.map_err(|fault| fault.code), Err(refuse::BAD_ENCODING));
+    }
+
+    #[test]
+    fn names_may_be_encoded_or_not_1_2() {
+        let profile = Profile::resumable().with_namespace("a b+ü%.");
+        let name = profile.name(Parameter::Identifier);
+        let encoded = utf8_percent_encode(&name, NON_ALPHANUMERIC).to_string();
+        for name in [name.as_str(), &encoded] {
+            let mut params = Params::new(Arc::new([profile.clone()]));
+            params.add_query(&format!("{name}=x"));
+            assert!(params.choose(&[Parameter::Identifier]).is_ok(), "{name}");
+        }
+    }
+
+    #[test]
+    fn fields_after_the_chunk_must_not_contradict_j_006() {
+        let chosen = chosen(GOOD, &[]).expect("one profile");
+        for (name, value, expected) in [
+            ("flowTotalSize", "29", Ok(())),
+            ("flowTotalSize", "", Ok(())),
+            ("flowTotalSize", "30", Err(refuse::CONFLICTING)),
+            ("flowTotalChunks", "2", Err(refuse::FIELDS_AFTER_FILE)),
+            ("flowTotalChunks", "", Ok(())),
+            ("flowFilename", "b", Err(refuse::FIELDS_AFTER_FILE)),
+            ("resumableTotalSize", "30", Ok(())),
+            ("_csrf", "token", Ok(())),
+        ] {
+            let checked = chosen.check_late(name, value.as_bytes());
+            assert_eq!(
+                checked.map_err(|fault| fault.code),
+                expected,
+                "{name}={value}"
+            );
+        }
+        let broken = chosen.check_late("flowIdentifier", b"\xff");
+        assert!(broken.is_err());
+    }
+
+    #[test]
+    fn checksums_have_a_blank() {
+        for (query, fields, expected) in [
+            ("checksum=sha256%20YWJj", &[][..], Ok(Some("sha256 YWJj"))),
+            (
+                "checksum=sha256+YWJj",
+                &[("checksum", "sha256 YWJj")],
+                Ok(Some("sha256 YWJj")),
+            ),
+            ("checksum=d41d8cd98f00b204", &[], Ok(None)),
+            (
+                "",
+                &[("checksum", "a b"), ("checksum", "a c")],
+                Err(refuse::CONFLICTING),
+            ),
+        ] {
+            let params = params(query, fields);
+            let checksum = params.checksum().map_err(|fault| fault.code);
+            assert_eq!(checksum, expected, "{query}");
+        }
+    }
+
+    #[test]
+    fn identifiers_are_told_back_as_far_as_known() {
+        for (query, expected) in [
+            ("flowIdentifier=a%2Fb", Some("a/b")),
+            ("identifier=x", Some("x")),
+            ("flowIdentifier=%", None),
+            ("", None),
+        ] {
+            assert_eq!(params(query, &[]).identifier(), expected, "{query}");
+        }
+        let long = format!("identifier={}", "x".repeat(10_000));
+        assert_eq!(params(&long, &[]).identifier(), None);
+    }
+
+    proptest! {
+        #[test]
+        fn numbers_survive_their_text_j_001(value in 0..=MAX_NUMBER) {
+            prop_assert_eq!(number(&value.to_string()), Some(value));
+        }
+
+        /// What the clients encode is what is read, from either source, and always the same file.
+        #[test]
+        fn identifiers_survive_query_and_form_s_003(identifier in "[^\r\n]{1,40}") {
+            let query = utf8_percent_encode(&identifier, NON_ALPHANUMERIC).to_string();
+            let query = format!("{GOOD}&flowIdentifier=").replace("&flowIdentifier=i", "") + &query;
+            let fields = [("flowIdentifier", identifier.as_str())];
+            for fields in [&[][..], &fields] {
+                let file = chosen(&query, fields).and_then(|chosen| chosen.file());
+                prop_assert_eq!(file.map(|file| file.identifier), Ok(identifier.clone()));
+            }
+        }
+
+        #[test]
+        fn line_breaks_are_one_whatever_their_form_j_003(lines in proptest::collection::vec("[ab]{0,3}", 1..5)) {
+            let joined = |end: &str| text(lines.join(end).into_bytes());
+            prop_assert_eq!(joined("\r\n"), joined("\n"));
+            prop_assert_eq!(joined("\r"), joined("\n"));
+        }
+
+        #[test]
+        fn no_query_makes_the_reader_panic(query in "(flow|resumable)?(ChunkNumber|Identifier|TotalSize)?[=&%+0-9a-fé]{0,30}") {
+            let _ = wrong(&query, &[]);
+        }
+    }
+}

@@ -1,0 +1,609 @@
+//! What a client is told that does not get what it wants: section 4 of the contract.
+//!
+//! Final refusals are 400, 404, 415 and 500, which make the clients stop; 503 makes them come again
+//! at once, so that it is held back. 401 and 403 are honest, because pages refresh tokens on
+//! them, and held back as well.
+
+use std::time::Duration;
+
+use http::{
+    HeaderValue, StatusCode,
+    header::{ALLOW, RETRY_AFTER, WWW_AUTHENTICATE},
+};
+use serde::Serialize;
+
+use super::{Asked, ResumableJsExchange, profile::Parameter};
+use crate::{
+    rules::{Denial, DenialKind, Refusal, Refused},
+    wire::{Delay, Reply, fields::upload_checksum, form, reply},
+};
+
+pub(super) const AMBIGUOUS: &str = "ambiguous_parameters";
+pub(super) const BAD_CHECKSUM: &str = "bad_checksum";
+pub(super) const BAD_CHUNK_NUMBER: &str = "bad_chunk_number";
+pub(super) const BAD_CHUNK_SIZE: &str = "bad_chunk_size";
+pub(super) const BAD_ENCODING: &str = "bad_encoding";
+pub(super) const BAD_NUMBER: &str = "bad_number";
+pub(super) const BAD_RELATIVE_PATH: &str = "bad_relative_path";
+pub(super) const BAD_TOTAL_CHUNKS: &str = "bad_total_chunks";
+pub(super) const CHUNK_TOO_LARGE: &str = "chunk_too_large";
+pub(super) const CONFLICTING: &str = "conflicting_parameter";
+pub(super) const FIELDS_AFTER_FILE: &str = "fields_after_file";
+pub(super) const IDENTIFIER_TOO_LONG: &str = "identifier_too_long";
+pub(super) const MISSING: &str = "missing_parameter";
+pub(super) const NOT_FOUND: &str = "not_found";
+pub(super) const TOTAL_SIZE_MISMATCH: &str = "total_size_mismatch";
+
+const LENGTH_MISMATCH: &str = "length_mismatch";
+
+/// A sender that is told to come again does so within milliseconds.
+const RETRY_DELAY: Delay = Delay(Duration::from_secs(1));
+
+/// What is wrong with a request, in the words of this dialect.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Fault {
+    /// What kind of fault it is; for programs.
+    pub(super) code: &'static str,
+    /// What is wrong and what was expected; for people.
+    pub(super) message: String,
+    /// The parameter to blame, as the client calls it.
+    pub(super) param: Option<String>,
+    /// The status it is answered with.
+    pub(super) status: StatusCode,
+}
+
+impl Fault {
+    /// A bad request.
+    pub(super) fn new(code: &'static str, message: impl Into<String>) -> Self {
+        Self {
+            code,
+            message: message.into(),
+            param: None,
+            status: StatusCode::BAD_REQUEST,
+        }
+    }
+
+    /// A bad request because of the parameter `name`.
+    pub(super) fn about(
+        name: impl Into<String>,
+        code: &'static str,
+        message: impl Into<String>,
+    ) -> Self {
+        Self {
+            param: Some(name.into()),
+            ..Self::new(code, message)
+        }
+    }
+}
+
+/// For a fault that shows while the engine has the body: it comes back as a refusal.
+impl From<Fault> for Refusal {
+    fn from(fault: Fault) -> Self {
+        Self::Malformed {
+            field: fault.code,
+            reason: fault.message,
+        }
+    }
+}
+
+/// The body of every answer that is a no. Front ends of python-resumable look for the first member.
+#[derive(Serialize)]
+struct Body<'a> {
+    #[serde(rename = "chunkUploadStatus")]
+    chunk_upload_status: bool,
+    error: Error<'a>,
+    #[serde(
+        rename = "resumableIdentifier",
+        skip_serializing_if = "Option::is_none"
+    )]
+    identifier: Option<&'a str>,
+}
+
+#[derive(Serialize)]
+struct Error<'a> {
+    code: &'a str,
+    message: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    param: Option<&'a str>,
+}
+
+/// The answer to a method that the resource does not have. Never a deletion (J-042).
+pub(super) fn not_allowed(allow: &'static str) -> Reply {
+    let mut reply = reply::empty(StatusCode::METHOD_NOT_ALLOWED);
+    reply
+        .headers_mut()
+        .insert(ALLOW, HeaderValue::from_static(allow));
+    reply
+}
+
+/// The answer to the request of `exchange`, which has this `fault`.
+pub(super) fn fault(exchange: &ResumableJsExchange, fault: &Fault) -> Reply {
+    let error = Error {
+        code: fault.code,
+        message: &fault.message,
+        param: fault.param.as_deref(),
+    };
+    let body = Body {
+        chunk_upload_status: false,
+        error,
+        identifier: exchange.identifier.as_deref(),
+    };
+    let mut reply = reply::json(fault.status, &body);
+    let comes_again = [
+        StatusCode::FORBIDDEN,
+        StatusCode::SERVICE_UNAVAILABLE,
+        StatusCode::UNAUTHORIZED,
+    ];
+    if comes_again.contains(&fault.status) {
+        reply.extensions_mut().insert(RETRY_DELAY);
+    }
+    if fault.status == StatusCode::SERVICE_UNAVAILABLE {
+        let wait = reply::retry_after(RETRY_DELAY.0);
+        reply.headers_mut().insert(RETRY_AFTER, wait);
+    }
+    reply
+}
+
+/// The answer to the request of `exchange`, which is `refused`.
+pub(super) fn refuse(exchange: &ResumableJsExchange, refused: &Refused) -> Reply {
+    let refusal = &refused.refusal;
+    let is_test = matches!(exchange.asked, Asked::Presence { .. });
+    if is_test && matches!(refusal, Refusal::Expired | Refusal::Unknown) {
+        // Never 404, which makes flow.js give the file up (F-01).
+        return reply::empty(StatusCode::NO_CONTENT);
+    }
+    let (status, code) = wording(exchange, refusal);
+    let is_about_total = matches!(refusal, Refusal::LengthConflict { .. });
+    let param = is_about_total.then(|| exchange.name(Parameter::TotalSize));
+    let mut reply = fault(
+        exchange,
+        &Fault {
+            code,
+            message: refusal.to_string(),
+            param: param.flatten(),
+            status,
+        },
+    );
+    if let Refusal::Denied(denial) = refusal {
+        add_denial(&mut reply, denial);
+    }
+    if matches!(refusal, Refusal::Displaced | Refusal::ShuttingDown) {
+        reply::close_connection(&mut reply, exchange.head.version);
+    }
+    reply
+}
+
+/// Status and code of each refusal (section 4, and A-001: 3xx, 202, 206, 304, 409, 413, 422, 423, 429
+/// and 507 make one client or another retry for ever).
+pub(super) fn wording(
+    exchange: &ResumableJsExchange,
+    refusal: &Refusal,
+) -> (StatusCode, &'static str) {
+    let bad = |code| (StatusCode::BAD_REQUEST, code);
+    let passing = |code| (StatusCode::SERVICE_UNAVAILABLE, code);
+    match refusal {
+        Refusal::Abandoned => passing("interrupted"),
+        Refusal::BodyLengthWrong { .. } | Refusal::BodyTooLong { .. } => bad(LENGTH_MISMATCH),
+        Refusal::Busy => passing("busy"),
+        // What was damaged on the way is good when it is sent again.
+        Refusal::ChecksumMismatch => passing("checksum_mismatch"),
+        Refusal::ChecksumUnknown { .. } => bad(BAD_CHECKSUM),
+        Refusal::ContentConflict { .. } => bad("content_conflict"),
+        Refusal::Denied(denial) => denied(exchange, denial),
+        Refusal::Displaced => passing("displaced"),
+        Refusal::Expired | Refusal::Unknown => (StatusCode::NOT_FOUND, gone(exchange)),
+        Refusal::FinalUpload
+        | Refusal::NotPartial { .. }
+        | Refusal::OffsetMismatch { .. }
+        | Refusal::PartialUnfinished { .. }
+        | Refusal::RangeUnsatisfiable { .. }
+        | Refusal::TooManyPartials { .. }
+        | Refusal::Unsupported { .. }
+        | Refusal::VersionUnsupported => bad("not_possible"),
+        Refusal::Internal => (StatusCode::INTERNAL_SERVER_ERROR, "internal_error"),
+        Refusal::LengthConflict { .. } => bad(TOTAL_SIZE_MISMATCH),
+        Refusal::Malformed { field, .. } => bad(malformed_code(field)),
+        Refusal::MetadataTooLong { .. } => bad("metadata_too_long"),
+        Refusal::OverLimit { .. } => bad("file_too_large"),
+        Refusal::ShuttingDown => passing("shutting_down"),
+        // The file stops and can be resumed once there is room.
+        Refusal::StoreFull => (StatusCode::INTERNAL_SERVER_ERROR, "store_full"),
+        Refusal::StoreTrouble => passing("store_unavailable"),
+        Refusal::TooFragmented { .. } => bad("too_fragmented"),
+        Refusal::TooManyUploads { .. } => bad("too_many_uploads"),
+        Refusal::WrongMediaType { .. } => {
+            (StatusCode::UNSUPPORTED_MEDIA_TYPE, "unusable_content_type")
+        }
+    }
+}
+
+/// The code for an upload that is not there: to a client that goes on with one it had expired
+/// (J-041).
+fn gone(exchange: &ResumableJsExchange) -> &'static str {
+    match exchange.asked {
+        Asked::Nothing | Asked::Presence { .. } | Asked::Write => "upload_expired",
+        Asked::Removal | Asked::Status(_) => "unknown_upload",
+    }
+}
+
+fn denied(exchange: &ResumableJsExchange, denial: &Denial) -> (StatusCode, &'static str) {
+    let stops = exchange.config.denial_is_not_found;
+    match &denial.kind {
+        DenialKind::Forbidden if stops => (StatusCode::NOT_FOUND, "forbidden"),
+        DenialKind::Forbidden => (StatusCode::FORBIDDEN, "forbidden"),
+        DenialKind::Invalid => (StatusCode::BAD_REQUEST, "rejected"),
+        DenialKind::TooLarge => (StatusCode::BAD_REQUEST, "over_quota"),
+        DenialKind::Unauthenticated { .. } if stops => (StatusCode::NOT_FOUND, "unauthenticated"),
+        DenialKind::Unauthenticated { .. } => (StatusCode::UNAUTHORIZED, "unauthenticated"),
+        DenialKind::Unavailable { .. } => (StatusCode::SERVICE_UNAVAILABLE, "unavailable"),
+    }
+}
+
+/// Adds what goes with a hook's no into the head.
+fn add_denial(reply: &mut Reply, denial: &Denial) {
+    match &denial.kind {
+        DenialKind::Unauthenticated { challenge } if reply.status() == StatusCode::UNAUTHORIZED => {
+            let challenge = challenge
+                .as_deref()
+                .and_then(|text| HeaderValue::from_str(text).ok());
+            // RFC 9110 wants a challenge; this one makes no browser open a dialogue.
+            let challenge = challenge.unwrap_or(HeaderValue::from_static("Bearer"));
+            reply.headers_mut().insert(WWW_AUTHENTICATE, challenge);
+        }
+        DenialKind::Unavailable { retry_after } => {
+            let wait = reply::retry_after(*retry_after);
+            reply.headers_mut().insert(RETRY_AFTER, wait);
+        }
+        DenialKind::Forbidden
+        | DenialKind::Invalid
+        | DenialKind::TooLarge
+        | DenialKind::Unauthenticated { .. } => {}
+    }
+}
+
+/// The code of a request that breaks its grammar. Faults of this dialect carry their own.
+fn malformed_code(field: &'static str) -> &'static str {
+    match field {
+        BAD_ENCODING | CONFLICTING | FIELDS_AFTER_FILE => field,
+        form::FORM => "bad_form",
+        form::PAYLOAD => "bad_payload",
+        form::PAYLOAD_END => LENGTH_MISMATCH,
+        upload_checksum::FIELD | "checksum" => BAD_CHECKSUM,
+        _ => "malformed",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::{
+        super::{
+            ResumableJs, status,
+            tests::{dialect, exchange_with, told},
+        },
+        *,
+    };
+
+    fn malformed(field: &'static str) -> Refusal {
+        Refusal::Malformed {
+            field,
+            reason: "wrong".to_owned(),
+        }
+    }
+
+    fn denied(kind: DenialKind) -> Refusal {
+        Refusal::Denied(Denial {
+            kind,
+            message: "no".to_owned(),
+        })
+    }
+
+    /// Every refusal, with what an upload is answered: rule, status and code, further fields.
+    fn refusals() -> Vec<(&'static str, Refusal, &'static str, &'static str)> {
+        let id = || "a".parse().expect("an id");
+        let known = "9 bytes long".to_owned();
+        let again = "\nretry-after: 1";
+        let again_and_close = "\nconnection: close\nretry-after: 1";
+        let unavailable = DenialKind::Unavailable {
+            retry_after: Duration::from_millis(9_001),
+        };
+        let challenge = Some("Basic realm=x".to_owned());
+        vec![
+            ("A-003", Refusal::Abandoned, "503 interrupted", again),
+            (
+                "J-014",
+                Refusal::BodyLengthWrong {
+                    expected: 1,
+                    given: 2,
+                },
+                "400 length_mismatch",
+                "",
+            ),
+            (
+                "J-014",
+                Refusal::BodyTooLong { length: 9 },
+                "400 length_mismatch",
+                "",
+            ),
+            ("J-024", Refusal::Busy, "503 busy", again),
+            (
+                "5.8",
+                Refusal::ChecksumMismatch,
+                "503 checksum_mismatch",
+                again,
+            ),
+            (
+                "5.8",
+                Refusal::ChecksumUnknown { name: "x".into() },
+                "400 bad_checksum",
+                "",
+            ),
+            (
+                "J-022",
+                Refusal::ContentConflict { at: 7 },
+                "400 content_conflict",
+                "",
+            ),
+            ("4", denied(DenialKind::Forbidden), "403 forbidden", ""),
+            ("4", denied(DenialKind::Invalid), "400 rejected", ""),
+            ("F-34", denied(DenialKind::TooLarge), "400 over_quota", ""),
+            (
+                "4",
+                denied(DenialKind::Unauthenticated { challenge: None }),
+                "401 unauthenticated",
+                "\nwww-authenticate: Bearer",
+            ),
+            (
+                "4",
+                denied(DenialKind::Unauthenticated { challenge }),
+                "401 unauthenticated",
+                "\nwww-authenticate: Basic realm=x",
+            ),
+            (
+                "4",
+                denied(unavailable),
+                "503 unavailable",
+                "\nretry-after: 10",
+            ),
+            (
+                "J-024",
+                Refusal::Displaced,
+                "503 displaced",
+                again_and_close,
+            ),
+            ("J-041", Refusal::Expired, "404 upload_expired", ""),
+            ("4", Refusal::FinalUpload, "400 not_possible", ""),
+            ("4", Refusal::Internal, "500 internal_error", ""),
+            (
+                "J-017",
+                Refusal::LengthConflict { given: 8, known },
+                "400 total_size_mismatch",
+                "",
+            ),
+            ("4", malformed("other"), "400 malformed", ""),
+            ("J-005", malformed(form::FORM), "400 bad_form", ""),
+            ("J-007", malformed(form::PAYLOAD), "400 bad_payload", ""),
+            (
+                "J-014",
+                malformed(form::PAYLOAD_END),
+                "400 length_mismatch",
+                "",
+            ),
+            ("5.8", malformed("Upload-Checksum"), "400 bad_checksum", ""),
+            (
+                "J-006",
+                malformed(FIELDS_AFTER_FILE),
+                "400 fields_after_file",
+                "",
+            ),
+            (
+                "J-003",
+                malformed(CONFLICTING),
+                "400 conflicting_parameter",
+                "",
+            ),
+            (
+                "4",
+                Refusal::MetadataTooLong { limit_bytes: 9 },
+                "400 metadata_too_long",
+                "",
+            ),
+            (
+                "4",
+                Refusal::NotPartial { id: id() },
+                "400 not_possible",
+                "",
+            ),
+            (
+                "4",
+                Refusal::OffsetMismatch {
+                    expected: 1,
+                    given: 2,
+                },
+                "400 not_possible",
+                "",
+            ),
+            (
+                "F-34",
+                Refusal::OverLimit { limit_bytes: 9 },
+                "400 file_too_large",
+                "",
+            ),
+            (
+                "4",
+                Refusal::PartialUnfinished { id: id() },
+                "400 not_possible",
+                "",
+            ),
+            (
+                "4",
+                Refusal::RangeUnsatisfiable { length: 9 },
+                "400 not_possible",
+                "",
+            ),
+            (
+                "4",
+                Refusal::ShuttingDown,
+                "503 shutting_down",
+                again_and_close,
+            ),
+            ("4", Refusal::StoreFull, "500 store_full", ""),
+            ("4", Refusal::StoreTrouble, "503 store_unavailable", again),
+            (
+                "S-008",
+                Refusal::TooFragmented { limit: 9 },
+                "400 too_fragmented",
+                "",
+            ),
+            (
+                "4",
+                Refusal::TooManyPartials { limit: 9 },
+                "400 not_possible",
+                "",
+            ),
+            (
+                "S-010",
+                Refusal::TooManyUploads { limit: 9 },
+                "400 too_many_uploads",
+                "",
+            ),
+            ("J-041", Refusal::Unknown, "404 upload_expired", ""),
+            (
+                "4",
+                Refusal::Unsupported { what: "it" },
+                "400 not_possible",
+                "",
+            ),
+            ("4", Refusal::VersionUnsupported, "400 not_possible", ""),
+            (
+                "J-008",
+                Refusal::WrongMediaType { expected: "x" },
+                "415 unusable_content_type",
+                "",
+            ),
+        ]
+    }
+
+    fn exchange(dialect: &ResumableJs, method: &str, asked: Asked) -> ResumableJsExchange {
+        let mut exchange = exchange_with(dialect, &format!("{method} /up"));
+        exchange.identifier = Some("i".to_owned());
+        exchange.asked = asked;
+        exchange
+    }
+
+    fn asked() -> [(&'static str, Asked); 5] {
+        let question = status::Question::default();
+        let presence = Asked::Presence {
+            range: 0..1,
+            total: 2,
+        };
+        [
+            ("POST", Asked::Write),
+            ("GET", presence),
+            ("GET", Asked::Status(question)),
+            ("DELETE", Asked::Removal),
+            ("GET", Asked::Nothing),
+        ]
+    }
+
+    #[tokio::test]
+    async fn every_refusal_has_its_status_and_code_section_4() {
+        for (rule, refusal, expected, fields) in refusals() {
+            let exchange = exchange(&dialect(), "POST", Asked::Write);
+            let reply = exchange.completed(refuse(&exchange, &refusal.clone().into()));
+            let (status, code) = expected.split_once(' ').expect("both");
+            let is_delayed = ["401", "403", "503"].contains(&status);
+            let delay = reply.extensions().get::<Delay>().copied();
+            assert_eq!(
+                delay,
+                is_delayed.then_some(RETRY_DELAY),
+                "A-003 {rule} {refusal:?}"
+            );
+            let (head, body) = told(reply).await;
+            assert_eq!(head, format!("{status}{fields}"), "{rule} {refusal:?}");
+            let error = json!({ "code": code, "message": refusal.to_string() });
+            let expected = json!({
+                "chunkUploadStatus": false, "error": error, "resumableIdentifier": "i"
+            });
+            assert_eq!(body, expected, "{rule}");
+        }
+    }
+
+    #[tokio::test]
+    async fn statuses_that_clients_repeat_for_ever_are_never_used_a_001() {
+        let strict = dialect().with_denial_as_not_found();
+        for dialect in [dialect(), strict.clone()] {
+            for (method, asked) in asked() {
+                for (_, refusal, ..) in refusals() {
+                    let exchange = exchange(&dialect, method, asked.clone());
+                    let reply = refuse(&exchange, &refusal.clone().into());
+                    let status = reply.status().as_u16();
+                    let good = [204, 400, 401, 403, 404, 415, 500, 503].contains(&status);
+                    assert!(good, "{refusal:?} {status}");
+                    let is_absent = matches!(refusal, Refusal::Expired | Refusal::Unknown);
+                    let is_test = matches!(asked, Asked::Presence { .. });
+                    assert_eq!(status == 204, is_absent && is_test, "{refusal:?} {asked:?}");
+                }
+            }
+        }
+        for (_, refusal, expected, _) in refusals() {
+            let exchange = exchange(&strict, "POST", Asked::Write);
+            let reply = refuse(&exchange, &refusal.into());
+            let stops = expected.starts_with("401") || expected.starts_with("403");
+            let status = reply.status().as_str().to_owned();
+            assert_eq!(status, if stops { "404" } else { &expected[..3] });
+            assert!(!reply.headers().contains_key(WWW_AUTHENTICATE));
+        }
+    }
+
+    #[tokio::test]
+    async fn unknown_uploads_are_absent_gone_or_not_there_f_01_f_41() {
+        let [write, presence, status, removal, _] = asked();
+        for ((method, asked), expected) in [
+            (write, "404 upload_expired"),
+            (presence, "204 "),
+            (status, "404 unknown_upload"),
+            (removal, "404 unknown_upload"),
+        ] {
+            for refusal in [Refusal::Unknown, Refusal::Expired] {
+                let exchange = exchange(&dialect(), method, asked.clone());
+                let reply = exchange.completed(refuse(&exchange, &refusal.into()));
+                let (head, body) = told(reply).await;
+                let code = body["error"]["code"].as_str().unwrap_or_default();
+                assert_eq!(format!("{head} {code}"), expected);
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn a_head_is_answered_without_a_body_j_009() {
+        for (_, refusal, expected, fields) in refusals() {
+            let exchange = exchange(&dialect(), "HEAD", Asked::Write);
+            let reply = exchange.completed(refuse(&exchange, &refusal.into()));
+            let (head, body) = told(reply).await;
+            assert_eq!(
+                (head, body),
+                (format!("{}{fields}", &expected[..3]), Value::Null)
+            );
+        }
+    }
+
+    #[tokio::test]
+    async fn faults_name_the_parameter() {
+        let mut exchange = exchange(&dialect(), "GET", Asked::Nothing);
+        exchange.identifier = None;
+        let fault = super::Fault::about("ns.k", BAD_NUMBER, "must be at least 1");
+        let reply = exchange.completed(super::fault(&exchange, &fault));
+        let expected = json!({
+            "chunkUploadStatus": false,
+            "error": { "code": "bad_number", "message": "must be at least 1", "param": "ns.k" },
+        });
+        assert_eq!(told(reply).await, ("400".to_owned(), expected));
+        let reply = exchange.completed(not_allowed("GET, HEAD"));
+        assert_eq!(
+            told(reply).await,
+            ("405\nallow: GET, HEAD".to_owned(), Value::Null)
+        );
+    }
+}
