@@ -114,7 +114,7 @@ pub const CHECKS: &[Check] = &[
         level: Level::Ours,
         says: "Cache-Control: no-store; on downloads private, no-cache with an ETag",
         holds: |x| {
-            let download = x.method == "GET" && [200, 206, 416].contains(&x.response.status);
+            let download = x.method == "GET" && [200, 206, 304, 416].contains(&x.response.status);
             let found = x.response.list("Cache-Control");
             found == ["no-store"] || (download && found == ["private", "no-cache"])
         },
@@ -226,8 +226,11 @@ pub const CHECKS: &[Check] = &[
         name: "no_answer_redirects",
         rules: &["I-07"],
         level: Level::Must,
-        says: "no 3xx on any tus URL, for any method",
-        holds: |x| !(300..400).contains(&x.response.status),
+        says: "no redirect on any tus URL, for any method; 304 only for a GET that asked for it",
+        holds: |x| {
+            let revalidated = x.method == "GET" && x.response.status == 304;
+            !(300..400).contains(&x.response.status) || revalidated
+        },
     },
     Check {
         name: "no_answer_uses_a_status_that_clients_misread",

@@ -55,10 +55,10 @@ impl Example {
         })
     }
 
-    fn ask(&self, request: Request) -> Result<Response, Failure> {
+    fn ask(&self, request: &Request) -> Result<Response, Failure> {
         let mut connection = Connection::open(self.address)?;
-        connection.send_request(&request, &self.address.to_string())?;
-        connection.read_answer(&request)
+        connection.send_request(request, &self.address.to_string())?;
+        connection.read_answer(request)
     }
 
     /// A creation with all bytes in it, by `caller`.
@@ -67,7 +67,7 @@ impl Example {
             .with("Upload-Length", content.len())
             .octets()
             .body(content);
-        self.ask(by(caller, request))
+        self.ask(&by(caller, request))
     }
 }
 
@@ -111,10 +111,10 @@ fn hyper_example_keeps_the_uploads_of_its_callers_apart() -> Result<(), Failure>
         .carries("X-Finished")?;
     let location = created.field("Location").unwrap_or_default().to_owned();
     assert!(location.starts_with("/api/uploads/"), "{location}");
-    let read = |caller| example.ask(by(Some(caller), Request::plain("GET", &location)));
+    let read = |caller| example.ask(&by(Some(caller), Request::plain("GET", &location)));
     read("ann")?.is(200)?.has_body(b"hello")?;
     read("bob")?.is(403)?;
-    let delete = |caller| example.ask(by(Some(caller), Request::tus("DELETE", &location)));
+    let delete = |caller| example.ask(&by(Some(caller), Request::tus("DELETE", &location)));
     delete("bob")?.is(403)?;
     delete("ann")?.is(204)?;
     read("ann")?.is(404)?;
@@ -125,7 +125,7 @@ fn hyper_example_keeps_the_uploads_of_its_callers_apart() -> Result<(), Failure>
 fn axum_example_serves_uploads_beside_its_other_routes() -> Result<(), Failure> {
     let example = Example::start("embed_axum")?;
     example
-        .ask(Request::plain("GET", "/"))?
+        .ask(&Request::plain("GET", "/"))?
         .is(200)?
         .has_body(b"an application\n")?;
     example.create(None, b"hello")?.is(401)?;
@@ -133,7 +133,7 @@ fn axum_example_serves_uploads_beside_its_other_routes() -> Result<(), Failure> 
     let location = created.field("Location").unwrap_or_default().to_owned();
     let read = Request::plain("GET", &location);
     example
-        .ask(by(Some("ann"), read))?
+        .ask(&by(Some("ann"), read))?
         .is(200)?
         .has_body(b"hello")?;
     // The completion step reads the upload and says no for good: nothing is left (I-04).

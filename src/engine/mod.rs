@@ -98,10 +98,10 @@ impl Engine {
         extensions: &Extensions,
     ) -> Result<Outcome, Refused> {
         match intent {
-            Intent::Discover => Ok(Outcome::Discovered(Offer {
+            Intent::Discover => Ok(Outcome::Discovered(Box::new(Offer {
                 capabilities: self.store().capabilities(),
                 limits: self.limits().clone(),
-            })),
+            }))),
             Intent::Fetch { id, selection } => self.fetch(&id, &selection, extensions).await,
             Intent::Join(join) => self.join(join, content, extensions).await,
             Intent::Status { of } => self.status(&of, extensions).await,

@@ -144,7 +144,7 @@ pub enum Selection {
 #[derive(Debug)]
 pub enum Outcome {
     /// What is offered here.
-    Discovered(Offer),
+    Discovered(Box<Offer>),
     /// The bytes asked for.
     Fetched {
         /// The bytes; `None` when nothing was asked for.

@@ -161,7 +161,7 @@ mod tests {
             (
                 part(Some(3), Role::Whole, Phase::Complete),
                 &no_limits,
-                Err(Refusal::NotPartial { id: id.clone() }),
+                Err(Refusal::NotPartial { id }),
             ),
             (
                 part(Some(3), Role::partial(), Phase::Void),

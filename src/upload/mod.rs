@@ -75,7 +75,9 @@ pub enum Role {
 impl Role {
     /// [`Role::Partial`] by its usual word.
     pub fn partial() -> Self {
-        Self::Partial { text: "partial".to_owned() }
+        Self::Partial {
+            text: "partial".to_owned(),
+        }
     }
 }
 

@@ -16,6 +16,8 @@ import {
   assertStored,
   bytes,
   direct,
+  exists,
+  fileOf,
   head,
   KIB,
   MIB,
@@ -636,16 +638,19 @@ for (const { name, tus, FileUrlStorage } of CLIENTS) {
           await held
           await abandoned.upload.abort()
           proxy.cut('fin')
-          await until(
-            '410',
-            async () => (await head(forgetful, abandoned.upload.url)).status === 410,
-          )
+          const { url } = abandoned.upload
+          await until('410', async () => (await head(forgetful, url)).status === 410)
+          // Once told, it stays so, also while the server gives up the bytes.
+          await until('the bytes removed', async () => {
+            assert.equal((await head(forgetful, url)).status, 410)
+            return !(await exists(fileOf(forgetful, url, '.part')))
+          })
 
           // C-16: version 5 starts anew as it should, and then complains about the old HEAD; what
           // counts is that the server took the new upload.
           const { upload, done, requests } = prepareUpload(tus, data, {
             endpoint: forgetful.url,
-            uploadUrl: direct(forgetful, abandoned.upload.url),
+            uploadUrl: direct(forgetful, url),
           }).begin()
           await done()
           assert.deepEqual(methods(requests), ['HEAD', 'POST', 'PATCH'])

@@ -36,9 +36,9 @@ pub(super) const CASES: &[Case] = &[
         if_range,
     ),
     Case::ours(
-        "get_with_conditions_never_redirects",
-        &["I-07", "D-51"],
-        "If-None-Match and If-Modified-Since do not make a 304",
+        "get_with_its_etag_answers_304",
+        &["D-51", "D-60", "I-07"],
+        "If-None-Match with the ETag, or *, answers 304; other conditions the whole upload",
         conditions,
     ),
     Case::ours(
@@ -229,15 +229,17 @@ fn if_range(site: &Site) -> Verdict {
 fn conditions(site: &Site) -> Verdict {
     let upload = site.create_complete(b"abc")?;
     let etag = upload.get()?.field("ETag").unwrap_or_default().to_owned();
-    let conditions = [
-        ("If-None-Match", etag.as_str()),
-        ("If-None-Match", "*"),
-        ("If-Modified-Since", "Wed, 25 Jun 2094 16:00:00 GMT"),
+    let stale = "\"another\"";
+    let table = [
+        ("If-None-Match", etag.as_str(), 304),
+        ("If-None-Match", "*", 304),
+        ("If-None-Match", stale, 200),
+        ("If-Modified-Since", "Wed, 25 Jun 2094 16:00:00 GMT", 200),
     ];
-    for (name, value) in conditions {
-        site.ask(&Request::plain("GET", &upload.path).with(name, value))?
-            .is(200)?
-            .has_body(b"abc")?;
+    for (name, value, status) in table {
+        let answer = site.ask(&Request::plain("GET", &upload.path).with(name, value))?;
+        let content: &[u8] = if status == 200 { b"abc" } else { b"" };
+        answer.is(status)?.has("ETag", &etag)?.has_body(content)?;
     }
     Ok(())
 }

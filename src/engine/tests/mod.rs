@@ -627,7 +627,7 @@ async fn final_upload_is_its_parts_in_order_and_survives_them() {
     );
     for id in [&a, &b] {
         assert_eq!(bench.fetch(id).await, Err(Refusal::Unknown), "D-51");
-        let removed = bench.run(removal(&id), Content::empty()).await;
+        let removed = bench.run(removal(id), Content::empty()).await;
         assert!(matches!(removed, Ok(Outcome::Terminated)));
     }
     assert_eq!(

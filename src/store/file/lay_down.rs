@@ -183,7 +183,16 @@ impl Copy {
         };
         let (id, disk) = (&upload.id, &shared.disk);
         let doing = "beginning to lay down";
+        if disk.exists(id, Kind::Plain).map_err(failed(doing, id))? {
+            // It was laid down, and the loss of power has brought the links back. It is not published
+            // a second time: somebody may be at work on it.
+            disk.unlink_tree(id, Kind::Join)
+                .map_err(failed(doing, id))?;
+            return Ok(None);
+        }
         let Some(mut links) = disk.links(id).map_err(failed(doing, id))? else {
+            // All but its rename may have been done before.
+            shared.settle(&upload).map_err(failed(doing, id))?;
             return Ok(None);
         };
         links.reverse();
@@ -237,12 +246,11 @@ impl Copy {
         if !current || !disk.names(id, Kind::Part, &self.target)? {
             return Ok(());
         }
-        // Once the links are out of the way, the upload is like any other that lacks its rename, and
-        // its file appears under its plain name exactly once.
         disk.unlink_tree(id, Kind::JoinTmp)?;
+        // The private file lasts before its source may be lost.
         disk.sync_names()?;
+        // From here on the upload is like any other that lacks its rename.
         disk.rename(id, Kind::Join, Kind::JoinTmp)?;
-        disk.sync_names()?;
         shared.publish(id)?;
         disk.unlink_tree(id, Kind::JoinTmp)?;
         Ok(())

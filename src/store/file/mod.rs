@@ -31,25 +31,35 @@
 //!
 //! # Order
 //!
-//! What is named last decides; whatever came before it is nothing yet, whatever comes after it can
-//! be repeated from it (`->` = the steps between are synced before, in [`Durability::Synced`]):
+//! Each operation is a list of steps of which one decides, in bold below: a crash before it leaves
+//! nothing that counts, a crash after it leaves something that is finished later. An arrow is a sync
+//! of what stands before it, in [`Durability::Synced`].
 //!
 //! | operation | steps |
 //! | --- | --- |
-//! | create | empty record, `.part`, first line -> **names** |
-//! | write | bytes into `.part` -> (nothing refers to them) |
-//! | commit | `.part` cut to its length, if complete -> **line** -> see below |
-//! | .. completed | -> `.part` renamed to the plain name -> names |
-//! | .. voided | -> bytes unlinked |
-//! | join | `.join.tmp/` and its links -> **renamed** to `.join/` -> (decided by create or commit) |
-//! | lay down | bytes copied into `.part` -> **`.join/` renamed** to `.join.tmp/` -> `.part` renamed to the plain name -> links unlinked |
-//! | remove | record renamed to **`.gone`** -> plain file unlinked -> the rest, `.gone` last |
+//! | create | record (empty) and `.part` made, **first line** -> names -> |
+//! | create, complete | record and `.part` made, names -> **first line** -> as completed |
+//! | write | bytes into `.part` -> (nothing refers to them yet) |
+//! | commit | **line** -> |
+//! | .. completed | `.part` cut to its length -> **line** -> `.part` renamed to the plain name -> |
+//! | .. completed, joined | names of the join -> **line** -> laid down later |
+//! | .. voided | **line** -> bytes unlinked |
+//! | join | links in `.join.tmp/` -> renamed to `.join/` (decided by create or commit) |
+//! | lay down | bytes copied into `.part`, its name -> **`.join/` renamed** to `.join.tmp/`, `.part` renamed to the plain name -> links unlinked |
+//! | remove | **record renamed** to `.gone` -> plain file unlinked -> all else unlinked, `.gone` last |
+//! | shorten a log | `.record.tmp` written -> **renamed** to `.record` -> |
 //!
 //! [`Durability::Relaxed`] takes the same steps in the same order and leaves the syncs out: the
 //! kernel outlives the process and forgets nothing.
 //!
-//! When a record says more than the names in the directory do, because a crash came between, its
-//! first use or [`FileStore::recover`] takes the missing steps.
+//! What is missing after a crash is done when the record is first read, or by
+//! [`FileStore::recover`], which also removes what belongs to no upload. A record is synced again
+//! when it is read: the process that wrote it may have died before its sync, and whoever reads it
+//! now passes it on.
+//!
+//! The tests hold this: `tests/crash.rs` has the process die before every system call,
+//! `tests/faults.rs` has every call fail, and `tests/power.rs` simulates a disk that loses whatever
+//! was not synced, and shows that none of the syncs can be left out.
 //!
 //! # Network file systems
 //!

@@ -421,7 +421,7 @@ impl Shared {
     }
 
     /// Brings the names in the directory in line with the record. Repeating it is fine.
-    fn settle(self: &Arc<Self>, upload: &Upload) -> io::Result<()> {
+    pub(super) fn settle(self: &Arc<Self>, upload: &Upload) -> io::Result<()> {
         let id = &upload.id;
         if upload.phase == Phase::Void {
             self.disk.unlink(id, Kind::Plain)?;

@@ -343,7 +343,7 @@ mod tests {
     }
 
     /// An upload of `total` bytes called `a/b.txt` that holds `held`.
-    pub(super) fn upload(total: u64, held: &[Range<u64>]) -> Arc<Upload> {
+    pub(super) fn upload(total: u64, held: &[(u64, u64)]) -> Arc<Upload> {
         let metadata = Metadata::from_entries([("filename", "a/b.txt")]).expect("plain");
         let created = Change::Created {
             completion: Completion::WhenFull,
@@ -355,9 +355,7 @@ mod tests {
         };
         let id = "u".parse().expect("an id");
         let mut upload = Upload::new(id, &created).expect("created comes first");
-        for range in held {
-            upload.received.insert(range.clone());
-        }
+        upload.received = held.to_vec().into();
         if upload.is_full() {
             upload.phase = Phase::Complete;
         }

@@ -22,7 +22,8 @@ const MAX_DIGITS: usize = 16;
 /// The longest identifier, in bytes (S-003).
 const MAX_IDENTIFIER_BYTES: usize = 4096;
 
-/// What the checksum of a chunk is called, in every profile.
+/// What the checksum of a chunk is called, in every profile; clients send it as a parameter of the
+/// application's.
 const CHECKSUM: &str = "checksum";
 
 /// Everything that a request says under a known name. Unknown names are passed over (1.2): CSRF
@@ -82,6 +83,14 @@ impl Slot {
             (Self::Absent, Err(reason)) | (Self::Broken(reason), _) => Self::Broken(reason),
         };
     }
+
+    /// The value, if there is one and it is good.
+    fn given(&self) -> Option<&str> {
+        match self {
+            Self::Given(text) => Some(text),
+            Self::Absent | Self::Broken(_) | Self::Contradicted => None,
+        }
+    }
 }
 
 impl Params {
@@ -125,7 +134,8 @@ impl Params {
                 slots[parameter.index()].add(value());
             }
         }
-        if decoded_name == CHECKSUM {
+        let is_checksum = |profile: &Profile| profile.is_own(CHECKSUM, decoded_name);
+        if decoded_name == CHECKSUM || self.profiles.iter().any(is_checksum) {
             // Without a blank it is no checksum of ours but a parameter of the application's.
             let value = value().unwrap_or_default();
             if value.contains(' ') {
@@ -180,15 +190,9 @@ impl Params {
 
     /// The identifier as far as it is known: for the answer, whatever else is wrong.
     pub(super) fn identifier(&self) -> Option<&str> {
-        let of = |slots: &Slots| slots[Parameter::Identifier.index()].clone();
-        let index = self
-            .said
-            .iter()
-            .position(|slots| matches!(of(slots), Slot::Given(_)))?;
-        match &self.said[index][Parameter::Identifier.index()] {
-            Slot::Given(text) if text.len() <= MAX_IDENTIFIER_BYTES => Some(text),
-            Slot::Given(_) | Slot::Absent | Slot::Broken(_) | Slot::Contradicted => None,
-        }
+        let mut said = self.said.iter();
+        let given = said.find_map(|slots| slots[Parameter::Identifier.index()].given());
+        given.filter(|text| text.len() <= MAX_IDENTIFIER_BYTES)
     }
 
     /// What the chunk must hash to, as a parameter says.
@@ -656,6 +660,7 @@ mod tests {
                 Ok(Some("sha256 YWJj")),
             ),
             ("checksum=d41d8cd98f00b204", &[], Ok(None)),
+            ("ns.checksum=sha256%20YWJj", &[], Ok(None)),
             (
                 "",
                 &[("checksum", "a b"), ("checksum", "a c")],
@@ -666,6 +671,10 @@ mod tests {
             let checksum = params.checksum().map_err(|fault| fault.code);
             assert_eq!(checksum, expected, "{query}");
         }
+        // The namespace goes in front of the application's parameters, too (1.2).
+        let mut params = Params::new(Arc::new([Profile::flow().with_namespace("ns.")]));
+        params.add_query("ns.checksum=sha256%20YWJj");
+        assert_eq!(params.checksum(), Ok(Some("sha256 YWJj")));
     }
 
     #[test]

@@ -150,6 +150,11 @@ impl Profile {
         self.bare(name) == Some(self.payload.as_str())
     }
 
+    /// Whether `name` is what the application's parameter `own` is sent as.
+    pub(super) fn is_own(&self, own: &str, name: &str) -> bool {
+        self.bare(name) == Some(own)
+    }
+
     fn bare<'n>(&self, name: &'n str) -> Option<&'n str> {
         name.strip_prefix(self.namespace.as_str())
     }

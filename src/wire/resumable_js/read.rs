@@ -226,6 +226,7 @@ impl ResumableJsExchange {
         let chosen = params.choose(&[Parameter::ChunkNumber, Parameter::Identifier])?;
         self.chosen = Some(chosen.clone());
         let (file, chunk) = (chosen.file()?, chosen.chunk()?);
+        self.identifier = Some(file.identifier.clone());
         fits(chunk.total, limits)?;
         Ok(Ask {
             chosen,
@@ -424,35 +425,42 @@ mod tests {
                 return (Read::Refused(status, code), None);
             }
         };
-        match intent {
-            Intent::Status {
-                of: Subject::Key(key),
-            } => match &exchange.asked {
-                Asked::Presence { range, total } => {
-                    assert!(content.is_end());
-                    (Read::Presence(range.clone(), *total), Some(key))
-                }
-                other => panic!("{other:?}"),
-            },
-            Intent::Write(write) => {
-                assert_eq!(exchange.asked, Asked::Write);
-                let mut body = Vec::new();
-                let body = loop {
-                    match now(content.next()) {
-                        None => break Ok(String::from_utf8(body).expect("UTF-8")),
-                        Some(Ok(Step::Data(bytes))) => body.extend(&bytes[..]),
-                        Some(Ok(Step::Refused(refusal))) => {
-                            break Err(refused(&exchange, refusal.into()).1);
-                        }
-                        step => panic!("{step:?}"),
-                    }
-                };
+        match (intent, &exchange.asked) {
+            (
+                Intent::Status {
+                    of: Subject::Key(key),
+                },
+                Asked::Presence { range, total },
+            ) => {
+                assert!(content.is_end());
+                (Read::Presence(range.clone(), *total), Some(key))
+            }
+            (Intent::Write(write), Asked::Write) => {
+                let body = body_of(&exchange, &mut content);
                 let (At::Range(range), Target::Named(key, _)) = (write.at, write.target) else {
                     panic!("a range of a named upload");
                 };
                 (Read::Write(range, body), Some(key))
             }
-            other => panic!("{other:?}"),
+            (intent, asked) => panic!("{intent:?} {asked:?}"),
+        }
+    }
+
+    /// The whole of `content`, or the code it is refused with.
+    fn body_of(
+        exchange: &ResumableJsExchange,
+        content: &mut Content,
+    ) -> Result<String, &'static str> {
+        let mut body = Vec::new();
+        loop {
+            match now(content.next()) {
+                None => return Ok(String::from_utf8(body).expect("UTF-8")),
+                Some(Ok(Step::Data(bytes))) => body.extend(&bytes[..]),
+                Some(Ok(Step::Refused(refusal))) => {
+                    return Err(refused(exchange, refusal.into()).1);
+                }
+                step => panic!("{step:?}"),
+            }
         }
     }
 

@@ -260,10 +260,10 @@ mod tests {
                 out_of_order: true,
                 read_before_complete: true,
             };
-            Outcome::Discovered(Offer {
+            Outcome::Discovered(Box::new(Offer {
                 capabilities,
                 limits,
-            })
+            }))
         };
         let rest = "tus-checksum-algorithm: sha1,sha256,sha512,md5";
         let always = "creation,creation-with-upload,creation-defer-length";

