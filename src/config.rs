@@ -11,7 +11,6 @@ use crate::{
         cors::{Cors, Origin},
         location::{Locations, PublicUrl},
         mount::Mount,
-        tus::Tus,
     },
 };
 
@@ -45,6 +44,15 @@ pub struct Flags {
         env = "WINDLASS_TUS_PATH"
     )]
     tus_path: Mount,
+
+    /// The path of ResumableJS, flow.js and simple-uploader.js uploads
+    #[arg(
+        long,
+        value_name = "PATH",
+        default_value = "/resumable",
+        env = "WINDLASS_RESUMABLE_PATH"
+    )]
+    resumable_path: Mount,
 
     /// What an acknowledged byte survives: the loss of power, or the death of the process
     #[arg(
@@ -126,10 +134,10 @@ pub struct Config {
     pub listen: SocketAddr,
     /// How much to log.
     pub log_level: tracing::Level,
-    /// The tus dialect.
-    pub tus: Tus,
-    /// Where it is mounted.
-    pub tus_path: Mount,
+    /// Where ResumableJS uploads are served.
+    pub resumable: Locations,
+    /// Where tus uploads are served.
+    pub tus: Locations,
 }
 
 impl Flags {
@@ -142,10 +150,11 @@ impl Flags {
         } else {
             Cors::listed(self.cors_origin)
         };
-        let locations = Locations {
-            mount: self.tus_path.clone(),
-            public_url: self.public_url,
-            trust_forwarded: self.trust_forwarded,
+        let (public_url, trust_forwarded) = (self.public_url, self.trust_forwarded);
+        let locations = |mount| Locations {
+            mount,
+            public_url: public_url.clone(),
+            trust_forwarded,
         };
         let limits = Limits {
             expire_after: self.expire_after,
@@ -164,8 +173,8 @@ impl Flags {
             limits,
             listen: self.listen,
             log_level: self.log_level,
-            tus: Tus::new(locations),
-            tus_path: self.tus_path,
+            resumable: locations(self.resumable_path),
+            tus: locations(self.tus_path),
         }
     }
 }
@@ -198,7 +207,8 @@ mod tests {
         assert_eq!(config.data_dir, PathBuf::from("./windlass-data"));
         assert_eq!(config.durability, Durability::Synced);
         assert_eq!(config.limits, Limits::default());
-        assert_eq!(config.tus_path.to_string(), "/files");
+        assert_eq!(config.tus.mount.to_string(), "/files");
+        assert_eq!(config.resumable.mount.to_string(), "/resumable");
     }
 
     #[test]

@@ -11,6 +11,7 @@ use windlass::{
     Engine, Windlass,
     config::{Config, Flags},
     store::file::FileStore,
+    wire::{resumable_js::ResumableJs, tus::Tus},
 };
 
 fn main() -> ExitCode {
@@ -38,19 +39,40 @@ async fn run(config: Config) -> Result<(), String> {
     let address = listener.local_addr().map_err(|error| error.to_string())?;
     let store = Arc::new(store);
     let engine = Engine::builder(store.clone()).limits(config.limits).build();
-    let service = Windlass::new(engine.clone())
-        .mount(config.tus)
-        .cors(config.cors);
+    let (tus_path, resumable_path) = (config.tus.mount.clone(), config.resumable.mount.clone());
+    if tus_path == resumable_path {
+        return Err(format!(
+            "--tus-path and --resumable-path are both {tus_path}; give them different paths"
+        ));
+    }
+    let resumable = ResumableJs::new(config.resumable, store.secret()).with_tus(config.tus.clone());
+    let tus = Tus::new(config.tus);
+    let service = Windlass::new(engine.clone()).cors(config.cors);
+    // The longer path first: it may lie below the other one, such as /.
+    let service = if tus_path.prefix().len() > resumable_path.prefix().len() {
+        service.mount(tus).mount(resumable)
+    } else {
+        service.mount(resumable).mount(tus)
+    };
 
     println!(
         "windlass {}: data in {}",
         env!("CARGO_PKG_VERSION"),
         config.data_dir.display()
     );
-    println!("tus: http://{address}{}", config.tus_path);
+    println!("tus: http://{address}{tus_path}");
+    println!("resumable: http://{address}{resumable_path}");
     println!("stop with Ctrl-C or SIGTERM");
 
-    tokio::spawn(async move { store.recover().await });
+    tracing::warn!(
+        "nobody authenticates here: who guesses the name and size of a ResumableJS upload can \
+         disturb it"
+    );
+    tokio::spawn(async move {
+        if let Err(error) = store.recover().await {
+            tracing::error!(%error, "cannot clean the data directory up");
+        }
+    });
     tokio::spawn(async move { engine.keep_swept().await });
     let mut terminate = signal(SignalKind::terminate()).map_err(|error| error.to_string())?;
     let stop = async {

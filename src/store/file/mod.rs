@@ -19,7 +19,8 @@
 //! | `<id>.join.tmp/` | links not complete yet, or not needed any more | removed |
 //! | `<id>.record.tmp` | a shorter change log that says the same, not in force yet | removed |
 //!
-//! `.lock` is locked by the process that has the directory and tells its number. Names of any other
+//! `.lock` is locked by the process that has the directory and tells its number. `.secret` makes the
+//! ids of named uploads unguessable. Names of any other
 //! form are never touched, nor is a plain file without a record.
 //!
 //! The first line of a record is a revision and the changes that make the upload as it then was; each
@@ -75,13 +76,14 @@ mod reader;
 mod record;
 
 mod scan;
+mod secret;
 mod shared;
 #[cfg(test)]
 mod tests;
 mod writer;
 
 use std::{
-    io,
+    fmt, io,
     ops::Range,
     path::PathBuf,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
@@ -105,8 +107,8 @@ use crate::upload::{Capabilities, Change, Phase, Upload, UploadId};
 /// Uploads in one directory, which it has for itself as long as it lives.
 ///
 /// Its async methods need a tokio runtime around them.
-#[derive(Debug)]
 pub struct FileStore {
+    secret: [u8; secret::SECRET_BYTES],
     shared: Arc<Shared>,
 }
 
@@ -134,10 +136,17 @@ impl FileStore {
         let disk = Disk::open(path.clone(), durability);
         // A process that died may have left names unsynced that this one is going to rely on.
         let disk = disk.and_then(|disk| disk.sync_names().map(|()| disk));
-        let disk = disk.map_err(|source| OpenError::Use { path, source })?;
+        let opened = disk.and_then(|disk| Ok((secret::load_or_make(&path)?, disk)));
+        let (secret, disk) = opened.map_err(|source| OpenError::Use { path, source })?;
         Ok(Self {
+            secret,
             shared: Arc::new(Shared::new(disk, lock)),
         })
+    }
+
+    /// What makes the ids of named uploads unguessable: random bytes that stay with the directory.
+    pub fn secret(&self) -> &[u8] {
+        &self.secret
     }
 
     /// Cleans up after a crash: removes what belongs to no upload, takes the steps that are missing,
@@ -303,6 +312,14 @@ impl Store for FileStore {
             Records::new(Arc::clone(&self.shared)),
             Records::BATCH,
         ))
+    }
+}
+
+impl fmt::Debug for FileStore {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("FileStore")
+            .field("shared", &self.shared)
+            .finish_non_exhaustive()
     }
 }
 

@@ -918,7 +918,7 @@ mod tests {
             ),
             (
                 "S-008",
-                post.clone(),
+                post,
                 with(&large, &["file<x"]),
                 (400, refuse::CHUNK_TOO_LARGE),
             ),

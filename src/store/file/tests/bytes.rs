@@ -3,6 +3,7 @@
 use std::{
     fs,
     future::Future,
+    path::Path,
     pin::Pin,
     sync::{Arc, Mutex, mpsc},
     task::{Context, Poll, Waker},
@@ -166,10 +167,14 @@ async fn failed_write_is_told_by_every_later_call() {
             ..Directory::new(Durability::Synced)
         };
         let (store, upload) = open(&place).await;
-        store.shared.disk.probe().set(|_, step| match step {
-            Step::Write { .. } => Err(super::full()),
-            _ => Ok(()),
-        });
+        let full = |_: &Path, step: &Step<'_>| {
+            if is_write(step) {
+                Err(super::full())
+            } else {
+                Ok(())
+            }
+        };
+        store.shared.disk.probe().set(full);
         let mut writer = store.write(&upload, 0).await.expect("a sink");
         writer.push(Bytes::from_static(b"x")).await.expect("taken");
         let is_full = |result: Result<(), StoreError>| matches!(result, Err(StoreError::Full));
@@ -185,9 +190,9 @@ async fn failed_write_is_told_by_every_later_call() {
 async fn failed_sync_is_final() {
     let place = Directory::new(Durability::Synced);
     let (store, upload) = open(&place).await;
-    store.shared.disk.probe().set(|_, step| match step {
-        Step::Sync { .. } => Err(super::broken()),
-        _ => Ok(()),
+    store.shared.disk.probe().set(|_, step| {
+        let syncs = matches!(step, Step::Sync { .. });
+        if syncs { Err(super::broken()) } else { Ok(()) }
     });
     let mut writer = store.write(&upload, 0).await.expect("a sink");
     writer.push(batch(1)).await.expect("taken");

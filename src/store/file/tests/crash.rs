@@ -94,13 +94,11 @@ fn changes(step: &disk::Step<'_>) -> bool {
 
 /// A call in a few words.
 fn tell(step: &disk::Step<'_>) -> String {
-    match step {
-        disk::Step::Write { frames, at, .. } => {
-            let bytes: usize = frames.iter().map(bytes::Bytes::len).sum();
-            format!("write {bytes} bytes at {at}")
-        }
-        other => format!("{other:?}"),
+    if let disk::Step::Write { frames, at, .. } = step {
+        let bytes: usize = frames.iter().map(bytes::Bytes::len).sum();
+        return format!("write {bytes} bytes at {at}");
     }
+    format!("{step:?}")
 }
 
 /// Runs the script and gives all crashes there could have been.
