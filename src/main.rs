@@ -55,6 +55,18 @@ async fn run(config: Config) -> Result<(), String> {
         service.mount(resumable).mount(tus)
     };
 
+    // Before the lines that say how to stop.
+    let watch = |kind| signal(kind).map_err(|error| error.to_string());
+    let mut interrupt = watch(SignalKind::interrupt())?;
+    let mut terminate = watch(SignalKind::terminate())?;
+    let stop = async {
+        tokio::select! {
+            _ = interrupt.recv() => {}
+            _ = terminate.recv() => {}
+        }
+        tracing::info!("stopping");
+    };
+
     println!(
         "windlass {}: data in {}",
         env!("CARGO_PKG_VERSION"),
@@ -74,14 +86,6 @@ async fn run(config: Config) -> Result<(), String> {
         }
     });
     tokio::spawn(async move { engine.keep_swept().await });
-    let mut terminate = signal(SignalKind::terminate()).map_err(|error| error.to_string())?;
-    let stop = async {
-        tokio::select! {
-            _ = tokio::signal::ctrl_c() => {}
-            _ = terminate.recv() => {}
-        }
-        tracing::info!("stopping");
-    };
     windlass::serve(listener, service, stop)
         .await
         .map_err(|error| error.to_string())

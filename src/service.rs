@@ -36,6 +36,9 @@ const DRAIN_BYTES: u64 = 16 << 20;
 /// See [`DRAIN_BYTES`].
 const DRAIN_TIME: Duration = Duration::from_secs(5);
 
+/// The same while the server is going down.
+const CLOSING_DRAIN_TIME: Duration = Duration::from_millis(500);
+
 /// The upload service: an [`Engine`] behind one or more dialects. A handle: clones are the same
 /// service.
 #[derive(Clone)]
@@ -132,7 +135,12 @@ impl Windlass {
             }
         };
         self.0.cors.apply(&asked, dialect.cors(), &mut reply);
-        drain.begin(rest);
+        let time = if self.engine().is_closed() {
+            CLOSING_DRAIN_TIME
+        } else {
+            DRAIN_TIME
+        };
+        drain.begin(rest, time);
         if let Some(Delay(delay)) = reply.extensions_mut().remove() {
             tokio::time::sleep(delay).await;
         }
@@ -210,7 +218,7 @@ impl Drain {
 
     /// Reads and discards a bounded amount beside the answer. Not over HTTP/2, where a stream is
     /// reset without harm, nor when the client still waits to be told to go on (F-42).
-    fn begin(self, rest: Rest) {
+    fn begin(self, rest: Rest, time: Duration) {
         if self.version >= Version::HTTP_2 {
             return;
         }
@@ -221,7 +229,7 @@ impl Drain {
             return;
         }
         tokio::spawn(async move {
-            let deadline = Instant::now() + DRAIN_TIME;
+            let deadline = Instant::now() + time;
             let mut left = DRAIN_BYTES;
             while let Ok(Some(Ok(frame))) = tokio::time::timeout_at(deadline, body.frame()).await {
                 let bytes = frame.data_ref().map_or(0, Bytes::len);

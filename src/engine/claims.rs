@@ -264,6 +264,11 @@ impl Claims {
         holders.iter().all(|holder| holder.tell(offset))
     }
 
+    /// Whether new claims are refused.
+    pub(super) fn is_closed(&self) -> bool {
+        self.0.lock().closed
+    }
+
     /// Refuses new claims, stops every writer, and returns when the last one is gone.
     pub(super) async fn close(&self) {
         let holders: Vec<_> = {

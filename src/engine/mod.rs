@@ -110,6 +110,11 @@ impl Engine {
         }
     }
 
+    /// Whether [`Engine::close`] was called.
+    pub fn is_closed(&self) -> bool {
+        self.0.claims.is_closed()
+    }
+
     /// Refuses new writes, stops those that run, keeping what they brought, and returns when the
     /// last one is recorded.
     ///

@@ -79,8 +79,8 @@ impl Form {
         }
     }
 
-    /// The head of the next part; `None` at the proper end. A value that was not asked for is passed
-    /// over.
+    /// The head of the next part; `None` at the proper end. A value that was not asked for is
+    /// passed over.
     ///
     /// # Errors
     /// [`Refusal::Malformed`] when the form breaks its grammar or a limit; [`Refusal::Abandoned`].
@@ -651,9 +651,11 @@ mod tests {
         /// Where the network cuts a body says nothing about the form.
         #[test]
         fn any_split_of_a_form_gives_the_same_result(
-            fields in proptest::collection::vec(("[a-d]{1,3}", "[a\r\n-]{0,8}(--AaB03x?)?[b\r\n]{0,3}"), 0..4),
+            fields in proptest::collection::vec(
+                ("[a-d]{1,3}", "[a\r\n-]{0,8}(--AaB03x?)?[b\r\n]{0,3}"), 0..4),
             payload in proptest::collection::vec(
-                prop_oneof![Just(b"\r\n--AaB03".to_vec()), Just(b"\r".to_vec()), Just(b"\r\n-".to_vec()),
+                prop_oneof![
+                    Just(b"\r\n--AaB03".to_vec()), Just(b"\r".to_vec()), Just(b"\r\n-".to_vec()),
                     proptest::collection::vec(any::<u8>(), 0..20)], 0..6),
             how in 0..3,
             cuts in proptest::collection::vec(any::<prop::sample::Index>(), 0..12),

@@ -1,5 +1,5 @@
-//! The payload of a form as a body: frames of the form's own body, then the check that the form ends
-//! as it should.
+//! The payload of a form as a body: frames of the form's own body, then the check that the form
+//! ends as it should.
 
 use std::{
     fmt, io,

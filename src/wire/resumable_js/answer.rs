@@ -1,5 +1,5 @@
-//! An outcome becomes an answer: section 4 of the contract. The clients read the status alone; pages
-//! read the body, which they get as text.
+//! An outcome becomes an answer: section 4 of the contract. The clients read the status alone;
+//! pages read the body, which they get as text.
 
 use http::StatusCode;
 use serde::Serialize;
@@ -179,7 +179,9 @@ mod tests {
 
     #[tokio::test]
     async fn answers_say_how_far_the_upload_is_section_4() {
-        let said = |upload: Value, member: &str, identifier: &str| json!({ member: true, "resumableIdentifier": identifier, "upload": upload });
+        let said = |upload: Value, member: &str, identifier: &str| {
+            json!({ member: true, "resumableIdentifier": identifier, "upload": upload })
+        };
         let part = json!({
             "id": "u", "url": "/files/u", "offset": 10, "received": 15, "size": 30
         });

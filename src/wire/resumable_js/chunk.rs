@@ -100,8 +100,8 @@ impl Chunk {
         self.fitting(lengths, length.ok_or(Misfit::Length)?, strict)
     }
 
-    /// The bytes of an upload that does not say how many they are, where at most `room` bytes can be
-    /// its payload.
+    /// The bytes of an upload that does not say how many they are, where at most `room` bytes can
+    /// be its payload.
     pub(super) fn most_within(&self, room: u64) -> Option<u64> {
         match self.lengths().ok()? {
             Lengths::Either { floor, ceil } => {
@@ -384,7 +384,8 @@ mod tests {
             strict in any::<bool>(),
         ) {
             let chunk = Chunk { number, size, current, total, chunks };
-            for range in [chunk.tested(strict), chunk.uploaded(None, strict)].into_iter().flatten() {
+            let ranges = [chunk.tested(strict), chunk.uploaded(None, strict)];
+            for range in ranges.into_iter().flatten() {
                 prop_assert!(range.start <= range.end && range.end <= total);
             }
         }

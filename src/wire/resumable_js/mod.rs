@@ -107,8 +107,8 @@ impl ResumableJs {
         self.with(|config| config.profiles = profiles)
     }
 
-    /// The same, but chunks have at most `bytes` bytes (S-008). The last chunk of a file may be twice
-    /// as large as the others, less a byte.
+    /// The same, but chunks have at most `bytes` bytes (S-008). The last chunk of a file may be
+    /// twice as large as the others, less a byte.
     #[must_use]
     pub fn with_max_chunk_bytes(self, bytes: u64) -> Self {
         self.with(|config| config.max_chunk_bytes = bytes)
@@ -127,15 +127,15 @@ impl ResumableJs {
         self.with(|config| config.tus = Some(locations))
     }
 
-    /// The same, but the header field `name` says whose upload it is, where the embedding application
-    /// gives no [`Owner`]. Only behind a proxy that sets or removes it (S-002).
+    /// The same, but the header field `name` says whose upload it is, where the embedding
+    /// application gives no [`Owner`]. Only behind a proxy that sets or removes it (S-002).
     #[must_use]
     pub fn with_owner_header(self, name: HeaderName) -> Self {
         self.with(|config| config.owner_header = Some(name))
     }
 
-    /// The same, but callers who may not upload are told 404, which makes every client stop, and not
-    /// 401 or 403, on which pages can act.
+    /// The same, but callers who may not upload are told 404, which makes every client stop, and
+    /// not 401 or 403, on which pages can act.
     #[must_use]
     pub fn with_denial_as_not_found(self) -> Self {
         self.with(|config| config.denial_is_not_found = true)
@@ -146,8 +146,8 @@ impl ResumableJs {
         self
     }
 
-    /// The key under which `owner` has the upload of a file: what another dialect binds its upload to
-    /// so that clients of this one continue it (J-054).
+    /// The key under which `owner` has the upload of a file: what another dialect binds its upload
+    /// to so that clients of this one continue it (J-054).
     pub fn key(&self, owner: Option<&[u8]>, identifier: &str, name: &str, path: &str) -> Key {
         self.config.key(owner, identifier, name, path)
     }
@@ -362,7 +362,8 @@ mod tests {
         Arc::new(upload)
     }
 
-    /// Status and header fields of an answer, sorted and without those of every answer, and its body.
+    /// Status and header fields of an answer, sorted and without those of every answer, and its
+    /// body.
     pub(super) async fn told(reply: Reply) -> (String, Value) {
         let mut head = reply.status().as_u16().to_string();
         for (name, expected) in [

@@ -710,14 +710,18 @@ mod tests {
         }
 
         #[test]
-        fn line_breaks_are_one_whatever_their_form_j_003(lines in proptest::collection::vec("[ab]{0,3}", 1..5)) {
+        fn line_breaks_are_one_whatever_their_form_j_003(
+            lines in proptest::collection::vec("[ab]{0,3}", 1..5),
+        ) {
             let joined = |end: &str| text(lines.join(end).into_bytes());
             prop_assert_eq!(joined("\r\n"), joined("\n"));
             prop_assert_eq!(joined("\r"), joined("\n"));
         }
 
         #[test]
-        fn no_query_makes_the_reader_panic(query in "(flow|resumable)?(ChunkNumber|Identifier|TotalSize)?[=&%+0-9a-fé]{0,30}") {
+        fn no_query_makes_the_reader_panic(
+            query in "(flow|resumable)?(ChunkNumber|Identifier|TotalSize)?[=&%+0-9a-fé]{0,30}",
+        ) {
             let _ = wrong(&query, &[]);
         }
     }

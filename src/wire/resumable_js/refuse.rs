@@ -1,8 +1,8 @@
 //! What a client is told that does not get what it wants: section 4 of the contract.
 //!
 //! Final refusals are 400, 404, 415 and 500, which make the clients stop; 503 makes them come again
-//! at once, so that it is held back. 401 and 403 are honest, because pages refresh tokens on
-//! them, and held back as well.
+//! at once, so that it is held back. 401 and 403 are honest, because pages refresh tokens
+//! on them, and held back as well.
 
 use std::time::Duration;
 
@@ -173,8 +173,8 @@ pub(super) fn refuse(exchange: &ResumableJsExchange, refused: &Refused) -> Reply
     reply
 }
 
-/// Status and code of each refusal (section 4, and A-001: 3xx, 202, 206, 304, 409, 413, 422, 423, 429
-/// and 507 make one client or another retry for ever).
+/// Status and code of each refusal (section 4, and A-001: 3xx, 202, 206, 304, 409, 413, 422, 423,
+/// 429 and 507 make one client or another retry for ever).
 pub(super) fn wording(
     exchange: &ResumableJsExchange,
     refusal: &Refusal,

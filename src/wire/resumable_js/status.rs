@@ -140,8 +140,8 @@ fn insert_fields(fields: &mut HeaderMap, upload: &Upload) {
 
 impl Chunks {
     /// The chunks of `size` bytes of which every byte is there. By which rule the client cuts the
-    /// last one is known only if it says how many there are; if not, a chunk counts when it is there
-    /// by both.
+    /// last one is known only if it says how many there are; if not, a chunk counts when it is
+    /// there by both.
     fn of(upload: &Upload, size: u64, total: u64, chunks: Option<u64>) -> Self {
         let (floor, ceil) = Chunk::counts(size, total);
         // Of two numbers the smaller may be the larger one counted too early (1.1).
@@ -178,8 +178,8 @@ impl Chunks {
     }
 }
 
-/// The numbers of chunks, up to `last` and [`MAX_NUMBERS`] of them, that lie in one run each and end
-/// where `end` says.
+/// The numbers of chunks, up to `last` and [`MAX_NUMBERS`] of them, that lie in one run each and
+/// end where `end` says.
 fn numbers(received: &Ranges, size: u64, last: u64, end: impl Fn(u64) -> u64) -> Vec<u64> {
     let mut numbers = Vec::new();
     for run in received.iter() {
