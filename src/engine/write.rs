@@ -150,6 +150,7 @@ impl Engine {
         content: Content,
         extensions: &Extensions,
     ) -> Result<Outcome, Refusal> {
+        create::offered(&new.role, &self.store().capabilities())?;
         self.admit(Action::Create(&mut new), extensions).await?;
         let id = UploadId::random().map_err(|error| {
             tracing::error!(%error, "the system has no randomness to give");

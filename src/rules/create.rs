@@ -3,7 +3,7 @@
 use std::time::SystemTime;
 
 use super::{NewUpload, Refusal, lifecycle};
-use crate::upload::{Change, Limits, Upload, UploadId};
+use crate::upload::{Capabilities, Change, Limits, Role, Upload, UploadId};
 
 /// The upload that `new` asks for.
 ///
@@ -44,6 +44,21 @@ pub fn create(
     let mut upload = Upload::new(id, &created).map_err(|_| Refusal::Internal)?;
     upload.expires = lifecycle::deadline(limits, now);
     Ok(upload)
+}
+
+/// Whether the store can make an upload of this role.
+///
+/// # Errors
+/// [`Refusal::Unsupported`]: a partial upload that can never be joined is no upload (F-40).
+pub fn offered(role: &Role, capabilities: &Capabilities) -> Result<(), Refusal> {
+    match role {
+        Role::Partial { .. } | Role::Final { .. } if !capabilities.join => {
+            Err(Refusal::Unsupported {
+                what: "concatenation",
+            })
+        }
+        Role::Whole | Role::Partial { .. } | Role::Final { .. } => Ok(()),
+    }
 }
 
 /// Whether an upload of `length` bytes is allowed.
@@ -98,6 +113,25 @@ mod tests {
                 assert_eq!((upload.phase, upload.offset()), (Phase::Open, 0));
                 assert_eq!(upload.expires, Some(UNIX_EPOCH + Duration::from_secs(5)));
             }
+        }
+    }
+
+    #[test]
+    fn roles_are_offered_where_the_store_can_join() {
+        let capabilities = |join| Capabilities {
+            join,
+            max_pieces: None,
+            min_piece_bytes: 0,
+            out_of_order: true,
+            read_before_complete: true,
+        };
+        let what = "concatenation";
+        for (role, join, expected) in [
+            (Role::Whole, false, Ok(())),
+            (Role::partial(), true, Ok(())),
+            (Role::partial(), false, Err(Refusal::Unsupported { what })),
+        ] {
+            assert_eq!(offered(&role, &capabilities(join)), expected, "{role:?}");
         }
     }
 }

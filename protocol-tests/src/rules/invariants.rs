@@ -48,7 +48,7 @@ pub(super) const INVARIANTS: &[Rule] = &[
         Must,
         "HEAD of an upload that exists answers 2xx or 423, never 404 or 5xx.",
     ),
-    rule("I-07", Must, "No 3xx on any tus URL, for any method."),
+    rule("I-07", Must, "No redirect on any tus URL, for any method."),
     rule(
         "I-08",
         Must,

@@ -179,7 +179,7 @@ mod tests {
 
     #[tokio::test]
     async fn answers_say_how_far_the_upload_is_section_4() {
-        let said = |upload: Value, member: &str, identifier: &str| {
+        let said = |upload: Value, member: &str, identifier: &str| -> Value {
             json!({ member: true, "resumableIdentifier": identifier, "upload": upload })
         };
         let part = json!({
