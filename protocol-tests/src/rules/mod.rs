@@ -121,7 +121,7 @@ pub const NOT_ON_THE_WIRE: &[Elsewhere] = &[
     elsewhere(
         "F-40",
         "concatenation cannot be switched off in the binary",
-        "wire tests",
+        "tests of the rules",
     ),
     elsewhere(
         "F-58",
