@@ -16,7 +16,7 @@ use bytes::Bytes;
 use http::{Extensions, HeaderMap, Request, Response, StatusCode, Version, header::EXPECT};
 use http_body::Body;
 use http_body_util::BodyExt as _;
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout, timeout_at};
 
 use crate::{
     content::{Content, Rest, Unread},
@@ -29,14 +29,7 @@ use crate::{
     },
 };
 
-/// After an early answer, this much of the body is read and thrown away, so that a client in
-/// mid-send meets the answer and not a reset (D-48). What is larger is cut off on purpose.
-const DRAIN_BYTES: u64 = 16 << 20;
-
-/// See [`DRAIN_BYTES`].
-const DRAIN_TIME: Duration = Duration::from_secs(5);
-
-/// The same while the server is going down.
+/// How long an unread body is drained at most while the server is going down.
 const CLOSING_DRAIN_TIME: Duration = Duration::from_millis(500);
 
 /// The upload service: an [`Engine`] behind one or more dialects. A handle: clones are the same
@@ -120,7 +113,10 @@ impl Windlass {
         let content = Content::new(body);
         let rest = content.rest();
         let mut exchange = dialect.open(head);
-        let mut reply = match exchange.read(content, self.engine().limits()).await {
+        let limits = self.engine().limits();
+        // A dialect whose parameters are in the body waits for its client like the engine does.
+        let read = timeout(limits.idle_timeout, exchange.read(content, limits));
+        let mut reply = match read.await.map_err(|_| Aborted)? {
             Err(reply) => *reply,
             Ok((intent, content)) => {
                 let result = self.run(intent, content, extensions).await;
@@ -135,12 +131,11 @@ impl Windlass {
             }
         };
         self.0.cors.apply(&asked, dialect.cors(), &mut reply);
-        let time = if self.engine().is_closed() {
-            CLOSING_DRAIN_TIME
-        } else {
-            DRAIN_TIME
-        };
-        drain.begin(rest, time);
+        let (bytes, mut time) = dialect.drain();
+        if self.engine().is_closed() {
+            time = time.min(CLOSING_DRAIN_TIME);
+        }
+        drain.begin(rest, bytes, time);
         if let Some(Delay(delay)) = reply.extensions_mut().remove() {
             tokio::time::sleep(delay).await;
         }
@@ -218,7 +213,7 @@ impl Drain {
 
     /// Reads and discards a bounded amount beside the answer. Not over HTTP/2, where a stream is
     /// reset without harm, nor when the client still waits to be told to go on (F-42).
-    fn begin(self, rest: Rest, time: Duration) {
+    fn begin(self, rest: Rest, mut left: u64, time: Duration) {
         if self.version >= Version::HTTP_2 {
             return;
         }
@@ -230,8 +225,7 @@ impl Drain {
         }
         tokio::spawn(async move {
             let deadline = Instant::now() + time;
-            let mut left = DRAIN_BYTES;
-            while let Ok(Some(Ok(frame))) = tokio::time::timeout_at(deadline, body.frame()).await {
+            while let Ok(Some(Ok(frame))) = timeout_at(deadline, body.frame()).await {
                 let bytes = frame.data_ref().map_or(0, Bytes::len);
                 left = left.saturating_sub(u64::try_from(bytes).unwrap_or(u64::MAX));
                 if left == 0 {

@@ -36,6 +36,13 @@ pub trait Dialect: Send + Sync + fmt::Debug + 'static {
     /// The CORS lists of this dialect.
     fn cors(&self) -> &cors::Lists;
 
+    /// How much of a body that nobody wants is read after the answer, and for how long, so that a
+    /// client in mid-send meets the answer and not a reset (D-48). What is more is cut off on
+    /// purpose.
+    fn drain(&self) -> (u64, Duration) {
+        (16 << 20, Duration::from_secs(5))
+    }
+
     /// Whether requests for `path` are this dialect's.
     fn claims(&self, path: &str) -> bool;
 

@@ -18,7 +18,7 @@ mod refuse;
 mod safe_name;
 mod status;
 
-use std::{fmt, ops::Range, sync::Arc};
+use std::{fmt, ops::Range, sync::Arc, time::Duration};
 
 use http::{
     HeaderName, HeaderValue, Method, StatusCode,
@@ -55,6 +55,9 @@ const CORS: cors::Lists = cors::Lists {
     expose_headers: "Location, Upload-Offset, Upload-Length, Upload-Expires, Upload-Missing, \
         Retry-After",
 };
+
+/// How long a refused chunk is read to its end (A-002).
+const DRAIN_TIME: Duration = Duration::from_secs(30);
 
 /// The ResumableJS dialect, mounted at a path.
 #[derive(Debug, Clone)]
@@ -170,6 +173,11 @@ impl Config {
 impl Dialect for ResumableJs {
     fn cors(&self) -> &cors::Lists {
         &CORS
+    }
+
+    /// A whole chunk: its client takes a reset for a passing trouble, and sends it again (A-002).
+    fn drain(&self) -> (u64, Duration) {
+        (self.config.max_chunk_bytes, DRAIN_TIME)
     }
 
     fn claims(&self, path: &str) -> bool {
