@@ -54,6 +54,8 @@ struct Holder {
     signal: Notify,
     /// Set with `signal`, so that the holder need not lock to see that nothing is asked.
     signalled: AtomicBool,
+    /// How long it may wait for its client before it has to give way.
+    stall_after: Duration,
     state: Mutex<State>,
 }
 
@@ -72,12 +74,12 @@ struct State {
     withdrawing: bool,
 }
 
-/// How a request waits for another one.
+/// How a request waits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Patience {
-    /// A holder that has waited this long for its client is told to stop.
+    /// Once it has waited this long for its client it gives way to others.
     pub(super) stall_after: Duration,
-    /// How long to wait for a holder that goes on.
+    /// How long it waits for others that go on.
     pub(super) wait: Duration,
 }
 
@@ -138,11 +140,15 @@ impl Claims {
     ) -> Result<Claim, Refusal> {
         let deadline = Instant::now() + patience.wait;
         loop {
-            let holder = match self.try_claim(id, range.clone(), kind)? {
+            if self.is_closed() {
+                return Err(Refusal::ShuttingDown);
+            }
+            let stall_after = patience.stall_after;
+            let holder = match self.try_claim(id, range.clone(), kind, stall_after) {
                 Ok(claim) => return Ok(claim),
                 Err(holder) => holder,
             };
-            if !holder.released(patience.stall_after, deadline).await {
+            if !holder.released(deadline).await {
                 return Err(Refusal::Busy);
             }
         }
@@ -158,20 +164,25 @@ impl Claims {
     pub(super) async fn seize(&self, id: &UploadId, limits: &Limits) -> Result<Claim, Refusal> {
         let deadline = Instant::now() + limits.lock_wait;
         loop {
-            let holder = match self.try_claim(id, 0..u64::MAX, Kind::Guard)? {
+            if self.is_closed() {
+                return Err(Refusal::ShuttingDown);
+            }
+            let holder = match self.try_claim(id, 0..u64::MAX, Kind::Guard, Duration::MAX) {
                 Ok(claim) => return Ok(claim),
                 Err(holder) => holder,
             };
             holder.ask_to_stop(Stop::Terminated);
-            if !holder.released(limits.stall_after, deadline).await {
+            if !holder.released(deadline).await {
                 return Err(Refusal::Busy);
             }
         }
     }
 
-    /// The right to all of `id` if nobody holds any of it.
+    /// The right to all of `id` if nobody holds any of it, to clean up: while the server is going
+    /// down as well.
     pub(super) fn claim_idle(&self, id: &UploadId) -> Option<Claim> {
-        self.try_claim(id, 0..u64::MAX, Kind::Guard).ok()?.ok()
+        self.try_claim(id, 0..u64::MAX, Kind::Guard, Duration::MAX)
+            .ok()
     }
 
     fn try_claim(
@@ -179,24 +190,22 @@ impl Claims {
         id: &UploadId,
         range: Range<u64>,
         kind: Kind,
-    ) -> Result<Result<Claim, Arc<Holder>>, Refusal> {
+        stall_after: Duration,
+    ) -> Result<Claim, Arc<Holder>> {
         let mut held = self.0.lock();
-        if held.closed {
-            return Err(Refusal::ShuttingDown);
-        }
         let holders = held.by_upload.entry(id.clone()).or_default();
         let overlaps =
             |other: &&Arc<Holder>| range.start < other.range.end && other.range.start < range.end;
         if let Some(holder) = holders.iter().find(overlaps) {
-            return Ok(Err(Arc::clone(holder)));
+            return Err(Arc::clone(holder));
         }
-        let holder = Arc::new(Holder::new(range, kind));
+        let holder = Arc::new(Holder::new(range, kind, stall_after));
         holders.push(Arc::clone(&holder));
-        Ok(Ok(Claim {
+        Ok(Claim {
             holder,
             id: id.clone(),
             registry: Arc::clone(&self.0),
-        }))
+        })
     }
 
     /// Whether anybody writes to `id`.
@@ -228,7 +237,7 @@ impl Claims {
         }
         let mut released: Vec<_> = holders
             .iter()
-            .map(|holder| Box::pin(holder.released(Duration::MAX, deadline)))
+            .map(|holder| Box::pin(holder.until(Duration::MAX, deadline, |state| state.released)))
             .collect();
         poll_fn(|cx| {
             let ready = released
@@ -297,13 +306,14 @@ impl Registry {
 }
 
 impl Holder {
-    fn new(range: Range<u64>, kind: Kind) -> Self {
+    fn new(range: Range<u64>, kind: Kind, stall_after: Duration) -> Self {
         Self {
             changed: Notify::new(),
             kind,
             range,
             signal: Notify::new(),
             signalled: AtomicBool::new(false),
+            stall_after,
             state: Mutex::default(),
         }
     }
@@ -323,9 +333,10 @@ impl Holder {
         self.signal.notify_one();
     }
 
-    /// Waits until the holder is gone, telling it to stop once it is silent for `stall_after`.
+    /// Waits until the holder is gone, telling it to stop once it has been silent for too long.
     /// False at the deadline.
-    async fn released(&self, stall_after: Duration, deadline: Instant) -> bool {
+    async fn released(&self, deadline: Instant) -> bool {
+        let stall_after = self.stall_after;
         self.until(stall_after, deadline, |state| state.released)
             .await
     }
@@ -346,18 +357,17 @@ impl Holder {
         // A silent holder is stopped first, and then waited for as long as a writer would.
         let done =
             |state: &State| state.released || (state.stop.is_none() && state.flushes_done >= flush);
-        if self.is_silent(limits.stall_after) {
-            self.released(limits.stall_after, now + limits.lock_wait)
-                .await;
+        if self.is_silent() {
+            self.released(now + limits.lock_wait).await;
         } else if self.kind == Kind::Pieces {
             self.until(Duration::MAX, now + FLUSH_WAIT, done).await;
         }
     }
 
-    fn is_silent(&self, stall_after: Duration) -> bool {
+    fn is_silent(&self) -> bool {
         self.lock()
             .waiting_since
-            .is_some_and(|since| since.elapsed() >= stall_after)
+            .is_some_and(|since| since.elapsed() >= self.stall_after)
     }
 
     async fn until(
@@ -612,6 +622,21 @@ mod tests {
         assert!(!claims.tell(&id, 4));
         drop(claim);
         assert!(claims.tell(&id, 3));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn signal_that_was_answered_already_yields_nothing() {
+        let (claims, limits, id) = claims();
+        let claim = claims
+            .claim(&id, 0..10, Kind::Pieces, patience(&limits))
+            .await
+            .expect("free");
+        // As when two requests to flush are answered by one flush.
+        claim.holder.wake();
+        assert!(claim.signalled());
+        let signal = tokio::time::timeout(Duration::from_secs(1), claim.signal()).await;
+        assert!(signal.is_err(), "{signal:?}");
+        assert!(!claim.signalled(), "the writer goes on with its body");
     }
 
     #[tokio::test(start_paused = true)]

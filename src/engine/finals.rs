@@ -7,7 +7,7 @@ use std::{
 
 use http::Extensions;
 
-use super::{Action, Engine, refusal_of};
+use super::{Action, Engine, refusal_of, write};
 use crate::{
     content::{Content, Step},
     rules::{Join, Outcome, Refusal, Refused, join},
@@ -29,7 +29,7 @@ impl Pending {
         }
     }
 
-    fn take(&self, partial: &UploadId) -> Vec<UploadId> {
+    pub(super) fn take(&self, partial: &UploadId) -> Vec<UploadId> {
         let mut map = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         map.remove(partial).unwrap_or_default()
     }
@@ -105,20 +105,38 @@ impl Engine {
         upload: Upload,
         parts: &[Arc<Upload>],
     ) -> Result<Outcome, Refusal> {
-        self.create_record(&upload).await?;
         let unfinished: HashSet<_> = parts
             .iter()
             .filter(|part| !part.is_complete())
             .map(|part| part.id.clone())
             .collect();
-        self.0
-            .pending
-            .wait(&unfinished.into_iter().collect::<Vec<_>>(), &upload.id);
+        let unfinished: Vec<_> = unfinished.into_iter().collect();
+        self.create_record(&upload).await?;
+        self.0.pending.wait(&unfinished, &upload.id);
+        // One that was completed before this was noted has told nobody.
+        for id in &unfinished {
+            if let Ok(part) = self.load(id).await
+                && part.is_complete()
+            {
+                self.complete_waiting(&part);
+            }
+        }
         Ok(Outcome::Stored {
             finished: Default::default(),
             offset: 0,
             upload: Arc::new(upload),
         })
+    }
+
+    /// The same as [`Engine::resolve`], done to its end even when nobody waits for it any more.
+    pub(super) async fn resolve_detached(
+        &self,
+        upload: Arc<Upload>,
+        extensions: &Extensions,
+    ) -> Result<Arc<Upload>, Refusal> {
+        let (engine, extensions) = (self.clone(), extensions.clone());
+        let resolved = tokio::spawn(async move { engine.resolve(upload, &extensions).await }).await;
+        resolved.unwrap_or(Err(Refusal::Internal))
     }
 
     /// The pending final `upload` as far as its parts are by now: complete, or with the length that
@@ -142,7 +160,8 @@ impl Engine {
         if parts.iter().any(|part| part.is_void()) {
             return Err(Refusal::Expired);
         }
-        let length = join::length(&parts, self.limits())?;
+        // Parts that outgrew the limit after they were named can never be joined.
+        let length = join::length(&parts, self.limits()).map_err(|_| Refusal::Expired)?;
         if !parts.iter().all(|part| part.is_complete()) {
             return Ok(Arc::new(Upload {
                 length,
@@ -158,7 +177,15 @@ impl Engine {
         }
         self.lay(&current, &parts).await?;
         let settle = |now: &Upload| join::settle(now, length, self.now());
-        Ok(self.commit(&upload.id, extensions, settle).await?.0)
+        match self.commit(&upload.id, extensions, settle).await {
+            Ok((upload, _)) => Ok(upload),
+            Err(refusal) if write::is_final(&refusal) => {
+                // A completion step that says no for good leaves nothing (D-49).
+                self.give_up(&current).await?;
+                Err(Refusal::Unknown)
+            }
+            Err(refusal) => Err(refusal),
+        }
     }
 
     /// Completes the finals that wait for `partial`, in the background.

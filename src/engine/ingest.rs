@@ -204,8 +204,10 @@ impl<'a> Ingest<'a> {
 
     /// What happens next. A body that has data at hand needs no timer.
     async fn next(&mut self) -> Event {
-        if self.claim.signalled() {
-            return Event::Signal(self.claim.signal().await);
+        if self.claim.signalled()
+            && let Some(signal) = now_or_never(self.claim.signal()).await
+        {
+            return Event::Signal(signal);
         }
         if let Some(checkpoint) = &mut self.checkpoint
             && let Some(result) = now_or_never(checkpoint).await
@@ -342,7 +344,7 @@ impl<'a> Ingest<'a> {
         self.plan.keeps_pieces()
             && self.checkpoint.is_none()
             && self.recorded < self.pushed
-            && self.pushed < self.plan.end
+            && self.pushed < self.plan.fills_at()
     }
 
     fn checkpoint_if_due(&mut self) {

@@ -32,6 +32,11 @@ impl Jumps {
         }
     }
 
+    /// Forgets an upload that is gone.
+    pub(super) fn forget(&self, id: &UploadId) {
+        self.lock().remove(id);
+    }
+
     fn lock(&self) -> MutexGuard<'_, HashMap<UploadId, u64>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }

@@ -135,15 +135,18 @@ impl Engine {
                 upload = self.load(&id).await?;
             }
             self.alive(&upload)?;
-            if self.0.claims.tell(&id, upload.offset()) {
+            // A writer that was about to take back what it recorded may have done so meanwhile.
+            let told = self.0.claims.tell(&id, upload.offset());
+            let now = self.load(&id).await?;
+            if told && now.offset() >= upload.offset() {
+                upload = now;
                 break;
             }
-            // A writer is about to take back what it recorded: look again when it has.
             self.0.claims.settle(&id, self.limits()).await;
             upload = self.load(&id).await?;
         }
         if is_pending_final(&upload) {
-            upload = self.resolve(upload, extensions).await?;
+            upload = self.resolve_detached(upload, extensions).await?;
         }
         Ok(Outcome::Status { upload })
     }
@@ -165,7 +168,7 @@ impl Engine {
         let mut upload = self.load(id).await?;
         self.admit(Action::Fetch(&upload), extensions).await?;
         if is_pending_final(&upload) {
-            upload = self.resolve(upload, extensions).await?;
+            upload = self.resolve_detached(upload, extensions).await?;
         }
         let Some(range) = fetch::select(&upload, selection, self.now())? else {
             return Ok(Outcome::Fetched {
@@ -209,10 +212,17 @@ impl Engine {
         if !upload.named {
             return self.remove(upload).await;
         }
+        self.forget_hints(&upload.id);
         let changes = lifecycle::removal(self.limits(), self.now());
         self.commit(&upload.id, &Extensions::new(), |_| changes.clone())
             .await
             .map(|_| ())
+    }
+
+    /// Drops what is kept in memory about an upload that is gone.
+    fn forget_hints(&self, id: &UploadId) {
+        self.0.jumps.forget(id);
+        self.0.pending.take(id);
     }
 
     fn now(&self) -> SystemTime {
@@ -247,6 +257,7 @@ impl Engine {
             .remove(&upload.id)
             .await
             .map_err(|error| refusal_of(&upload.id, &error))?;
+        self.forget_hints(&upload.id);
         self.0.observer.removed(upload);
         Ok(())
     }
@@ -315,7 +326,7 @@ impl Builder {
     /// Sets what the operator allows.
     #[must_use]
     pub fn limits(mut self, limits: Limits) -> Self {
-        self.0.limits = limits;
+        self.0.limits = limits.clamped();
         self
     }
 

@@ -173,7 +173,20 @@ impl Engine {
         let (limits, now) = (self.limits(), self.now());
         let upload = create::create(new, id, limits, now)?;
         // A request that cannot be done makes nothing (S-009).
-        write::plan(&upload, write, None, limits, now)?;
+        let plan = write::plan(&upload, write, None, limits, now)?;
+        let (upload, _claim) = if upload.is_full() {
+            // An empty upload is never seen full and not complete (I-05).
+            let claim = self.claim(&upload.id, write).await?;
+            if self.store().load(&upload.id).await.is_ok() {
+                return Ok(None);
+            }
+            let changes = write::settle(&upload, &plan, &[], limits, now);
+            let upload = upload.after(&changes).map_err(|_| Refusal::Internal)?;
+            self.finish(&upload, extensions).await?;
+            (upload, Some(claim))
+        } else {
+            (upload, None)
+        };
         match self.store().create(&upload).await {
             Ok(()) => {
                 tracing::debug!(id = %upload.id, length = upload.length, "created");

@@ -75,7 +75,8 @@ impl Engine {
     }
 
     async fn expire(&self, id: &UploadId, swept: &mut Swept) -> Result<(), Refusal> {
-        let Some(_claim) = self.0.claims.claim_idle(id) else {
+        let claim = self.0.claims.claim_idle(id);
+        let Some(_claim) = claim.filter(|_| !self.is_closed()) else {
             return Ok(());
         };
         // The listed record may be old; under the claim it stays as it is.

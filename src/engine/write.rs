@@ -318,7 +318,7 @@ impl Engine {
 }
 
 /// Whether a completion step said no for good.
-fn is_final(refusal: &Refusal) -> bool {
+pub(super) fn is_final(refusal: &Refusal) -> bool {
     let Refusal::Denied(Denial { kind, .. }) = refusal else {
         return false;
     };

@@ -19,6 +19,8 @@ pub struct WritePlan {
     pub end: u64,
     /// Whether the body must reach the end, or none of it counts.
     pub exact: bool,
+    /// The deadline of the upload before the write.
+    pub expires: Option<SystemTime>,
     /// The bytes between at and end that the upload holds: compared, not written.
     pub held: Ranges,
     /// See [`WritePlan::end`].
@@ -36,6 +38,14 @@ impl WritePlan {
     /// together with its completion (I-05).
     pub fn declares_first(&self) -> bool {
         self.keeps_pieces() && self.declares.is_some_and(|length| length > self.at)
+    }
+
+    /// The position from which on the upload may be full: its end, or where the run begins that it
+    /// holds up to there.
+    pub fn fills_at(&self) -> u64 {
+        let last = self.held.iter().last();
+        last.filter(|run| run.end == self.end)
+            .map_or(self.end, |run| run.start)
     }
 
     /// Where the bytes from `position` on stop being all held or all new, and which they are.
@@ -82,7 +92,8 @@ pub fn plan(
     let at = match &write.at {
         At::Offset(given) => {
             let expected = upload.offset();
-            if *given != expected && told != Some(*given) {
+            let is_told = told == Some(*given) && *given < expected;
+            if *given != expected && !is_told {
                 let given = *given;
                 return Err(Refusal::OffsetMismatch { expected, given });
             }
@@ -121,6 +132,7 @@ pub fn plan(
         declares,
         end,
         exact,
+        expires: upload.expires,
         held,
         overflow,
     })
@@ -224,6 +236,10 @@ pub fn withdraw(plan: &WritePlan, recorded: &Range<u64>, told: Option<u64>) -> V
             range,
             length: true,
         });
+    }
+    if told.is_none() && !changes.is_empty() && plan.expires.is_some() {
+        let expires = plan.expires;
+        changes.push(Change::ExpiryMoved { expires });
     }
     changes
 }
@@ -548,6 +564,7 @@ mod tests {
                 declares,
                 end: 9,
                 exact: false,
+                expires: None,
                 held: Ranges::new(),
                 overflow: Refusal::Internal,
             };
@@ -579,6 +596,7 @@ mod tests {
             declares,
             end: 9,
             exact: false,
+            expires: None,
             held: Ranges::new(),
             overflow: Refusal::Internal,
         };
@@ -617,6 +635,27 @@ mod tests {
         ] {
             let due = checksum_due(&planned, trailer.clone());
             assert_eq!(due.is_ok(), is_ok, "{planned:?} {trailer:?}");
+        }
+    }
+
+    #[test]
+    fn upload_may_be_full_where_its_last_run_begins() {
+        for (held, expected) in [
+            (Ranges::new(), 9),
+            (Ranges::from(6..9), 6),
+            (Ranges::from(4..6), 9),
+        ] {
+            let plan = WritePlan {
+                at: 4,
+                checksum: Checksum::None,
+                declares: None,
+                end: 9,
+                exact: false,
+                expires: None,
+                held,
+                overflow: Refusal::Internal,
+            };
+            assert_eq!(plan.fills_at(), expected, "{plan:?}");
         }
     }
 }

@@ -49,6 +49,33 @@ pub struct Limits {
     pub tombstone: Duration,
 }
 
+/// The longest time that makes a difference: ten years. Sums with it stay in the range of every
+/// clock.
+const MAX_TIME: Duration = Duration::from_secs(10 * 365 * 24 * 60 * 60);
+
+impl Limits {
+    /// The same with every time cut to what a clock can count.
+    #[must_use]
+    pub fn clamped(mut self) -> Self {
+        for time in [
+            &mut self.chunk_stall_after,
+            &mut self.chunk_wait,
+            &mut self.checkpoint_interval,
+            &mut self.completed_grace,
+            &mut self.idle_timeout,
+            &mut self.lock_wait,
+            &mut self.reopen_wait,
+            &mut self.stall_after,
+            &mut self.tail_hold,
+            &mut self.tombstone,
+        ] {
+            *time = (*time).min(MAX_TIME);
+        }
+        self.expire_after = self.expire_after.map(|time| time.min(MAX_TIME));
+        self
+    }
+}
+
 impl Default for Limits {
     fn default() -> Self {
         Self {

@@ -323,3 +323,46 @@ async fn upload_in_too_many_pieces_is_refused() {
     );
     assert_eq!(bench.put("a", 1..2).await, Ok(false));
 }
+
+#[tokio::test(start_paused = true)]
+async fn write_over_an_island_at_the_end_completes_only_with_its_last_byte() {
+    let bench = bench();
+    assert_eq!(bench.put("a", 4..10).await, Ok(false));
+    let id = bench.test("a").await.expect("there").id.clone();
+    let (sender, content) = fed();
+    let write = bench.spawn(append(&id, 0), content);
+    sender
+        .send(Ok(Bytes::from_static(b"012345")))
+        .expect("open");
+    settle().await;
+    // Every byte is there, but the request is not over: nothing may be complete yet (J-022).
+    assert_eq!(bench.offset(&id).await, 0);
+    assert!(!bench.log.heard().iter().any(|heard| heard == "completed"));
+    sender.send(Ok(Bytes::from_static(b"xxxx"))).expect("open");
+    drop(sender);
+    let result = write.await.expect("no panic");
+    assert_eq!(result.err(), Some(Refusal::ContentConflict { at: 6 }));
+    assert_eq!(bench.offset(&id).await, 0, "I-03");
+    assert_eq!(bench.write(&id, 0, b"0123").await, Ok(4));
+    assert!(bench.status(&id).await.expect("there").is_complete());
+}
+
+#[tokio::test(start_paused = true)]
+async fn offset_told_of_an_upload_that_is_gone_is_not_taken_by_the_next() {
+    let bench = bench();
+    assert_eq!(bench.put("a", 4..6).await, Ok(false));
+    let id = bench.test("a").await.expect("there").id.clone();
+    assert_eq!(bench.write(&id, 0, b"01234").await, Ok(5));
+    let of = Subject::Key(key("a"));
+    let removed = bench.run(Intent::Terminate { of }, Content::empty()).await;
+    assert!(matches!(removed, Ok(Outcome::Terminated)));
+    assert_eq!(bench.put("a", 0..2).await, Ok(false));
+    assert_eq!(bench.test("a").await.expect("there").id, id);
+    assert_eq!(
+        bench.write(&id, 5, b"5").await,
+        Err(Refusal::OffsetMismatch {
+            expected: 2,
+            given: 5
+        })
+    );
+}

@@ -74,22 +74,25 @@ pub(super) struct Disk {
     /// The directory itself, to sync the names in it.
     names: File,
     durability: Durability,
+    /// Nobody else has the directory as long as this is open: whoever may still write holds it.
+    _lock: File,
     pace: Pace,
     #[cfg(test)]
     probe: super::tests::probe::Slot,
 }
 
 impl Disk {
-    /// The directory `dir`, which exists.
+    /// The directory `dir`, which exists. Nobody else has it as long as `lock` is open.
     ///
     /// # Errors
     /// What the system says about opening it.
-    pub(super) fn open(dir: PathBuf, durability: Durability) -> io::Result<Self> {
+    pub(super) fn open(dir: PathBuf, durability: Durability, lock: File) -> io::Result<Self> {
         let names = File::open(&dir)?;
         Ok(Self {
             dir,
             names,
             durability,
+            _lock: lock,
             pace: Pace::default(),
             #[cfg(test)]
             probe: super::tests::probe::Slot::default(),
@@ -191,7 +194,7 @@ impl Disk {
     }
 
     /// Whether the name still stands for `file`.
-    pub(super) fn names(&self, id: &UploadId, kind: Kind, file: &File) -> io::Result<bool> {
+    pub(super) fn stands_for(&self, id: &UploadId, kind: Kind, file: &File) -> io::Result<bool> {
         let Some(named) = found(fs::metadata(self.path(id, kind)))? else {
             return Ok(false);
         };
@@ -259,6 +262,18 @@ impl Disk {
             Durability::Synced => {
                 self.step(Step::SyncNames { dir: &self.names })?;
                 self.names.sync_all()
+            }
+        }
+    }
+
+    /// Makes everything in the file system survive the loss of power, if that was promised. Takes as
+    /// long as there is something to write.
+    pub(super) fn sync_all(&self) -> io::Result<()> {
+        match self.durability {
+            Durability::Relaxed => Ok(()),
+            Durability::Synced => {
+                self.step(Step::SyncAll { dir: &self.names })?;
+                sync_file_system(&self.names)
             }
         }
     }
@@ -349,6 +364,18 @@ impl Disk {
     }
 }
 
+/// Makes everything survive that is in the file system of `dir`.
+#[cfg(any(target_os = "linux", target_os = "android"))]
+fn sync_file_system(dir: &File) -> io::Result<()> {
+    Ok(rustix::fs::syncfs(dir)?)
+}
+
+/// Other systems cannot do that for one file system.
+#[cfg(not(any(target_os = "linux", target_os = "android")))]
+fn sync_file_system(_: &File) -> io::Result<()> {
+    Err(io::ErrorKind::Unsupported.into())
+}
+
 /// The most slices given to one `pwritev`: `IOV_MAX` of Linux and the BSDs.
 const MAX_SLICES: usize = 1024;
 
@@ -383,6 +410,8 @@ pub(super) enum Step<'a> {
     Rename { from: &'a Path, to: &'a Path },
     /// Content made to last.
     Sync { file: &'a File },
+    /// Everything made to last.
+    SyncAll { dir: &'a File },
     /// Names made to last.
     SyncNames { dir: &'a File },
     /// A file cut.

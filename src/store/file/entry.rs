@@ -140,12 +140,10 @@ impl Entry {
     /// # Cancel safety
     /// May be dropped at any time.
     pub(super) async fn quiet(&self) {
-        let abandoned = std::mem::take(&mut *lock(&self.abandoned));
+        let abandoned = lock(&self.abandoned).clone();
         if abandoned.is_empty() {
             return;
         }
-        // Put back before waiting: others have to wait too, and this future may be dropped.
-        lock(&self.abandoned).extend(abandoned.iter().cloned());
         for pump in abandoned.iter().filter_map(Weak::upgrade) {
             pump.idle().await;
         }
@@ -267,5 +265,98 @@ impl Slots {
             self.bytes -= slot.weight;
         }
         true
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::conformance;
+
+    /// An entry with a record, and no user any more.
+    fn keep(cache: &Cache, id: &str, metadata: &str) {
+        let mut upload = conformance::upload(id, Some(5));
+        upload.metadata = metadata.parse().expect("plain metadata");
+        cache.entry(&upload.id).set(Some(Arc::new(upload)));
+    }
+
+    fn of(id: &str) -> UploadId {
+        id.parse().expect("plain")
+    }
+
+    /// How many entries there are, and what they weigh.
+    fn size(cache: &Cache) -> (usize, usize) {
+        let slots = lock(&cache.0);
+        let weights: usize = slots.entries.values().map(|slot| slot.weight).sum();
+        assert_eq!(slots.bytes, weights);
+        (slots.entries.len(), slots.bytes)
+    }
+
+    #[test]
+    fn unknown_ids_leave_nothing_behind() {
+        let cache = Cache::default();
+        for index in 0..1_000 {
+            let id = of(&format!("a{index}"));
+            let (first, second) = (cache.entry(&id), cache.entry(&id));
+            drop(first);
+            assert_eq!(size(&cache).0, 1);
+            drop(second);
+        }
+        assert_eq!(size(&cache), (0, 0));
+        assert!(lock(&cache.0).order.is_empty());
+    }
+
+    #[test]
+    fn number_of_entries_is_bounded() {
+        let cache = Cache::default();
+        for index in 0..3 * MAX_ENTRIES {
+            keep(&cache, &format!("a{index}"), "");
+            // One that is asked for all the time stays.
+            assert!(cache.current(&of("a0")).is_some(), "{index}");
+        }
+        let (entries, _) = size(&cache);
+        assert!(
+            (MAX_ENTRIES / 2..=MAX_ENTRIES).contains(&entries),
+            "{entries}"
+        );
+        assert!(lock(&cache.0).order.len() <= MAX_ENTRIES);
+    }
+
+    #[test]
+    fn weight_of_entries_is_bounded() {
+        let cache = Cache::default();
+        let metadata = format!("key {}", "QUJD".repeat(25_000));
+        for index in 0..500 {
+            keep(&cache, &format!("a{index}"), &metadata);
+        }
+        let (entries, bytes) = size(&cache);
+        assert!(bytes <= MAX_ENTRY_BYTES + 500_000, "{bytes}");
+        assert!((20..500).contains(&entries), "{entries}");
+    }
+
+    #[test]
+    fn entry_in_use_is_never_evicted() {
+        let cache = Cache::default();
+        let used = cache.entry(&of("used"));
+        used.set(Some(Arc::new(conformance::upload("used", Some(7)))));
+        for index in 0..3 * MAX_ENTRIES {
+            keep(&cache, &format!("a{index}"), "");
+        }
+        let again = cache.entry(&of("used"));
+        assert_eq!(again.current().expect("known").length, Some(7));
+        assert!(std::ptr::eq::<Entry>(&*used, &*again));
+    }
+
+    #[test]
+    fn forgotten_record_is_dropped_with_its_last_user() {
+        let cache = Cache::default();
+        keep(&cache, "a", "");
+        let (first, second) = (cache.entry(&of("a")), cache.entry(&of("a")));
+        first.set(None);
+        assert!(cache.current(&of("a")).is_none());
+        drop(first);
+        assert_eq!(size(&cache).0, 1);
+        drop(second);
+        assert_eq!(size(&cache), (0, 0));
     }
 }

@@ -46,9 +46,8 @@ impl LayDowns {
     /// Outside of a runtime the request waits for the next one made inside.
     pub(super) fn add(&self, shared: &Arc<Shared>, id: &UploadId) {
         let mut queue = lock(&self.queue);
-        if !queue.waiting.contains(id) {
-            queue.waiting.push_back(id.clone());
-        }
+        // The same id twice does no harm: the second time nothing is left to do.
+        queue.waiting.push_back(id.clone());
         if !queue.busy
             && let Ok(runtime) = Handle::try_current()
         {
@@ -243,7 +242,7 @@ impl Copy {
     fn publish(self, shared: &Arc<Shared>, held: &mut Held) -> io::Result<()> {
         let (id, disk) = (&self.id, &shared.disk);
         let current = shared.load(held).is_ok_and(|upload| upload.is_published());
-        if !current || !disk.names(id, Kind::Part, &self.target)? {
+        if !current || !disk.stands_for(id, Kind::Part, &self.target)? {
             return Ok(());
         }
         disk.unlink_tree(id, Kind::JoinTmp)?;
@@ -258,7 +257,7 @@ impl Copy {
 
     /// Gives back the space of a copy that came to nothing.
     fn discard(self, shared: &Shared) -> io::Result<()> {
-        if shared.disk.names(&self.id, Kind::Part, &self.target)? {
+        if shared.disk.stands_for(&self.id, Kind::Part, &self.target)? {
             shared.disk.unlink(&self.id, Kind::Part)?;
         }
         Ok(())

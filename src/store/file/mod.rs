@@ -54,9 +54,9 @@
 //! kernel outlives the process and forgets nothing.
 //!
 //! What is missing after a crash is done when the record is first read, or by
-//! [`FileStore::recover`], which also removes what belongs to no upload. A record is synced again
-//! when it is read: the process that wrote it may have died before its sync, and whoever reads it
-//! now passes it on.
+//! [`FileStore::recover`], which also removes what belongs to no upload. What an earlier process has
+//! written is synced once more, by `recover` as a whole and record by record until then: that process
+//! may have died before its sync, and whoever reads a record passes it on as a promise.
 //!
 //! The tests hold this: `tests/crash.rs` has the process die before every system call,
 //! `tests/faults.rs` has every call fail, and `tests/power.rs` simulates a disk that loses whatever
@@ -133,14 +133,14 @@ impl FileStore {
         let path = dir.into();
         lock::create_dir(&path)?;
         let lock = lock::take(&path, label)?;
-        let disk = Disk::open(path.clone(), durability);
+        let disk = Disk::open(path.clone(), durability, lock);
         // A process that died may have left names unsynced that this one is going to rely on.
         let disk = disk.and_then(|disk| disk.sync_names().map(|()| disk));
         let opened = disk.and_then(|disk| Ok((secret::load_or_make(&path)?, disk)));
         let (secret, disk) = opened.map_err(|source| OpenError::Use { path, source })?;
         Ok(Self {
             secret,
-            shared: Arc::new(Shared::new(disk, lock)),
+            shared: Arc::new(Shared::new(disk)),
         })
     }
 
@@ -249,9 +249,10 @@ impl Store for FileStore {
     async fn write(&self, upload: &Upload, at: u64) -> Result<Box<dyn Writer>, StoreError> {
         let entry = self.open_entry(upload).await?;
         entry.quiet().await;
-        let disk = Arc::clone(&self.shared.disk);
+        let id = upload.id.clone();
+        let open = move |shared: &Arc<Shared>| found(shared.disk.open_write(&id, Kind::Part));
         let id = &upload.id;
-        let file = match found(disk.open_write(id, Kind::Part)) {
+        let file = match self.shared.run(Cost::Memory, open).await {
             Ok(Some(file)) => file,
             Ok(None) => {
                 let held = self.hold(id).await;
@@ -259,6 +260,7 @@ impl Store for FileStore {
             }
             Err(e) => return Err(failed("opening the data file of", id)(e)),
         };
+        let disk = Arc::clone(&self.shared.disk);
         Ok(Box::new(FileWriter::new(disk, entry, file, at)))
     }
 

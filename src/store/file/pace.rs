@@ -108,3 +108,39 @@ async fn raise<T>(error: JoinError) -> T {
         Err(_) => pending().await,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn slow_work_is_kept_away_for_a_while() {
+        let pace = Pace::default();
+        assert!(pace.try_here(Cost::Memory, || ()).is_ok());
+        assert!(pace.try_here(Cost::Disk, || ()).is_err());
+        let slow = pace.try_here(Cost::Memory, || std::thread::sleep(2 * SLOW));
+        assert!(slow.is_ok(), "the first time nobody can know");
+        assert!(pace.try_here(Cost::Memory, || ()).is_err());
+        pace.beware(Duration::ZERO);
+        assert!(pace.try_here(Cost::Memory, || ()).is_ok());
+    }
+
+    #[tokio::test]
+    async fn work_goes_to_another_thread_only_if_it_may_wait() {
+        let pace = Pace::default();
+        let here = std::thread::current().id();
+        let thread = || std::thread::current().id();
+        assert_eq!(pace.run(Cost::Memory, thread).await, here);
+        assert_ne!(pace.run(Cost::Disk, thread).await, here);
+        pace.beware(WARY);
+        assert_ne!(pace.run(Cost::Memory, thread).await, here);
+    }
+
+    #[tokio::test]
+    #[should_panic(expected = "of the work")]
+    async fn panic_of_the_work_goes_on() {
+        Pace::default()
+            .run(Cost::Disk, || panic!("of the work"))
+            .await;
+    }
+}

@@ -3,7 +3,7 @@
 use std::{
     fs::{DirEntry, ReadDir},
     io,
-    sync::Arc,
+    sync::{Arc, atomic::Ordering},
 };
 
 use super::{
@@ -156,6 +156,12 @@ impl Iterator for Records {
 /// Cleans up what a crash left half done, one id after the other. Gives the number of ids of which
 /// orphans were removed.
 pub(super) async fn recover(shared: &Arc<Shared>) -> Result<u64, StoreError> {
+    let synced = shared.run(Cost::Disk, |shared| shared.disk.sync_all());
+    match synced.await {
+        Ok(()) => shared.is_synced.store(true, Ordering::Relaxed),
+        // Records are then synced one by one, when they are read.
+        Err(e) => tracing::debug!(error = %e, "cannot sync the file system at once"),
+    }
     let mut names = Names::new(Arc::clone(shared));
     let (mut removed, mut batch) = (0, Vec::new());
     loop {

@@ -45,8 +45,8 @@ pub(super) struct Shared {
     pub(super) unborn: Mutex<HashSet<UploadId>>,
     /// A rewritten log may still lose its name to the log before, and with it what was appended.
     pub(super) names_unsynced: AtomicBool,
-    /// Locked as long as it is open.
-    pub(super) _lock: File,
+    /// Whether all that an earlier process has written is safe.
+    pub(super) is_synced: AtomicBool,
 }
 
 /// Which state of which upload a caller has read.
@@ -80,15 +80,15 @@ pub(super) fn failed<'a>(
 }
 
 impl Shared {
-    /// What a store on `disk` starts with. Nobody else has the directory as long as `lock` is open.
-    pub(super) fn new(disk: Disk, lock: File) -> Self {
+    /// What a store on `disk` starts with.
+    pub(super) fn new(disk: Disk) -> Self {
         Self {
             disk: Arc::new(disk),
             cache: Cache::default(),
             lay_downs: LayDowns::default(),
             unborn: Mutex::default(),
             names_unsynced: AtomicBool::new(false),
-            _lock: lock,
+            is_synced: AtomicBool::new(false),
         }
     }
 
@@ -119,11 +119,12 @@ impl Shared {
             .disk
             .read(&file)
             .map_err(failed("reading the record of", id))?;
-        // The process that wrote it may have died before its sync, and what is read here is passed
-        // on as a promise.
-        self.disk
-            .sync(&file)
-            .map_err(failed("syncing the record of", id))?;
+        if !self.is_synced.load(Ordering::Relaxed) {
+            // The process that wrote it may have died before its sync, and what is read here is
+            // passed on as a promise.
+            let synced = self.disk.sync(&file);
+            synced.map_err(failed("syncing the record of", id))?;
+        }
         let parsed = record::parse(id, &text)?.ok_or(StoreError::Absent)?;
         let upload = Arc::new(parsed.upload);
         if let Err(e) = self.settle(&upload) {
@@ -488,10 +489,16 @@ impl Shared {
         if links.is_empty() {
             return Ok(());
         }
-        match found(self.disk.link_parts(id, &links)) {
+        let linked = match found(self.disk.link_parts(id, &links)) {
             Ok(linked) => linked.ok_or(StoreError::Absent),
             Err(e) => Err(failed("joining", id)(e)),
-        }
+        };
+        linked.inspect_err(|_| {
+            lock(&self.unborn).remove(id);
+            if let Err(e) = self.disk.unlink_tree(id, Kind::JoinTmp) {
+                tracing::warn!(%id, error = %e, "cannot undo a join that failed");
+            }
+        })
     }
 
     /// Removes the record, then the bytes.

@@ -88,6 +88,7 @@ fn changes(step: &disk::Step<'_>) -> bool {
         disk::Step::Open { .. }
         | disk::Step::Read { .. }
         | disk::Step::Sync { .. }
+        | disk::Step::SyncAll { .. }
         | disk::Step::SyncNames { .. } => false,
     }
 }

@@ -159,6 +159,7 @@ fn needs_space(step: &disk::Step<'_>) -> bool {
         | disk::Step::Read { .. }
         | disk::Step::Rename { .. }
         | disk::Step::Sync { .. }
+        | disk::Step::SyncAll { .. }
         | disk::Step::SyncNames { .. }
         | disk::Step::Truncate { .. }
         | disk::Step::Unlink { .. } => false,

@@ -100,18 +100,20 @@ impl Directory {
         store
     }
 
-    /// What lies in it, without the lock.
+    /// What lies in it, without what belongs to the store itself.
     fn names(&self) -> BTreeSet<String> {
         names(self.path())
     }
 }
 
-/// What lies in a directory, without the lock.
+/// What lies in a directory, without what belongs to the store itself.
 fn names(path: &Path) -> BTreeSet<String> {
     let entries = fs::read_dir(path).expect("a directory");
     let names = entries.map(|entry| entry.expect("an entry").file_name());
     let names = names.map(|name| name.into_string().expect("a name in UTF-8"));
-    names.filter(|name| name != ".lock").collect()
+    names
+        .filter(|name| name != ".lock" && name != ".secret")
+        .collect()
 }
 
 /// The names given.

@@ -108,6 +108,7 @@ fn event(dir: &Path, step: &disk::Step<'_>) -> Option<Event> {
         disk::Step::Open { .. }
         | disk::Step::Read { .. }
         | disk::Step::Rename { .. }
+        | disk::Step::SyncAll { .. }
         | disk::Step::Unlink { .. } => return None,
     })
 }
