@@ -115,6 +115,12 @@ impl Disk {
         &self.probe
     }
 
+    /// Where it is.
+    #[cfg(test)]
+    pub(super) fn dir(&self) -> &Path {
+        &self.dir
+    }
+
     /// Tells tests what is about to be done.
     #[cfg(test)]
     fn step(&self, step: Step<'_>) -> io::Result<()> {

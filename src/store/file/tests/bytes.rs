@@ -92,18 +92,41 @@ async fn writer_waits_for_what_a_dropped_one_is_still_writing() {
         assert!(waits(&mut writing), "two writers at once");
         tokio::task::yield_now().await;
     }
-    // Nor is anything published meanwhile.
-    let declared = Change::LengthDeclared { length: 0 };
-    let changes = [declared, Change::Completed { at: upload.created }];
-    let mut publishing = store.commit(&upload, &changes);
-    assert!(waits(&mut publishing), "published beneath a writer");
-    drop(publishing);
     gate.let_through();
     let mut new = writing.await.expect("a sink");
     store.shared.disk.probe().clear();
     new.push(batch(2)).await.expect("taken");
     new.finish().await.expect("durable");
     assert_eq!(fs::read(place.file("a.part")).expect("there"), batch(2));
+}
+
+#[tokio::test]
+async fn nothing_is_published_that_a_dropped_writer_is_still_writing() {
+    let place = Directory::slow(Durability::Relaxed);
+    let (store, upload) = open(&place).await;
+    let gate = Gate::before(
+        &store,
+        |step| matches!(step, Step::Write { frames, .. } if frames.concat().len() > 100_000),
+    );
+    let mut writer = store.write(&upload, 0).await.expect("a sink");
+    writer.push(batch(1)).await.expect("taken");
+    gate.arrival().await;
+    drop(writer);
+    let changes = [
+        Change::LengthDeclared { length: 0 },
+        Change::Completed { at: upload.created },
+    ];
+    let mut publishing = store.commit(&upload, &changes);
+    // Others come and go meanwhile.
+    for round in 0..50 {
+        assert!(waits(&mut publishing), "published beneath a writer");
+        let other = conformance::upload(&format!("b{round}"), None);
+        store.create(&other).await.expect("created");
+        store.remove(&other.id).await.expect("removed");
+    }
+    gate.let_through();
+    publishing.await.expect("committed");
+    assert_eq!(fs::read(place.file("a")).expect("published"), b"");
 }
 
 #[tokio::test]

@@ -10,7 +10,7 @@ use std::{
 
 use super::{
     super::{disk, lock},
-    Directory,
+    Directory, copy_tree,
     script::{After, Known, Step, restart, script},
 };
 use crate::{
@@ -49,21 +49,6 @@ impl Scene {
         });
         Ok(copy)
     }
-}
-
-/// A directory with everything in it.
-fn copy_tree(from: &Path, to: &Path) -> io::Result<()> {
-    fs::create_dir_all(to)?;
-    for entry in fs::read_dir(from)? {
-        let entry = entry?;
-        let target = to.join(entry.file_name());
-        if entry.file_type()?.is_dir() {
-            copy_tree(&entry.path(), &target)?;
-        } else {
-            fs::copy(entry.path(), target)?;
-        }
-    }
-    Ok(())
 }
 
 /// The copy in `copy` of an open file in `dir`.

@@ -11,7 +11,7 @@ use std::{
 
 use super::{
     super::{FileStore, disk},
-    Directory, broken, full,
+    Directory, broken, copy_tree, full,
     script::{After, Known, Step, restart, script, verify},
 };
 use crate::store::{Durability, StoreError};
@@ -102,6 +102,13 @@ async fn again(
     let outcome = step.outcome(known);
     let found = verify(store, known, outcome.as_ref().filter(|_| !sure)).await;
     let found = found.unwrap_or_else(|e| panic!("after {step:?} failed: {e}"));
+    if sure {
+        // The same if the process dies right now.
+        let copy = Directory::quick(Durability::Synced);
+        copy_tree(store.shared.disk.dir(), copy.path()).expect("a copy");
+        let restarted = restart(&copy, known, None, After::Death).await;
+        restarted.unwrap_or_else(|e| panic!("after {step:?} failed, and a crash: {e}"));
+    }
     match (step, outcome) {
         (Step::Remove(_), _) | (_, None) => Step::take(step, store, known).await,
         (_, Some((id, upload))) if found.get(&id) == Some(&upload) => Ok(()),

@@ -182,10 +182,12 @@ async fn torn_line_was_never_committed() {
     let first = put(&store, &created, 0, &NINE[..4]).await;
     drop(store);
     let whole = fs::read(place.file("a.record")).expect("a record");
+    let long = [b"{\"rev\":2,\"chan", &[b'x'; 500][..]].concat();
     for torn in [
         &b"{\"rev\":2,\"chan"[..],
         b"\0\0\0\0\0",
         b"{\"rev\":2\0\0\0\0\n",
+        &long,
     ] {
         fs::write(place.file("a.record"), [&whole, torn].concat()).expect("written");
         let store = place.open().await;
