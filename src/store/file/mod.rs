@@ -67,6 +67,8 @@
 //! Locks on them may not reach other machines, and renames may be seen late. Use a local one; it
 //! must have hard links for joins.
 
+mod commit;
+mod data;
 mod disk;
 mod entry;
 mod lay_down;
@@ -93,12 +95,13 @@ use async_trait::async_trait;
 
 pub use self::lock::OpenError;
 use self::{
+    commit::Version,
     disk::{Disk, Kind, found},
     entry::{Held, Lease},
     pace::Cost,
     reader::{Ahead, Pieces},
     scan::Records,
-    shared::{Shared, Version, failed},
+    shared::{Shared, failed},
     writer::FileWriter,
 };
 use super::{ByteStream, Durability, Store, StoreError, UploadStream, Writer};

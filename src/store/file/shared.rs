@@ -1,5 +1,5 @@
-//! [`Shared`]: what is done to the files of one upload, one system call after the other. Blocks;
-//! callers hold the entry and choose the thread.
+//! [`Shared`]: what all parts of the store share, and how uploads begin and end. Blocks; callers hold
+//! the entry and choose the thread. Commits and data files have modules of their own.
 
 use std::{
     collections::HashSet,
@@ -9,7 +9,6 @@ use std::{
         Arc, Mutex,
         atomic::{AtomicBool, Ordering},
     },
-    time::UNIX_EPOCH,
 };
 
 use super::{
@@ -22,15 +21,8 @@ use super::{
 };
 use crate::{
     store::StoreError,
-    upload::{Change, Phase, Role, Upload, UploadId},
+    upload::{Phase, Upload, UploadId},
 };
-
-/// A change log shorter than this is never rewritten: reading it takes no time. Tests meet it sooner.
-const COMPACT_MIN_BYTES: u64 = if cfg!(test) { 4 << 10 } else { 256 << 10 };
-
-/// A longer one is rewritten once it is so many times as long as when it was last rewritten, so that
-/// the cost of rewriting stays a fraction of that of the commits.
-const COMPACT_RATIO: u64 = 4;
 
 /// What all handles and threads of one store share.
 #[derive(Debug)]
@@ -47,28 +39,6 @@ pub(super) struct Shared {
     pub(super) names_unsynced: AtomicBool,
     /// Whether all that an earlier process has written is safe.
     pub(super) is_synced: AtomicBool,
-}
-
-/// Which state of which upload a caller has read.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Version {
-    /// In whole milliseconds, as on disk. Tells uploads apart that had the same id in turn.
-    created_ms: u128,
-    revision: u64,
-}
-
-impl Version {
-    /// The version that `upload` is.
-    pub(super) fn of(upload: &Upload) -> Self {
-        let created = upload
-            .created
-            .duration_since(UNIX_EPOCH)
-            .unwrap_or_default();
-        Self {
-            created_ms: created.as_millis(),
-            revision: upload.revision,
-        }
-    }
 }
 
 /// The error for a system call on the files of `id`.
@@ -224,17 +194,6 @@ impl Shared {
         })
     }
 
-    /// Makes an empty data file that no writer of an earlier upload knows.
-    fn make_part(&self, id: &UploadId) -> io::Result<File> {
-        match self.disk.create_new(id, Kind::Part) {
-            Err(e) if e.kind() == io::ErrorKind::AlreadyExists => {
-                self.disk.unlink(id, Kind::Part)?;
-                self.disk.create_new(id, Kind::Part)
-            }
-            made => made,
-        }
-    }
-
     /// Undoes what [`Self::fill`] has begun, as far as the system lets us.
     fn forget(&self, id: &UploadId) {
         let undone = self
@@ -247,260 +206,6 @@ impl Shared {
         }
     }
 
-    /// Makes `changes` on top of `version`.
-    pub(super) fn commit(
-        self: &Arc<Self>,
-        held: &mut Held,
-        version: Version,
-        changes: &[Change],
-    ) -> Result<Arc<Upload>, StoreError> {
-        let current = self.load(held)?;
-        if Version::of(&current) != version {
-            return Err(StoreError::Stale);
-        }
-        let id = &current.id;
-        let next = current
-            .after(changes)
-            .map_err(|e| failed("changing", id)(io::Error::new(io::ErrorKind::InvalidInput, e)))?;
-        let line = record::line(next.revision, changes);
-        let bytes = line.len() as u64;
-        let completes = next.is_complete() && !current.is_complete();
-        if completes {
-            self.fit(&next).map_err(failed("completing", id))?;
-        }
-        let record = self.append(held, line);
-        let record = record.map_err(failed("changing the record of", id))?;
-        if completes && let Err(e) = self.appear(&next) {
-            self.retract(held, &record);
-            return Err(failed("publishing", id)(e));
-        }
-        held.log.bytes += bytes;
-        held.log.torn = false;
-        let next = Arc::new(next);
-        held.entry.set(Some(Arc::clone(&next)));
-        self.tidy(held, &next);
-        Ok(next)
-    }
-
-    /// Before an upload is recorded as complete: makes sure that its links last, or makes its data file
-    /// exactly as long as the upload.
-    fn fit(&self, next: &Upload) -> io::Result<()> {
-        if self.is_joined(next)? {
-            return self.disk.sync_names();
-        }
-        match self.trim(next) {
-            // Lost with the power before anything was written, or never made: a final upload that
-            // turns out to be empty.
-            Err(e) if e.kind() == io::ErrorKind::NotFound && next.length == Some(0) => {
-                self.make_part(&next.id).map(drop)
-            }
-            trimmed => trimmed,
-        }
-    }
-
-    /// After an upload was recorded as complete: gives its bytes their public name, or sees that
-    /// they get one.
-    fn appear(self: &Arc<Self>, upload: &Upload) -> io::Result<()> {
-        if !upload.is_published() {
-            return Ok(());
-        }
-        if self.is_joined(upload)? {
-            self.lay_downs.add(self, &upload.id);
-            return Ok(());
-        }
-        self.publish(&upload.id)
-    }
-
-    /// Takes a completion back that failed after it was recorded.
-    fn retract(&self, held: &mut Held, record: &File) {
-        let id = &held.entry.id;
-        let is_private = self.disk.exists(id, Kind::Part).unwrap_or(false);
-        if is_private {
-            self.cut_back(held, record);
-        } else {
-            // Published after all. The record says so too, and is read again the next time.
-            held.entry.set(None);
-        }
-    }
-
-    /// Cuts off what dropped writers have left behind the end of a full upload.
-    fn trim(&self, upload: &Upload) -> io::Result<()> {
-        let id = &upload.id;
-        let (held, length) = (self.disk.len(id, Kind::Part)?, upload.offset());
-        if held < length {
-            let why = format!("its data file holds {held} bytes, its record says {length}");
-            return Err(io::Error::new(io::ErrorKind::UnexpectedEof, why));
-        }
-        if held > length {
-            let file = self.disk.open_write(id, Kind::Part)?;
-            self.disk.truncate(&file, length)?;
-            self.disk.sync(&file)?;
-        }
-        Ok(())
-    }
-
-    /// Adds a line to the record, durably. On failure the record is as it was.
-    fn append(&self, held: &mut Held, line: Vec<u8>) -> io::Result<File> {
-        if self.names_unsynced.load(Ordering::Relaxed) {
-            self.disk.sync_names()?;
-            self.names_unsynced.store(false, Ordering::Relaxed);
-        }
-        let record = self.disk.open_write(&held.entry.id, Kind::Record)?;
-        if held.log.torn {
-            self.disk.truncate(&record, held.log.bytes)?;
-        }
-        held.log.torn = true;
-        let written = self
-            .disk
-            .write_at(&record, &[line.into()], held.log.bytes)
-            .and_then(|()| self.disk.sync(&record));
-        if let Err(e) = written {
-            self.cut_back(held, &record);
-            return Err(e);
-        }
-        Ok(record)
-    }
-
-    /// Takes the last line off the record again. When not even that works, only the disk knows
-    /// whether the line will last, and it is asked the next time.
-    fn cut_back(&self, held: &mut Held, record: &File) {
-        let cut = self
-            .disk
-            .truncate(record, held.log.bytes)
-            .and_then(|()| self.disk.sync(record));
-        match cut {
-            Ok(()) => held.log.torn = false,
-            Err(e) => {
-                tracing::warn!(id = %held.entry.id, error = %e, "cannot undo a commit that failed");
-                held.entry.set(None);
-            }
-        }
-    }
-
-    /// After a commit: what need not succeed.
-    fn tidy(self: &Arc<Self>, held: &mut Held, upload: &Upload) {
-        let id = &upload.id;
-        if upload.phase == Phase::Void
-            && let Err(e) = self.settle(upload)
-        {
-            tracing::warn!(%id, error = %e, "cannot free the bytes of a void upload");
-        }
-        let limit = COMPACT_MIN_BYTES.max(COMPACT_RATIO.saturating_mul(held.log.base_bytes));
-        if held.log.bytes < limit {
-            return;
-        }
-        match self.compact(upload) {
-            Ok(bytes) => {
-                *held.log = Log {
-                    bytes,
-                    base_bytes: bytes,
-                    torn: false,
-                }
-            }
-            Err(e) => {
-                tracing::warn!(%id, error = %e, "cannot shorten a record");
-                // Not again with every commit.
-                held.log.base_bytes = held.log.bytes;
-            }
-        }
-    }
-
-    /// Replaces the record by one line that says the same. Gives its length in bytes.
-    fn compact(&self, upload: &Upload) -> io::Result<u64> {
-        let id = &upload.id;
-        let line = record::first_line(upload);
-        let bytes = line.len() as u64;
-        let file = self.disk.create(id, Kind::RecordTmp)?;
-        self.disk.write_at(&file, &[line.into()], 0)?;
-        self.disk.sync(&file)?;
-        self.disk.rename(id, Kind::RecordTmp, Kind::Record)?;
-        if self.disk.sync_names().is_err() {
-            // Both logs say the same by now. The next append tries again first.
-            self.names_unsynced.store(true, Ordering::Relaxed);
-        }
-        Ok(bytes)
-    }
-
-    /// Brings the names in the directory in line with the record. Repeating it is fine.
-    pub(super) fn settle(self: &Arc<Self>, upload: &Upload) -> io::Result<()> {
-        let id = &upload.id;
-        if upload.phase == Phase::Void {
-            self.disk.unlink(id, Kind::Plain)?;
-            self.disk.unlink(id, Kind::Part)?;
-            self.disk.unlink_tree(id, Kind::Join)?;
-            return Ok(());
-        }
-        if !upload.is_published() {
-            return Ok(());
-        }
-        if !self.is_joined(upload)? {
-            if !self.disk.exists(id, Kind::Part)? {
-                return Ok(());
-            }
-            self.trim(upload)?;
-        }
-        self.appear(upload)
-    }
-
-    /// Gives the data file its public name. On failure it keeps its private one.
-    pub(super) fn publish(&self, id: &UploadId) -> io::Result<()> {
-        self.disk.rename(id, Kind::Part, Kind::Plain)?;
-        self.disk.sync_names().inspect_err(|_| {
-            if let Err(e) = self.disk.rename(id, Kind::Plain, Kind::Part) {
-                tracing::warn!(%id, error = %e, "cannot undo a publication that failed");
-            }
-        })
-    }
-
-    /// Whether the bytes of `upload` are still those of its partials.
-    pub(super) fn is_joined(&self, upload: &Upload) -> io::Result<bool> {
-        match upload.role {
-            Role::Whole | Role::Partial { .. } => Ok(false),
-            Role::Final { .. } => self.disk.exists(&upload.id, Kind::Join),
-        }
-    }
-
-    /// Lays `partials`, each an id and its length, in order under `upload`.
-    pub(super) fn join(
-        self: &Arc<Self>,
-        held: &mut Held,
-        partials: &[(UploadId, u64)],
-    ) -> Result<(), StoreError> {
-        match self.load(held) {
-            Ok(upload) if upload.is_complete() => return Ok(()),
-            Ok(_) => {}
-            Err(StoreError::Absent) => {
-                lock(&self.unborn).insert(held.entry.id.clone());
-            }
-            Err(e) => return Err(e),
-        }
-        let id = &held.entry.id;
-        let mut links = Vec::with_capacity(partials.len());
-        let mut position = 0_u64;
-        for (partial, length) in partials {
-            if *length > 0 {
-                links.push((position, partial));
-            }
-            position = position.saturating_add(*length);
-        }
-        self.disk
-            .unlink_tree(id, Kind::Join)
-            .map_err(failed("joining", id))?;
-        if links.is_empty() {
-            return Ok(());
-        }
-        let linked = match found(self.disk.link_parts(id, &links)) {
-            Ok(linked) => linked.ok_or(StoreError::Absent),
-            Err(e) => Err(failed("joining", id)(e)),
-        };
-        linked.inspect_err(|_| {
-            lock(&self.unborn).remove(id);
-            if let Err(e) = self.disk.unlink_tree(id, Kind::JoinTmp) {
-                tracing::warn!(%id, error = %e, "cannot undo a join that failed");
-            }
-        })
-    }
-
     /// Removes the record, then the bytes.
     pub(super) fn remove(&self, held: &mut Held) -> Result<(), StoreError> {
         let id = &held.entry.id;
@@ -510,24 +215,6 @@ impl Shared {
         lock(&self.unborn).remove(id);
         self.disk.sync_names().map_err(failed("removing", id))?;
         self.clear(id).map_err(failed("removing the bytes of", id))
-    }
-
-    /// The data file of an open upload, which was not found. It may be missing after the loss of power
-    /// as long as the upload holds no bytes, and is then made again.
-    pub(super) fn remake_part(self: &Arc<Self>, held: &mut Held) -> Result<File, StoreError> {
-        let upload = self.load(held)?;
-        let id = &upload.id;
-        if upload.phase != Phase::Open {
-            return Err(StoreError::Stale);
-        }
-        if upload.received.runs() > 0 {
-            return Err(failed("opening the data file of", id)(
-                io::ErrorKind::NotFound.into(),
-            ));
-        }
-        let file = self.make_part(id);
-        let file = file.and_then(|file| self.disk.sync_names().map(|()| file));
-        file.map_err(failed("making the data file of", id))
     }
 
     /// Brings everything of one id in order. Says whether leftovers of no upload were removed.

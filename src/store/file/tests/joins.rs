@@ -150,6 +150,31 @@ async fn upload_removed_while_it_is_laid_down_leaves_nothing() {
     assert_eq!(place.names(), set(["g.record", "p1.part", "p1.record"]));
 }
 
+#[tokio::test]
+async fn upload_joined_anew_while_it_is_laid_down_has_its_new_bytes() {
+    let place = Directory::new(Durability::Synced);
+    let store = place.open().await;
+    let parts = [part(&store, "p1", 1).await, part(&store, "p2", 2).await];
+    let (reached, release) = hold_copies(&store);
+    let upload = join(&store, "f", &parts[..1]).await;
+    drop(reached.acquire().await.expect("never closed"));
+    store.remove(&upload.id).await.expect("removed");
+    let upload = join(&store, "f", &parts[1..]).await;
+    drop(release);
+    store.settled().await;
+    assert!(read(&store, &upload).await == [2; PART]);
+    assert!(fs::read(place.file("f")).expect("published") == [2; PART]);
+    let all = [
+        "f",
+        "f.record",
+        "p1.part",
+        "p1.record",
+        "p2.part",
+        "p2.record",
+    ];
+    assert_eq!(place.names(), set(all));
+}
+
 #[tokio::test(start_paused = true)]
 async fn lay_down_that_failed_is_tried_again() {
     let place = Directory::new(Durability::Synced);
