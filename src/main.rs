@@ -46,7 +46,7 @@ async fn run(config: Config) -> Result<(), String> {
         ));
     }
     let resumable = ResumableJs::new(config.resumable, store.secret()).with_tus(config.tus.clone());
-    let tus = Tus::new(config.tus);
+    let tus = Tus::new(config.tus).with_resumable(resumable.clone());
     let service = Windlass::new(engine.clone()).cors(config.cors);
     // The longer path first: it may lie below the other one, such as /.
     let service = if tus_path.prefix().len() > resumable_path.prefix().len() {

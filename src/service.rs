@@ -21,16 +21,23 @@ use tokio::time::{Instant, timeout, timeout_at};
 use crate::{
     content::{Content, Rest, Unread},
     engine::Engine,
-    rules::{Intent, Outcome, Refusal, Refused},
+    rules::{Denial, Intent, Outcome, Refusal, Refused},
     wire::{
         Delay, Dialect, Reply, ReplyBody,
-        cors::{Asked, Cors},
+        cors::{Asked, Cors, Lists},
         reply,
     },
 };
 
 /// How long an unread body is drained at most while the server is going down.
 const CLOSING_DRAIN_TIME: Duration = Duration::from_millis(500);
+
+/// What pages may do where nothing is served: read that it is so.
+const NOTHING: Lists = Lists {
+    allow_headers: "",
+    allow_methods: "",
+    expose_headers: "",
+};
 
 /// The upload service: an [`Engine`] behind one or more dialects. A handle: clones are the same
 /// service.
@@ -105,7 +112,9 @@ impl Windlass {
     {
         let (head, body) = request.into_parts();
         let Some(dialect) = self.dialect(head.uri.path()) else {
-            return Ok(not_found());
+            let mut reply = not_found();
+            self.0.cors.apply(&Asked::new(&head), &NOTHING, &mut reply);
+            return Ok(reply);
         };
         let asked = Asked::new(&head);
         let drain = Drain::of(head.version, &head.headers);
@@ -118,6 +127,10 @@ impl Windlass {
         let read = timeout(limits.idle_timeout, exchange.read(content, limits));
         let mut reply = match read.await.map_err(|_| Aborted)? {
             Err(reply) => *reply,
+            Ok(_) if !self.0.cors.admits(&asked) => {
+                let denial = Denial::forbidden("pages of this origin may not send cookies here");
+                exchange.answer(Err(Refusal::Denied(denial).into()))
+            }
             Ok((intent, content)) => {
                 let result = self.run(intent, content, extensions).await;
                 if let Err(Refused {
@@ -160,7 +173,7 @@ impl Windlass {
         let engine = self.engine().clone();
         let changes_something = match intent {
             Intent::Discover | Intent::Fetch { .. } | Intent::Status { .. } => false,
-            Intent::Join(_) | Intent::Terminate { .. } | Intent::Write(_) => true,
+            Intent::Join(_) | Intent::Terminate { .. } | Intent::Test(_) | Intent::Write(_) => true,
         };
         let run = async move { engine.run(intent, content, &extensions).await };
         if changes_something {

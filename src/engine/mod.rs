@@ -24,8 +24,8 @@ use self::{claims::Claims, finals::Pending, jumps::Jumps};
 use crate::{
     content::Content,
     rules::{
-        FetchedBytes, Finished, Intent, Offer, Outcome, Refusal, Refused, Selection, Subject,
-        fetch, lifecycle,
+        FetchedBytes, Finished, Intent, Offer, Outcome, Refusal, Refused, Selection, Subject, Test,
+        fetch, lifecycle, presence,
     },
     store::{Store, StoreError},
     upload::{Change, Limits, Role, Upload, UploadId},
@@ -106,6 +106,7 @@ impl Engine {
             Intent::Join(join) => self.join(join, content, extensions).await,
             Intent::Status { of } => self.status(&of, extensions).await,
             Intent::Terminate { of } => self.terminate(&of, extensions).await,
+            Intent::Test(test) => self.test(&test, extensions).await,
             Intent::Write(write) => self.write(write, content, extensions).await,
         }
     }
@@ -125,12 +126,35 @@ impl Engine {
     }
 
     async fn status(&self, of: &Subject, extensions: &Extensions) -> Result<Outcome, Refused> {
-        let mut upload = self.find(of).await?;
-        let id = upload.id.clone();
+        let upload = self.find(of).await?;
         self.admit(Action::Status(&upload), extensions).await?;
+        // Who asks by name asks for chunks, and these count only when they are recorded.
+        let settles = matches!(of, Subject::Id(_));
+        let mut upload = self.told(upload, settles).await?;
+        if is_pending_final(&upload) {
+            upload = self.resolve_detached(upload, extensions).await?;
+        }
+        Ok(Outcome::Status { upload })
+    }
+
+    async fn test(&self, test: &Test, extensions: &Extensions) -> Result<Outcome, Refused> {
+        let upload = self.reopened(&test.key).await?;
+        self.admit(Action::Status(&upload), extensions).await?;
+        let mut upload = self.told(upload, false).await?;
+        if upload.length == Some(test.length) && presence::is_there(&upload, &test.range) {
+            let touch = |now: &Upload| lifecycle::touched(now, self.limits(), self.now());
+            let settle = |now: &Upload| touch(now).into_iter().collect();
+            (upload, _) = self.commit(&upload.id, extensions, settle).await?;
+        }
+        Ok(Outcome::Status { upload })
+    }
+
+    /// The state of `upload` that its client may be told: none of its bytes will be taken back. With
+    /// `settles`, a writer is first made to record what it has.
+    async fn told(&self, mut upload: Arc<Upload>, settles: bool) -> Result<Arc<Upload>, Refusal> {
+        let id = upload.id.clone();
         loop {
-            // Who asks by name asks for chunks, and these count only when they are recorded.
-            if matches!(of, Subject::Id(_)) && self.0.claims.is_written(&id) {
+            if settles && self.0.claims.is_written(&id) {
                 self.0.claims.settle(&id, self.limits()).await;
                 upload = self.load(&id).await?;
             }
@@ -139,23 +163,18 @@ impl Engine {
             let told = self.0.claims.tell(&id, upload.offset());
             let now = self.load(&id).await?;
             if told && now.offset() >= upload.offset() {
-                upload = now;
-                break;
+                return Ok(now);
             }
             self.0.claims.settle(&id, self.limits()).await;
             upload = self.load(&id).await?;
         }
-        if is_pending_final(&upload) {
-            upload = self.resolve_detached(upload, extensions).await?;
-        }
-        Ok(Outcome::Status { upload })
     }
 
     /// The upload that is asked about.
     async fn find(&self, of: &Subject) -> Result<Arc<Upload>, Refusal> {
         match of {
             Subject::Id(id) => self.load(id).await,
-            Subject::Key(key) => self.named(key).await,
+            Subject::Key(key) => self.last_named(key).await,
         }
     }
 

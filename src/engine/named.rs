@@ -27,6 +27,15 @@ enum Standing {
     Free(UploadId),
 }
 
+/// The upload of a write by name.
+struct Found {
+    /// What the application adds to the answer, if the creation has completed the upload.
+    finished: Finished,
+    /// Whether the write has made it.
+    is_new: bool,
+    upload: Arc<Upload>,
+}
+
 impl Engine {
     /// Writes to the current upload of `key`, made if there is none.
     pub(super) async fn place(
@@ -38,14 +47,23 @@ impl Engine {
         extensions: &Extensions,
     ) -> Result<Outcome, Refused> {
         loop {
-            let (upload, is_new) = self.find_or_create(key, new, write, extensions).await?;
+            let Found {
+                mut finished,
+                is_new,
+                upload,
+            } = self.find_or_create(key, new, write, extensions).await?;
             if !is_new {
                 self.admit(Action::Write(&upload), extensions).await?;
-                if matches!(write.at, At::Offset(_)) && content.is_end() {
-                    // A creation that finds its upload made already goes on with it (J-054).
+            }
+            if let At::Offset(at) = write.at {
+                // A creation that finds its upload made already goes on with it (J-054), from its
+                // own offset or from where the upload is.
+                write::plan(&upload, write, Some(at), self.limits(), self.now())?;
+                self.0.jumps.tell(&upload, at);
+                if content.is_end() {
                     let offset = upload.offset();
                     return Ok(Outcome::Stored {
-                        finished: Finished::default(),
+                        finished,
                         offset,
                         upload,
                     });
@@ -64,7 +82,12 @@ impl Engine {
                 .await;
             drop(claim);
             return match result {
-                Ok(outcome) => Ok(self.held_back(outcome).await?),
+                Ok(mut outcome) => {
+                    if let Outcome::Stored { finished: now, .. } = &mut outcome {
+                        now.headers.append(&mut finished.headers);
+                    }
+                    Ok(self.held_back(outcome).await?)
+                }
                 Err(refusal) => {
                     if is_new {
                         self.remove_unused(&upload.id).await;
@@ -78,11 +101,20 @@ impl Engine {
         }
     }
 
-    /// The current upload of `key`, for a request that asks about it.
-    pub(super) async fn named(&self, key: &Key) -> Result<Arc<Upload>, Refusal> {
+    /// The current upload of `key`, for a client that is about to send what is missing of it: if it
+    /// is gone, it begins anew (J-041).
+    pub(super) async fn reopened(&self, key: &Key) -> Result<Arc<Upload>, Refusal> {
         match self.standing(key, true).await? {
             Standing::Current(upload) => Ok(upload),
             Standing::Closed(_) | Standing::Free(_) => Err(Refusal::Unknown),
+        }
+    }
+
+    /// The last upload of `key`, gone or not, for a request that changes nothing about that.
+    pub(super) async fn last_named(&self, key: &Key) -> Result<Arc<Upload>, Refusal> {
+        match self.standing(key, false).await? {
+            Standing::Current(upload) | Standing::Closed(upload) => Ok(upload),
+            Standing::Free(_) => Err(Refusal::Unknown),
         }
     }
 
@@ -92,7 +124,12 @@ impl Engine {
         new: &NewUpload,
         write: &Write,
         extensions: &Extensions,
-    ) -> Result<(Arc<Upload>, bool), Refusal> {
+    ) -> Result<Found, Refusal> {
+        let found = |upload| Found {
+            finished: Finished::default(),
+            is_new: false,
+            upload,
+        };
         let begins = match &write.at {
             At::Offset(at) => *at == 0,
             At::Range(range) => range.start == 0,
@@ -102,18 +139,18 @@ impl Engine {
             let mut reopened = std::pin::pin!(self.0.reopened.notified());
             reopened.as_mut().enable();
             match self.standing(key, begins).await? {
-                Standing::Current(upload) => return Ok((upload, false)),
+                Standing::Current(upload) => return Ok(found(upload)),
                 Standing::Free(id) => {
                     let created = self.create_named(id, new, write, extensions).await?;
                     // Otherwise another first chunk was quicker (J-026).
-                    if let Some(upload) = created {
-                        return Ok((Arc::new(upload), true));
+                    if let Some(created) = created {
+                        return Ok(created);
                     }
                 }
                 Standing::Closed(last) if Instant::now() >= deadline => {
                     lifecycle::alive(&last, self.now()).map_err(|_| Refusal::Expired)?;
                     // A late copy of a chunk that is there already (S-010).
-                    return Ok((last, false));
+                    return Ok(found(last));
                 }
                 Standing::Closed(_) => tokio::select! {
                     () = reopened => {}
@@ -164,7 +201,7 @@ impl Engine {
         new: &NewUpload,
         write: &Write,
         extensions: &Extensions,
-    ) -> Result<Option<Upload>, Refusal> {
+    ) -> Result<Option<Found>, Refusal> {
         let mut new = NewUpload {
             named: true,
             ..new.clone()
@@ -174,7 +211,7 @@ impl Engine {
         let upload = create::create(new, id, limits, now)?;
         // A request that cannot be done makes nothing (S-009).
         let plan = write::plan(&upload, write, None, limits, now)?;
-        let (upload, _claim) = if upload.is_full() {
+        let (upload, finished, _claim) = if upload.is_full() {
             // An empty upload is never seen full and not complete (I-05).
             let claim = self.claim(&upload.id, write).await?;
             if self.store().load(&upload.id).await.is_ok() {
@@ -182,16 +219,20 @@ impl Engine {
             }
             let changes = write::settle(&upload, &plan, &[], limits, now);
             let upload = upload.after(&changes).map_err(|_| Refusal::Internal)?;
-            self.finish(&upload, extensions).await?;
-            (upload, Some(claim))
+            let finished = self.finish(&upload, extensions).await?;
+            (upload, finished, Some(claim))
         } else {
-            (upload, None)
+            (upload, Finished::default(), None)
         };
         match self.store().create(&upload).await {
             Ok(()) => {
                 tracing::debug!(id = %upload.id, length = upload.length, "created");
                 self.tell(&upload, &upload.history());
-                Ok(Some(upload))
+                Ok(Some(Found {
+                    finished,
+                    is_new: true,
+                    upload: Arc::new(upload),
+                }))
             }
             Err(StoreError::Exists) => Ok(None),
             Err(error) => Err(refusal_of(&upload.id, &error)),

@@ -33,6 +33,9 @@ pub enum Intent {
         /// Which upload.
         of: Subject,
     },
+    /// To know whether the upload of a name holds certain bytes, by a client that is about to send
+    /// the rest.
+    Test(Test),
     /// Bytes stored, perhaps into an upload that is made for them.
     Write(Write),
 }
@@ -78,9 +81,20 @@ pub enum Target {
 pub enum Subject {
     /// The one of this id.
     Id(UploadId),
-    /// The current one of this key. Asking opens the key again after its upload has expired, was
-    /// removed, or has been complete for a while.
+    /// The last one of this key.
     Key(Key),
+}
+
+/// Whether the upload of a name holds certain bytes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Test {
+    /// The name. Asking opens it again after its upload has expired, was removed, or has been
+    /// complete for a while.
+    pub key: Key,
+    /// Total bytes of the upload.
+    pub length: u64,
+    /// The bytes asked about. That they are there counts as use: the upload expires later.
+    pub range: Range<u64>,
 }
 
 /// An upload to be made.

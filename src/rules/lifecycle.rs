@@ -21,6 +21,21 @@ pub fn renewed(upload: &Upload, limits: &Limits, now: SystemTime) -> Option<Chan
     (expires != upload.expires).then_some(Change::ExpiryMoved { expires })
 }
 
+/// Uploads that are only asked about have their deadlines moved when that gains this part of the
+/// time they have, so that not every question costs a record.
+const WORTHWHILE_PART: u32 = 16;
+
+/// The change that moves the deadline of `upload` on because a client has found its bytes there
+/// (J-040), if that is worth a record.
+pub fn touched(upload: &Upload, limits: &Limits, now: SystemTime) -> Option<Change> {
+    let (after, expires) = (limits.expire_after?, upload.expires?);
+    let gained = now.checked_add(after)?.duration_since(expires).ok()?;
+    let is_worthwhile = !upload.is_complete() && gained >= after / WORTHWHILE_PART;
+    is_worthwhile
+        .then(|| renewed(upload, limits, now))
+        .flatten()
+}
+
 /// Whether the upload is still there at `now`.
 ///
 /// # Errors
@@ -96,6 +111,34 @@ mod tests {
         rules::{NewUpload, create::create},
         upload::Role,
     };
+
+    #[test]
+    fn questions_move_the_deadline_on_when_it_is_worthwhile_j_040() {
+        let second = |n| UNIX_EPOCH + Duration::from_secs(n);
+        let limits = Limits {
+            expire_after: Some(Duration::from_secs(160)),
+            ..Limits::default()
+        };
+        for (phase, now, expected) in [
+            (Phase::Open, 0, None),
+            (Phase::Open, 9, None),
+            (Phase::Open, 10, Some(170)),
+            (Phase::Open, 159, Some(319)),
+            (Phase::Complete, 159, None),
+        ] {
+            let new = NewUpload {
+                length: Some(1),
+                ..NewUpload::default()
+            };
+            let id = "a".parse().expect("plain");
+            let mut upload = create(new, id, &limits, UNIX_EPOCH).expect("within limits");
+            upload.phase = phase;
+            let moved = expected.map(|at| Change::ExpiryMoved {
+                expires: Some(second(at)),
+            });
+            assert_eq!(touched(&upload, &limits, second(now)), moved, "{now}");
+        }
+    }
 
     #[test]
     fn only_unfinished_uploads_expire_and_tombstones_go_last() {

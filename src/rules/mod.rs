@@ -6,13 +6,14 @@ pub mod fetch;
 pub mod intent;
 pub mod join;
 pub mod lifecycle;
+pub mod presence;
 pub mod refusal;
 pub mod write;
 
 pub use self::{
     intent::{
         At, Checksum, FetchedBytes, Finished, Intent, Join, NewUpload, Offer, Outcome, Selection,
-        Subject, Target, Write,
+        Subject, Target, Test, Write,
     },
     refusal::{Denial, DenialKind, Refusal, Refused},
 };

@@ -11,7 +11,7 @@ use http::{
     header::{
         ACCESS_CONTROL_ALLOW_CREDENTIALS, ACCESS_CONTROL_ALLOW_HEADERS,
         ACCESS_CONTROL_ALLOW_METHODS, ACCESS_CONTROL_ALLOW_ORIGIN, ACCESS_CONTROL_EXPOSE_HEADERS,
-        ACCESS_CONTROL_MAX_AGE, ACCESS_CONTROL_REQUEST_METHOD, ORIGIN, VARY,
+        ACCESS_CONTROL_MAX_AGE, ACCESS_CONTROL_REQUEST_METHOD, COOKIE, HOST, ORIGIN, VARY,
     },
     request::Parts,
 };
@@ -28,6 +28,9 @@ pub struct Lists {
     /// Answer header fields.
     pub expose_headers: &'static str,
 }
+
+const SEC_FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
+const X_FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
 
 /// How long a browser may remember a preflight, in seconds.
 const MAX_AGE_SECONDS: HeaderValue = HeaderValue::from_static("86400");
@@ -117,6 +120,20 @@ impl Cors {
         }
     }
 
+    /// Whether `asked` may change anything. A page of another origin can make a browser send a form,
+    /// and with it the cookies that its visitor has here, without asking first. That is taken only
+    /// from origins whose pages may send cookies (S-011).
+    pub fn admits(&self, asked: &Asked) -> bool {
+        let is_listed = |origin: &HeaderValue| match &self.origins {
+            Origins::Listed {
+                credentials: true,
+                origins,
+            } => origins.iter().any(|listed| listed.0 == *origin),
+            Origins::Any | Origins::Listed { .. } | Origins::Off => false,
+        };
+        !asked.brings_cookies_from_elsewhere || asked.origin.as_ref().is_some_and(is_listed)
+    }
+
     /// Adds to `reply` what a browser must be told about it.
     pub fn apply(&self, asked: &Asked, lists: &Lists, reply: &mut Reply) {
         let credentials = match &self.origins {
@@ -182,6 +199,7 @@ fn list(names: &[HeaderName]) -> Option<HeaderValue> {
 /// What a request head says about other origins. Taken before the head goes to its dialect.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Asked {
+    brings_cookies_from_elsewhere: bool,
     is_preflight: bool,
     origin: Option<HeaderValue>,
 }
@@ -190,10 +208,32 @@ impl Asked {
     /// What `head` says.
     pub fn new(head: &Parts) -> Self {
         Self {
+            brings_cookies_from_elsewhere: !head.method.is_safe()
+                && head.headers.contains_key(COOKIE)
+                && !is_same_origin(head),
             is_preflight: is_preflight(head),
             origin: head.headers.get(ORIGIN).cloned(),
         }
     }
+}
+
+/// Whether the request is of a page of this server, or of no page at all. Old browsers do not say;
+/// then the host in the page's origin decides. A proxy may have changed the host; forms cannot send
+/// the field in which it says so.
+fn is_same_origin(head: &Parts) -> bool {
+    let field = |name: &HeaderName| head.headers.get(name).and_then(|value| value.to_str().ok());
+    if let Some(site) = field(&SEC_FETCH_SITE) {
+        return ["none", "same-origin"].contains(&site);
+    }
+    let Some(origin) = field(&ORIGIN) else {
+        return true;
+    };
+    let host = origin.split_once("://").map(|(_, host)| host);
+    let own = head.uri.authority().map(http::uri::Authority::as_str);
+    [own, field(&HOST), field(&X_FORWARDED_HOST)]
+        .into_iter()
+        .flatten()
+        .any(|own| Some(own) == host)
 }
 
 /// Whether a browser asks if it may send a request of a page of another origin.
@@ -251,6 +291,58 @@ mod tests {
         allow_methods: "POST, PATCH",
         expose_headers: "Location",
     };
+
+    #[test]
+    fn cookies_of_other_origins_pages_change_nothing_s_011() {
+        let page: Origin = "https://page.example".parse().expect("an origin");
+        let listed = Cors::listed_with_credentials(vec![page.clone()]);
+        let policies = [listed, Cors::any(), Cors::listed(vec![page]), Cors::off()];
+        let (page, other) = ("origin: https://page.example", "origin: https://x.example");
+        for (method, fields, expected) in [
+            ("POST", &["cookie: a=b"][..], [true; 4]),
+            ("POST", &[page], [true; 4]),
+            ("POST", &["cookie: a=b", page], [true, false, false, false]),
+            ("POST", &["cookie: a=b", other], [false; 4]),
+            ("GET", &["cookie: a=b", other], [true; 4]),
+            ("POST", &["cookie: a=b", "origin: null"], [false; 4]),
+            (
+                "POST",
+                &["cookie: a=b", "origin: https://here:1"],
+                [true; 4],
+            ),
+            ("POST", &["cookie: a=b", "origin: https://here"], [false; 4]),
+            (
+                "POST",
+                &["cookie: a=b", other, "x-forwarded-host: x.example"],
+                [true; 4],
+            ),
+            (
+                "POST",
+                &["cookie: a=b", other, "sec-fetch-site: same-origin"],
+                [true; 4],
+            ),
+            (
+                "POST",
+                &["cookie: a=b", "sec-fetch-site: same-site"],
+                [false; 4],
+            ),
+            (
+                "PUT",
+                &["cookie: a=b", "sec-fetch-site: cross-site", page],
+                [true, false, false, false],
+            ),
+        ] {
+            let request = Request::builder().method(method).header("host", "here:1");
+            let request = fields.iter().fold(request, |request, field| {
+                let (name, value) = field.split_once(": ").expect("a field");
+                request.header(name, value)
+            });
+            let (head, ()) = request.body(()).expect("plain").into_parts();
+            let asked = Asked::new(&head);
+            let admitted = policies.each_ref().map(|policy| policy.admits(&asked));
+            assert_eq!(admitted, expected, "{method} {fields:?}");
+        }
+    }
 
     fn answered(policy: &Cors, method: &str, origin: Option<&str>, preflight: bool) -> Vec<String> {
         let mut request = Request::builder().method(method);

@@ -17,7 +17,7 @@ use tokio::sync::mpsc;
 
 use super::*;
 use crate::{
-    rules::{At, Checksum, Denial, Join, NewUpload, Target, Write},
+    rules::{At, Checksum, Denial, Join, NewUpload, Target, Test, Write},
     store::memory::MemoryStore,
     upload::{Algorithm, Digest, Key, Metadata, Ranges},
 };

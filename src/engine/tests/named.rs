@@ -38,13 +38,33 @@ impl Bench {
     }
 
     async fn test(&self, name: &str) -> Result<Arc<Upload>, Refusal> {
-        let of = Subject::Key(key(name));
-        let Outcome::Status { upload } = self.run(Intent::Status { of }, Content::empty()).await?
-        else {
-            unreachable!("status yields a status")
-        };
-        Ok(upload)
+        self.test_range(name, 0..0).await
     }
+
+    async fn test_range(
+        &self,
+        name: &str,
+        range: std::ops::Range<u64>,
+    ) -> Result<Arc<Upload>, Refusal> {
+        let test = Intent::Test(Test {
+            key: key(name),
+            length: 10,
+            range,
+        });
+        status_of(self.run(test, Content::empty()).await)
+    }
+
+    async fn status_by_name(&self, name: &str) -> Result<Arc<Upload>, Refusal> {
+        let of = Subject::Key(key(name));
+        status_of(self.run(Intent::Status { of }, Content::empty()).await)
+    }
+}
+
+fn status_of(outcome: Result<Outcome, Refusal>) -> Result<Arc<Upload>, Refusal> {
+    let Outcome::Status { upload } = outcome? else {
+        unreachable!("status yields a status")
+    };
+    Ok(upload)
 }
 
 fn bytes_of(range: &std::ops::Range<u64>) -> std::ops::Range<usize> {
@@ -255,6 +275,93 @@ async fn chunk_from_the_middle_of_a_gone_upload_is_refused_until_it_begins_anew(
         Ok(false),
         "a test has opened it again"
     );
+}
+
+#[tokio::test(start_paused = true)]
+async fn found_bytes_keep_an_upload_alive_and_missing_ones_do_not() {
+    let bench = Bench::new(Limits {
+        expire_after: Some(Duration::from_secs(160)),
+        ..Limits::default()
+    });
+    assert_eq!(bench.put("a", 0..5).await, Ok(false));
+    for (now, range, expires) in [
+        (9, 0..5, 160),
+        (10, 0..5, 170),
+        (150, 4..6, 170),
+        (150, 1..2, 310),
+    ] {
+        bench.clock.store(now, Ordering::SeqCst);
+        let upload = bench.test_range("a", range).await.expect("there");
+        let expected = UNIX_EPOCH + Duration::from_secs(expires);
+        assert_eq!(upload.expires, Some(expected), "J-040 at {now}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn status_by_name_changes_nothing() {
+    let bench = Bench::new(Limits {
+        expire_after: Some(Duration::from_secs(10)),
+        ..Limits::default()
+    });
+    assert_eq!(bench.status_by_name("a").await, Err(Refusal::Unknown));
+    assert_eq!(bench.put("a", 0..5).await, Ok(false));
+    bench.clock.store(10, Ordering::SeqCst);
+    assert_eq!(bench.status_by_name("a").await, Err(Refusal::Expired));
+    assert_eq!(
+        bench.put("a", 5..10).await,
+        Err(Refusal::Expired),
+        "J-041: only a test opens it again"
+    );
+    assert_eq!(bench.put("b", 0..10).await, Ok(true));
+    bench.clock.store(1000, Ordering::SeqCst);
+    let past = bench.status_by_name("b").await;
+    assert!(past.expect("there").is_complete(), "after its grace, too");
+}
+
+/// A creation by tus that names the file as a client of chunks does.
+fn creation(name: &str, total: u64) -> Intent {
+    let new = NewUpload {
+        length: Some(total),
+        ..NewUpload::default()
+    };
+    Intent::Write(Write {
+        at: At::Offset(0),
+        checksum: Checksum::None,
+        content_bytes: None,
+        length: Some(total),
+        target: Target::Named(key(name), new),
+    })
+}
+
+#[tokio::test(start_paused = true)]
+async fn creation_by_name_finds_what_chunks_have_brought_and_the_reverse() {
+    let bench = bench();
+    let made = stored(bench.run(creation("a", 10), Content::empty()).await);
+    let (upload, offset) = made.expect("made");
+    assert_eq!((upload.named, offset), (true, 0), "J-054");
+    assert_eq!(bench.put("a", 0..4).await, Ok(false));
+    let found = stored(bench.run(creation("a", 10), Content::empty()).await);
+    let (found, offset) = found.expect("found");
+    assert_eq!((&found.id, offset), (&upload.id, 4));
+    // Its client may go on from there, or from the start as after any creation.
+    assert_eq!(bench.write(&upload.id, 0, b"01").await, Ok(2), "J-051");
+    assert_eq!(bench.write(&upload.id, 2, b"23").await, Ok(4));
+    assert_eq!(bench.write(&upload.id, 4, b"4").await, Ok(5));
+    let other = bench.run(creation("a", 11), Content::empty()).await;
+    let conflict = Refusal::LengthConflict {
+        given: 11,
+        known: "10 bytes long".to_owned(),
+    };
+    assert_eq!(other.err(), Some(conflict), "J-017");
+    let again = bench.run(creation("a", 10), whole(b"0123456")).await;
+    let (again, offset) = stored(again).expect("goes on");
+    assert_eq!((&again.id, offset), (&upload.id, 7));
+    let different = bench.run(creation("a", 10), whole(b"x")).await;
+    let conflict = Refusal::ContentConflict { at: 0 };
+    assert_eq!(different.err(), Some(conflict), "J-022");
+    assert_eq!(bench.put("a", 7..10).await, Ok(true));
+    let late = stored(bench.run(creation("a", 10), Content::empty()).await);
+    assert_eq!(late.expect("found").1, 10);
 }
 
 #[tokio::test(start_paused = true)]

@@ -6,7 +6,7 @@ use serde::Serialize;
 
 use super::{Asked, ResumableJsExchange, refuse, safe_name::safe_name, status};
 use crate::{
-    rules::{Outcome, Refusal},
+    rules::{Outcome, Refusal, presence},
     upload::Upload,
     wire::{Reply, reply},
 };
@@ -57,9 +57,7 @@ pub(super) fn answer(exchange: &ResumableJsExchange, outcome: Outcome) -> Reply 
                 let fault = exchange.wrong_total(upload.length, *total);
                 return refuse::fault(exchange, &fault);
             }
-            // Nothing is always there; of an empty file it is its end that counts.
-            let is_there = upload.received.covers(range) && (*total > 0 || upload.is_complete());
-            if is_there {
+            if presence::is_there(&upload, range) {
                 yes(exchange, &upload)
             } else {
                 reply::empty(StatusCode::NO_CONTENT)

@@ -37,7 +37,7 @@ use super::{Dialect, Exchange, Owner, Reply, cors, location::Locations, reply};
 use crate::{
     content::Content,
     rules::{Intent, Outcome, Refused},
-    upload::{Key, Limits},
+    upload::{Key, Limits, Metadata},
 };
 
 /// The segment below the mount at which the status resource is.
@@ -154,6 +154,13 @@ impl ResumableJs {
     pub fn key(&self, owner: Option<&[u8]>, identifier: &str, name: &str, path: &str) -> Key {
         self.config.key(owner, identifier, name, path)
     }
+
+    /// The key that `metadata`, sent with `head` in another dialect, stands for (J-054). `None` when
+    /// no client of this one could send such names.
+    pub(super) fn key_of(&self, head: &Parts, metadata: &Metadata) -> Option<Key> {
+        let file = File::described_by(metadata)?;
+        Some(self.config.key_of(head, &file))
+    }
 }
 
 impl Config {
@@ -167,6 +174,18 @@ impl Config {
             path.as_bytes(),
         ];
         Key::new(&self.secret.0, &names)
+    }
+
+    /// The key of `file` for whoever sends the request with `head` (S-002).
+    fn key_of(&self, head: &Parts, file: &File) -> Key {
+        let owner = head.extensions.get::<Owner>();
+        let owner = owner.map(|Owner(name)| name.as_bytes()).or_else(|| {
+            let name = self.owner_header.as_ref()?;
+            Some(head.headers.get(name)?.as_bytes())
+        });
+        let name = file.name.as_deref().unwrap_or_default();
+        let path = file.path.as_deref().unwrap_or_default();
+        self.key(owner, &file.identifier, name, path)
     }
 }
 
@@ -270,16 +289,8 @@ impl ResumableJsExchange {
         reply
     }
 
-    /// The key of `file` for whoever sends the request (S-002).
     fn key(&self, file: &File) -> Key {
-        let owner = self.head.extensions.get::<Owner>();
-        let owner = owner.map(|Owner(name)| name.as_bytes()).or_else(|| {
-            let name = self.config.owner_header.as_ref()?;
-            Some(self.head.headers.get(name)?.as_bytes())
-        });
-        let name = file.name.as_deref().unwrap_or_default();
-        let path = file.path.as_deref().unwrap_or_default();
-        self.config.key(owner, &file.identifier, name, path)
+        self.config.key_of(&self.head, file)
     }
 
     /// What this client calls `parameter`, once that is known.
@@ -325,7 +336,7 @@ mod tests {
     use serde_json::Value;
 
     use super::*;
-    use crate::upload::{Change, Completion, Metadata, Phase, Role, Upload};
+    use crate::upload::{Change, Completion, Phase, Role, Upload};
 
     /// The dialect as the tests use it: at `/up`, beside tus at `/files`.
     pub(super) fn dialect() -> ResumableJs {
@@ -401,6 +412,38 @@ mod tests {
         assert_eq!(bytes.is_empty(), !has_json);
         let body = serde_json::from_slice(&bytes).unwrap_or(Value::Null);
         (head, body)
+    }
+
+    #[test]
+    fn metadata_of_tus_names_the_same_file_j_054() {
+        let head = exchange("POST /files").head;
+        for (entries, expected) in [
+            (
+                &[
+                    ("resumableIdentifier", "3-ab"),
+                    ("filename", "a\r\nb"),
+                    ("relativePath", "x/ab"),
+                    ("filetype", "text/plain"),
+                ][..],
+                Some(("3-ab", "a\nb", "x/ab")),
+            ),
+            (&[("resumableIdentifier", "i")], Some(("i", "", ""))),
+            (&[("filename", "a")], None),
+            (&[("resumableIdentifier", ""), ("filename", "a")], None),
+            (
+                &[("resumableIdentifier", "i"), ("relativePath", "../a")],
+                None,
+            ),
+        ] {
+            let metadata = Metadata::from_entries(entries.iter().copied()).expect("plain keys");
+            let dialect = dialect().with_owner_header(HeaderName::from_static("x-owner"));
+            let expected = expected.map(|(id, name, path)| dialect.key(None, id, name, path));
+            assert_eq!(dialect.key_of(&head, &metadata), expected, "{entries:?}");
+        }
+        let long = "x".repeat(4097);
+        let entries = [("resumableIdentifier", long.as_str())];
+        let metadata = Metadata::from_entries(entries).expect("plain keys");
+        assert_eq!(dialect().key_of(&head, &metadata), None);
     }
 
     #[test]

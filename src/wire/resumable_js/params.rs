@@ -12,6 +12,7 @@ use super::{
     refuse::{self, Fault},
     safe_name,
 };
+use crate::upload::Metadata;
 
 /// The largest number: above it JavaScript counts no more.
 const MAX_NUMBER: u64 = (1 << 53) - 1;
@@ -55,6 +56,27 @@ pub(super) struct File {
     pub(super) name: Option<String>,
     /// Its path below the chosen folder.
     pub(super) path: Option<String>,
+}
+
+impl File {
+    /// The file that tus metadata describes with the keys that this dialect fills (J-054). `None`
+    /// when a request of this dialect could not name it so.
+    pub(super) fn described_by(metadata: &Metadata) -> Option<Self> {
+        let given = |key| {
+            let value = metadata.get(key).filter(|value| !value.is_empty());
+            value.map(|value| text(value.to_vec())).transpose().ok()
+        };
+        let identifier = given("resumableIdentifier")??;
+        let file = Self {
+            identifier,
+            kind: given("filetype")?,
+            name: given("filename")?,
+            path: given("relativePath")?,
+        };
+        let fits = file.identifier.len() <= MAX_IDENTIFIER_BYTES
+            && file.path.as_deref().is_none_or(safe_name::is_below);
+        fits.then_some(file)
+    }
 }
 
 type Slots = [Slot; Parameter::ALL.len()];

@@ -17,7 +17,7 @@ use super::{
 };
 use crate::{
     content::{Content, Step},
-    rules::{At, Checksum, Intent, NewUpload, Refusal, Subject, Target, Write, create::fits},
+    rules::{At, Checksum, Intent, NewUpload, Refusal, Target, Test, Write, create::fits},
     upload::{Completion, Digest, Limits, Metadata, Role},
     wire::{
         fields::{content_encoding, content_type, single, upload_checksum},
@@ -122,9 +122,15 @@ impl ResumableJsExchange {
         let range = ask.chunk.tested(self.config.strict_total_chunks);
         let range = self.checked(&ask, range)?;
         let total = ask.chunk.total;
-        self.asked = Asked::Presence { range, total };
-        let of = Subject::Key(self.key(&ask.file));
-        Ok(Intent::Status { of })
+        self.asked = Asked::Presence {
+            range: range.clone(),
+            total,
+        };
+        Ok(Intent::Test(Test {
+            key: self.key(&ask.file),
+            length: ask.chunk.total,
+            range,
+        }))
     }
 
     async fn upload(
@@ -427,13 +433,15 @@ mod tests {
         };
         match (intent, &exchange.asked) {
             (
-                Intent::Status {
-                    of: Subject::Key(key),
+                Intent::Test(Test { key, length, range }),
+                Asked::Presence {
+                    range: asked,
+                    total,
                 },
-                Asked::Presence { range, total },
             ) => {
                 assert!(content.is_end());
-                (Read::Presence(range.clone(), *total), Some(key))
+                assert_eq!((asked, total), (&range, &length));
+                (Read::Presence(range, length), Some(key))
             }
             (Intent::Write(write), Asked::Write) => {
                 let body = body_of(&exchange, &mut content);

@@ -25,6 +25,7 @@ use super::{
     fields::{tus_resumable, x_http_method_override},
     location::Locations,
     reply,
+    resumable_js::ResumableJs,
 };
 use crate::{
     content::Content,
@@ -54,6 +55,7 @@ const CORS: cors::Lists = cors::Lists {
 #[derive(Debug, Clone)]
 pub struct Tus {
     locations: Arc<Locations>,
+    resumable: Option<ResumableJs>,
 }
 
 impl Tus {
@@ -61,6 +63,19 @@ impl Tus {
     pub fn new(locations: Locations) -> Self {
         Self {
             locations: Arc::new(locations),
+            resumable: None,
+        }
+    }
+
+    /// The same, but an upload whose metadata has a `resumableIdentifier` (and `filename` and
+    /// `relativePath`, if its client sends them) is the one that clients of `dialect` know by these
+    /// names, so that either side goes on with what the other has begun (J-054). Not one of unknown
+    /// length, and not a part of another.
+    #[must_use]
+    pub fn with_resumable(self, dialect: ResumableJs) -> Self {
+        Self {
+            resumable: Some(dialect),
+            ..self
         }
     }
 }
@@ -80,6 +95,7 @@ impl Dialect for Tus {
             head,
             locations: Arc::clone(&self.locations),
             method,
+            resumable: self.resumable.clone(),
         })
     }
 }
@@ -97,6 +113,7 @@ struct TusExchange {
     head: Parts,
     locations: Arc<Locations>,
     method: Method,
+    resumable: Option<ResumableJs>,
 }
 
 #[async_trait::async_trait]
@@ -188,6 +205,7 @@ mod tests {
             head,
             locations,
             method,
+            resumable: None,
         }
     }
 

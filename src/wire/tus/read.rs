@@ -181,20 +181,27 @@ fn create(
             return Ok((Intent::Join(join), content));
         }
     };
-    let completion = Completion::WhenFull;
-    let target = Target::New(NewUpload {
-        completion,
+    let key = exchange
+        .resumable
+        .as_ref()
+        .filter(|_| length.is_some() && role == Role::Whole)
+        .and_then(|dialect| dialect.key_of(&exchange.head, &metadata));
+    let new = NewUpload {
+        completion: Completion::WhenFull,
         length,
         metadata,
-        named: false,
         role,
-    });
-    // The length is the new upload's from the start: the write has nothing to add.
+        ..NewUpload::default()
+    };
+    let target = match key {
+        Some(key) => Target::Named(key, new),
+        None => Target::New(new),
+    };
     let write = Write {
         at: At::Offset(0),
         checksum,
         content_bytes,
-        length: None,
+        length,
         target,
     };
     Ok((Intent::Write(write), content))
@@ -288,6 +295,7 @@ mod tests {
     use crate::{
         content::Step,
         upload::{Algorithm, Digest, Metadata},
+        wire::{location::Locations, resumable_js::ResumableJs},
     };
 
     const OOS: &str = "Content-Type: application/offset+octet-stream";
@@ -353,9 +361,44 @@ mod tests {
             at: At::Offset(0),
             checksum,
             content_bytes: Some(0),
-            length: None,
+            length,
             target,
         })
+    }
+
+    /// J-054: what clients of chunks know by name is found by it, unless it cannot be one of theirs.
+    #[test]
+    fn uploads_of_two_dialects_have_one_name() {
+        let dialect = ResumableJs::new(Locations::new("/up".parse().expect("a path")), *b"secret");
+        let named = dialect.key(None, "i", "", "");
+        let metadata = "Upload-Metadata: resumableIdentifier aQ==";
+        for (fields, expected) in [
+            (format!("Upload-Length: 9\n{metadata}"), Some(named.clone())),
+            (format!("Upload-Length: 0\n{metadata}"), Some(named)),
+            (format!("Upload-Defer-Length: 1\n{metadata}"), None),
+            (
+                format!("Upload-Length: 9\nUpload-Concat: partial\n{metadata}"),
+                None,
+            ),
+            ("Upload-Length: 9".to_owned(), None),
+        ] {
+            let lines = format!("POST /files\nTus-Resumable: 1.0.0\n{fields}");
+            let mut exchange = exchange(&lines);
+            exchange.resumable = Some(dialect.clone());
+            let limits = Limits::default();
+            let (intent, _) = read(&exchange, Content::empty(), &limits).expect("a good request");
+            let Intent::Write(write) = intent else {
+                panic!("{intent:?}");
+            };
+            let key = match write.target {
+                Target::Named(key, new) => {
+                    assert_eq!(write.length, new.length);
+                    Some(key)
+                }
+                Target::Existing(_) | Target::New(_) => None,
+            };
+            assert_eq!(key, expected, "{lines}");
+        }
     }
 
     #[test]
@@ -578,7 +621,8 @@ mod tests {
                 Intent::Discover
                 | Intent::Fetch { .. }
                 | Intent::Status { .. }
-                | Intent::Terminate { .. } => None,
+                | Intent::Terminate { .. }
+                | Intent::Test(_) => None,
             };
             assert_eq!(seen, Some(content_bytes), "{rule} {fields}");
             assert_eq!(
