@@ -8,7 +8,7 @@ use std::{
     panic::AssertUnwindSafe,
     pin::Pin,
     sync::Arc,
-    task::{Context, Poll},
+    task::{Context, Poll, ready},
     time::Duration,
 };
 
@@ -16,7 +16,10 @@ use bytes::Bytes;
 use http::{Extensions, HeaderMap, Request, Response, StatusCode, Version, header::EXPECT};
 use http_body::Body;
 use http_body_util::BodyExt as _;
-use tokio::time::{Instant, timeout, timeout_at};
+use tokio::{
+    runtime::Handle,
+    time::{Instant, timeout, timeout_at},
+};
 
 use crate::{
     content::{Content, Rest, Unread},
@@ -171,26 +174,44 @@ impl Windlass {
         extensions: Extensions,
     ) -> Result<Outcome, Refused> {
         let engine = self.engine().clone();
-        let changes_something = match intent {
-            Intent::Discover | Intent::Fetch { .. } | Intent::Status { .. } => false,
-            Intent::Join(_) | Intent::Terminate { .. } | Intent::Test(_) | Intent::Write(_) => true,
-        };
         let run = async move { engine.run(intent, content, &extensions).await };
-        if changes_something {
-            // Its own task, because hyper drops ours when the connection dies.
-            return tokio::spawn(run)
-                .await
-                .unwrap_or_else(|error| panicked(&error));
-        }
-        let mut run = std::pin::pin!(run);
+        let mut run = ToTheEnd(Some(Box::pin(run)));
         let caught = std::future::poll_fn(|cx| {
-            let poll = std::panic::catch_unwind(AssertUnwindSafe(|| run.as_mut().poll(cx)));
-            match poll {
-                Ok(poll) => poll,
-                Err(_) => Poll::Ready(panicked(&"a request")),
-            }
+            let poll = std::panic::catch_unwind(AssertUnwindSafe(|| run.poll(cx)));
+            poll.unwrap_or_else(|_| {
+                // It must not be polled again.
+                run.0 = None;
+                Poll::Ready(panicked(&"a request"))
+            })
         });
         caught.await
+    }
+}
+
+type Running = Pin<Box<dyn Future<Output = Result<Outcome, Refused>> + Send>>;
+
+/// A request that is done to its end even if nobody waits for it any more: hyper drops its future
+/// when the connection dies. It goes on as a task of its own only then, because tasks that wait for
+/// each other cost more than most requests.
+struct ToTheEnd(Option<Running>);
+
+impl ToTheEnd {
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Result<Outcome, Refused>> {
+        let Some(running) = &mut self.0 else {
+            return Poll::Pending;
+        };
+        let result = ready!(running.as_mut().poll(cx));
+        self.0 = None;
+        Poll::Ready(result)
+    }
+}
+
+impl Drop for ToTheEnd {
+    fn drop(&mut self) {
+        // Without a runtime everything ends here.
+        if let (Some(running), Ok(runtime)) = (self.0.take(), Handle::try_current()) {
+            runtime.spawn(running);
+        }
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::{
     future::pending,
-    sync::atomic::{AtomicU64, Ordering},
+    sync::atomic::{AtomicU32, AtomicU64, Ordering},
     time::{Duration, Instant},
 };
 
@@ -13,9 +13,14 @@ use tokio::task::{JoinError, spawn_blocking};
 /// scheduled late.
 const SLOW: Duration = Duration::from_millis(20);
 
-/// How long such work is then kept away from async threads. The kernel lets a writer that is ahead
-/// of the disk wait for 200 ms at most, so they wait for 4 % of the time at worst.
-const WARY: Duration = Duration::from_secs(5);
+/// Work that was slow is a sign of a disk that lags behind if there was other slow work no more than
+/// so many pieces ago. A thread that only waited for a processor looks the same, but once in
+/// thousands.
+const SIGN_WITHIN: u32 = 64;
+
+/// Work is then kept away from async threads for so many times as long as it took, so that they wait
+/// for 5 % of the time.
+const WARY_FACTOR: u32 = 20;
 
 /// What a piece of blocking work may have to wait for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -37,6 +42,8 @@ pub(super) enum Cost {
 #[derive(Debug)]
 pub(super) struct Pace {
     begin: Instant,
+    /// Pieces of work since the last slow one.
+    prompt_pieces: AtomicU32,
     /// The end of the time to be wary in, in milliseconds since `begin`.
     wary_until_ms: AtomicU64,
 }
@@ -45,6 +52,7 @@ impl Default for Pace {
     fn default() -> Self {
         Self {
             begin: Instant::now(),
+            prompt_pieces: AtomicU32::new(SIGN_WITHIN),
             wary_until_ms: AtomicU64::new(0),
         }
     }
@@ -75,8 +83,15 @@ impl Pace {
         }
         let begin = Instant::now();
         let value = work();
-        if begin.elapsed() > SLOW {
-            self.beware(WARY);
+        let took = begin.elapsed();
+        if took <= SLOW {
+            let pieces = self.prompt_pieces.load(Ordering::Relaxed);
+            if pieces < SIGN_WITHIN {
+                // Whether one is counted or two does not matter.
+                self.prompt_pieces.store(pieces + 1, Ordering::Relaxed);
+            }
+        } else if self.prompt_pieces.swap(0, Ordering::Relaxed) < SIGN_WITHIN {
+            self.beware(took.saturating_mul(WARY_FACTOR));
         }
         Ok(value)
     }
@@ -118,8 +133,13 @@ mod tests {
         let pace = Pace::default();
         assert!(pace.try_here(Cost::Memory, || ()).is_ok());
         assert!(pace.try_here(Cost::Disk, || ()).is_err());
-        let slow = pace.try_here(Cost::Memory, || std::thread::sleep(2 * SLOW));
-        assert!(slow.is_ok(), "the first time nobody can know");
+        let slow = || std::thread::sleep(2 * SLOW);
+        for prompt in [0, SIGN_WITHIN, SIGN_WITHIN - 1] {
+            for _ in 0..prompt {
+                assert!(pace.try_here(Cost::Memory, || ()).is_ok(), "{prompt}");
+            }
+            assert!(pace.try_here(Cost::Memory, slow).is_ok(), "{prompt}");
+        }
         assert!(pace.try_here(Cost::Memory, || ()).is_err());
         pace.beware(Duration::ZERO);
         assert!(pace.try_here(Cost::Memory, || ()).is_ok());
@@ -132,7 +152,7 @@ mod tests {
         let thread = || std::thread::current().id();
         assert_eq!(pace.run(Cost::Memory, thread).await, here);
         assert_ne!(pace.run(Cost::Disk, thread).await, here);
-        pace.beware(WARY);
+        pace.beware(Duration::from_secs(60));
         assert_ne!(pace.run(Cost::Memory, thread).await, here);
     }
 
