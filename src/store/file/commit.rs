@@ -84,12 +84,12 @@ impl Shared {
     }
 
     /// Adds a line to the record, durably. On failure the record is as it was.
-    fn append(&self, held: &mut Held, line: Vec<u8>) -> io::Result<File> {
+    fn append(&self, held: &mut Held, line: Vec<u8>) -> io::Result<Arc<File>> {
         if self.names_unsynced.load(Ordering::Relaxed) {
             self.disk.sync_names()?;
             self.names_unsynced.store(false, Ordering::Relaxed);
         }
-        let record = self.disk.open_write(&held.entry.id, Kind::Record)?;
+        let record = self.record(&held.entry.id)?;
         if held.log.torn {
             self.disk.truncate(&record, held.log.bytes)?;
         }
@@ -172,6 +172,7 @@ impl Shared {
         self.disk.write_at(&file, &[line.into()], 0)?;
         self.disk.sync(&file)?;
         self.disk.rename(id, Kind::RecordTmp, Kind::Record)?;
+        self.handles.forget(id);
         if self.disk.sync_names().is_err() {
             // Both logs say the same by now. The next append tries again first.
             self.names_unsynced.store(true, Ordering::Relaxed);

@@ -15,19 +15,21 @@ use crate::{
 
 impl Shared {
     /// Makes an empty data file that no writer of an earlier upload knows.
-    pub(super) fn make_part(&self, id: &UploadId) -> io::Result<File> {
-        match self.disk.create_new(id, Kind::Part) {
+    pub(super) fn make_part(&self, id: &UploadId) -> io::Result<Arc<File>> {
+        self.handles.forget(id);
+        let made = match self.disk.create_new(id, Kind::Part) {
             Err(e) if e.kind() == io::ErrorKind::AlreadyExists => {
                 self.disk.unlink(id, Kind::Part)?;
                 self.disk.create_new(id, Kind::Part)
             }
             made => made,
-        }
+        };
+        made.map(Arc::new)
     }
 
     /// The data file of an open upload, which was not found. It may be missing after the loss of power
     /// as long as the upload holds no bytes, and is then made again.
-    pub(super) fn remake_part(self: &Arc<Self>, held: &mut Held) -> Result<File, StoreError> {
+    pub(super) fn remake_part(self: &Arc<Self>, held: &mut Held) -> Result<Arc<File>, StoreError> {
         let upload = self.load(held)?;
         let id = &upload.id;
         if upload.phase != Phase::Open {
@@ -62,13 +64,13 @@ impl Shared {
     /// Cuts off what dropped writers have left behind the end of a full upload.
     fn trim(&self, upload: &Upload) -> io::Result<()> {
         let id = &upload.id;
-        let (held, length) = (self.disk.len(id, Kind::Part)?, upload.offset());
+        let file = self.part(id)?;
+        let (held, length) = (file.metadata()?.len(), upload.offset());
         if held < length {
             let why = format!("its data file holds {held} bytes, its record says {length}");
             return Err(io::Error::new(io::ErrorKind::UnexpectedEof, why));
         }
         if held > length {
-            let file = self.disk.open_write(id, Kind::Part)?;
             self.disk.truncate(&file, length)?;
             self.disk.sync(&file)?;
         }
@@ -78,6 +80,8 @@ impl Shared {
     /// After an upload was recorded as complete: gives its bytes their public name, or sees that
     /// they get one.
     pub(super) fn appear(self: &Arc<Self>, upload: &Upload) -> io::Result<()> {
+        // It takes no more bytes.
+        self.handles.forget(&upload.id);
         if !upload.is_published() {
             return Ok(());
         }
@@ -102,6 +106,7 @@ impl Shared {
     pub(super) fn settle(self: &Arc<Self>, upload: &Upload) -> io::Result<()> {
         let id = &upload.id;
         if upload.phase == Phase::Void {
+            self.handles.forget(id);
             self.disk.unlink(id, Kind::Plain)?;
             self.disk.unlink(id, Kind::Part)?;
             self.disk.unlink_tree(id, Kind::Join)?;

@@ -189,11 +189,6 @@ impl Disk {
         Ok(content)
     }
 
-    /// The size of a file in bytes.
-    pub(super) fn len(&self, id: &UploadId, kind: Kind) -> io::Result<u64> {
-        Ok(fs::metadata(self.path(id, kind))?.len())
-    }
-
     /// Whether the name is there.
     pub(super) fn exists(&self, id: &UploadId, kind: Kind) -> io::Result<bool> {
         self.path(id, kind).try_exists()

@@ -71,12 +71,12 @@ mod commit;
 mod data;
 mod disk;
 mod entry;
+mod handles;
 mod lay_down;
 mod lock;
 mod pace;
 mod reader;
 mod record;
-
 mod scan;
 mod secret;
 mod shared;
@@ -96,7 +96,7 @@ use async_trait::async_trait;
 pub use self::lock::OpenError;
 use self::{
     commit::Version,
-    disk::{Disk, Kind, found},
+    disk::{Disk, found},
     entry::{Held, Lease},
     pace::Cost,
     reader::{Ahead, Pieces},
@@ -253,7 +253,7 @@ impl Store for FileStore {
         let entry = self.open_entry(upload).await?;
         entry.quiet().await;
         let id = upload.id.clone();
-        let open = move |shared: &Arc<Shared>| found(shared.disk.open_write(&id, Kind::Part));
+        let open = move |shared: &Arc<Shared>| found(shared.part(&id));
         let id = &upload.id;
         let file = match self.shared.run(Cost::Memory, open).await {
             Ok(Some(file)) => file,

@@ -163,7 +163,7 @@ pub(super) async fn recover(shared: &Arc<Shared>) -> Result<u64, StoreError> {
         Err(e) => tracing::debug!(error = %e, "cannot sync the file system at once"),
     }
     let mut names = Names::new(Arc::clone(shared));
-    let (mut removed, mut batch) = (0, Vec::new());
+    let (mut removed, mut batch, mut is_recovered) = (0, Vec::new(), true);
     loop {
         (names, batch) = shared
             .run(Cost::Disk, move |_| {
@@ -174,21 +174,25 @@ pub(super) async fn recover(shared: &Arc<Shared>) -> Result<u64, StoreError> {
             })
             .await;
         if batch.is_empty() {
+            shared.is_recovered.store(is_recovered, Ordering::Relaxed);
             return Ok(removed);
         }
         for name in batch.drain(..) {
             let name = name.map_err(|e| StoreError::io("reading the directory", e))?;
-            removed += u64::from(recover_one(shared, name.id).await);
+            match recover_one(shared, name.id).await {
+                Some(was_orphan) => removed += u64::from(was_orphan),
+                None => is_recovered = false,
+            }
         }
     }
 }
 
-/// Brings everything of one id in order. Says whether orphans were removed.
-async fn recover_one(shared: &Arc<Shared>, id: UploadId) -> bool {
+/// Brings everything of one id in order. Says whether orphans were removed; `None` when it failed.
+async fn recover_one(shared: &Arc<Shared>, id: UploadId) -> Option<bool> {
     let mut held = shared.cache.entry(&id).hold().await;
     let recovered = shared.run(Cost::Disk, move |shared| shared.recover(&mut held));
-    recovered.await.unwrap_or_else(|e| {
+    let recovered = recovered.await.inspect_err(|e| {
         tracing::warn!(%id, error = %e, "cannot clean up after a crash");
-        false
-    })
+    });
+    recovered.ok()
 }

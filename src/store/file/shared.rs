@@ -14,6 +14,7 @@ use std::{
 use super::{
     disk::{Disk, Kind, found},
     entry::{Cache, Held, Log},
+    handles::{Handles, Which},
     lay_down::LayDowns,
     lock,
     pace::Cost,
@@ -31,6 +32,8 @@ pub(super) struct Shared {
     pub(super) disk: Arc<Disk>,
     /// What is in memory.
     pub(super) cache: Cache,
+    /// Files that are open.
+    pub(super) handles: Handles,
     /// Final uploads that wait for their plain file.
     pub(super) lay_downs: LayDowns,
     /// Ids joined by this process whose record is not there yet: no orphans.
@@ -39,6 +42,10 @@ pub(super) struct Shared {
     pub(super) names_unsynced: AtomicBool,
     /// Whether all that an earlier process has written is safe.
     pub(super) is_synced: AtomicBool,
+    /// Whether nothing is left of what an earlier process was removing when it died.
+    pub(super) is_recovered: AtomicBool,
+    /// Whether something may be left of what this process has removed.
+    is_littered: AtomicBool,
 }
 
 /// The error for a system call on the files of `id`.
@@ -55,10 +62,13 @@ impl Shared {
         Self {
             disk: Arc::new(disk),
             cache: Cache::default(),
+            handles: Handles::default(),
             lay_downs: LayDowns::default(),
             unborn: Mutex::default(),
             names_unsynced: AtomicBool::new(false),
             is_synced: AtomicBool::new(false),
+            is_recovered: AtomicBool::new(false),
+            is_littered: AtomicBool::new(false),
         }
     }
 
@@ -110,6 +120,25 @@ impl Shared {
         Ok(upload)
     }
 
+    /// The data file of an open upload, which is kept open for the next request.
+    pub(super) fn part(&self, id: &UploadId) -> io::Result<Arc<File>> {
+        self.kept(id, Which::Part, Kind::Part)
+    }
+
+    /// The record of an upload, which is kept open for the next request.
+    pub(super) fn record(&self, id: &UploadId) -> io::Result<Arc<File>> {
+        self.kept(id, Which::Record, Kind::Record)
+    }
+
+    fn kept(&self, id: &UploadId, which: Which, kind: Kind) -> io::Result<Arc<File>> {
+        if let Some(file) = self.handles.get(id, which) {
+            return Ok(file);
+        }
+        let file = Arc::new(self.disk.open_write(id, kind)?);
+        self.handles.keep(id, which, Arc::clone(&file));
+        Ok(file)
+    }
+
     /// Makes the record and the data file of a new upload.
     pub(super) fn create(
         self: &Arc<Self>,
@@ -131,6 +160,9 @@ impl Shared {
                 return Err(failed("creating", id)(e));
             }
         }
+        if !upload.is_complete() {
+            self.handles.keep(id, Which::Record, Arc::new(record));
+        }
         lock(&self.unborn).remove(id);
         held.entry.set(Some(Arc::new(upload.clone())));
         Ok(())
@@ -138,11 +170,10 @@ impl Shared {
 
     /// Makes an empty record, which counts as none. `None` when there is one that counts.
     fn claim(self: &Arc<Self>, held: &mut Held, id: &UploadId) -> Result<Option<File>, StoreError> {
-        if self
-            .disk
-            .exists(id, Kind::Gone)
-            .map_err(failed("creating", id))?
-        {
+        let is_tidy =
+            self.is_recovered.load(Ordering::Relaxed) && !self.is_littered.load(Ordering::Relaxed);
+        let was_removed = |id| self.disk.exists(id, Kind::Gone);
+        if !is_tidy && was_removed(id).map_err(failed("creating", id))? {
             self.clear(id).map_err(failed("clearing away", id))?;
         }
         match self.disk.create_new(id, Kind::Record) {
@@ -172,7 +203,10 @@ impl Shared {
                     "its bytes are not there",
                 ));
             }
-            self.make_part(id)?;
+            let part = self.make_part(id)?;
+            if !is_empty {
+                self.handles.keep(id, Which::Part, part);
+            }
         }
         let line = record::first_line(upload);
         let bytes = line.len() as u64;
@@ -196,6 +230,7 @@ impl Shared {
 
     /// Undoes what [`Self::fill`] has begun, as far as the system lets us.
     fn forget(&self, id: &UploadId) {
+        self.handles.forget(id);
         let undone = self
             .disk
             .unlink(id, Kind::Record)
@@ -211,10 +246,14 @@ impl Shared {
         let id = &held.entry.id;
         let gone = found(self.disk.rename(id, Kind::Record, Kind::Gone));
         gone.map_err(failed("removing", id))?;
+        self.handles.forget(id);
         held.entry.set(None);
         lock(&self.unborn).remove(id);
-        self.disk.sync_names().map_err(failed("removing", id))?;
-        self.clear(id).map_err(failed("removing the bytes of", id))
+        let cleared = self.disk.sync_names().and_then(|()| self.clear(id));
+        if cleared.is_err() {
+            self.is_littered.store(true, Ordering::Relaxed);
+        }
+        cleared.map_err(failed("removing the bytes of", id))
     }
 
     /// Brings everything of one id in order. Says whether leftovers of no upload were removed.

@@ -45,7 +45,7 @@ pub(super) struct FileWriter {
 
 impl FileWriter {
     /// A sink into `file`, which belongs to `entry`, from position `start` on.
-    pub(super) fn new(disk: Arc<Disk>, entry: Lease, file: File, start: u64) -> Self {
+    pub(super) fn new(disk: Arc<Disk>, entry: Lease, file: Arc<File>, start: u64) -> Self {
         let flow = Flow {
             pushed: start,
             written: start,
@@ -53,7 +53,7 @@ impl FileWriter {
         };
         let pump = Arc::new(Pump {
             disk,
-            file: Arc::new(file),
+            file,
             flow: Mutex::new(flow),
             moved: Notify::new(),
         });

@@ -272,8 +272,10 @@ async fn missing_bytes_are_trouble_and_not_absence() {
     store.create(&open).await.expect("created");
     let open = put(&store, &open, 0, &NINE[..4]).await;
     let published = whole(&store, "published", Role::Whole).await;
+    drop(store);
     fs::remove_file(place.file("open.part")).expect("there");
     fs::remove_file(place.file("published")).expect("there");
+    let store = place.open().await;
     for upload in [&open, &published] {
         let read = store.read(upload, 0..4).await.map(drop);
         assert!(matches!(read, Err(StoreError::Io { .. })), "{read:?}");
@@ -302,8 +304,10 @@ async fn data_file_lost_before_its_first_byte_is_made_again() {
         .create(&conformance::upload("e", Some(0)))
         .await
         .expect("created");
+    drop(store);
     fs::remove_file(place.file("a.part")).expect("there");
     fs::remove_file(place.file("e.part")).expect("there");
+    let store = place.open().await;
     let upload = put(&store, &upload, 0, NINE).await;
     complete(&store, &upload).await;
     complete(&store, &conformance::upload("e", Some(0))).await;
@@ -392,6 +396,37 @@ async fn many_uploads_leave_no_descriptor_open() {
     }
     assert_eq!(ours(), before);
     assert_eq!(names(place.path()).len(), 2 * 1_800);
+}
+
+/// Files of open uploads stay open for the next request, but not those of another upload of that name.
+#[tokio::test]
+async fn files_kept_open_are_those_that_have_the_names() {
+    for durability in [Durability::Relaxed, Durability::Synced] {
+        let place = Directory::new(durability);
+        let store = place.open().await;
+        let part = Upload {
+            role: Role::partial(),
+            ..nine("a")
+        };
+        for upload in [&part, &nine("a")] {
+            store.create(upload).await.expect("created");
+            let open = put(&store, upload, 0, b"1234").await;
+            store.remove(&open.id).await.expect("removed");
+            store.create(upload).await.expect("created again");
+            let open = put(&store, upload, 0, b"1234").await;
+            let voided = store.commit(&open, &[Change::Voided]).await;
+            voided.expect("committed");
+            store.remove(&open.id).await.expect("removed");
+            store.create(upload).await.expect("created again");
+            let open = put(&store, upload, 0, NINE).await;
+            let whole = complete(&store, &open).await;
+            let stream = store.read(&whole, 0..9).await.expect("bytes");
+            assert_eq!(conformance::collect(stream).await.expect("bytes"), NINE);
+            drop(store.load(&whole.id).await.expect("known"));
+            store.remove(&whole.id).await.expect("removed");
+        }
+        assert_eq!(place.names(), set([]));
+    }
 }
 
 #[tokio::test]
