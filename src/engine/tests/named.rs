@@ -1,5 +1,7 @@
 //! Uploads that clients find by name, their chunks in any order: the J-rules below the wire.
 
+use std::sync::OnceLock;
+
 use super::*;
 
 fn key(name: &str) -> Key {
@@ -218,6 +220,42 @@ async fn chunks_arrive_side_by_side_and_the_last_answers_say_complete() {
         }
     }
     assert!(bench.test("a").await.expect("there").is_complete());
+}
+
+/// Stores the second half of a file as soon as the first is recorded, before that is answered.
+#[derive(Clone, Default)]
+struct SecondHalf(Arc<OnceLock<Engine>>);
+
+impl Observer for SecondHalf {
+    fn changed(&self, _: &Upload, change: &Change) {
+        if !matches!(change, Change::Received { range, .. } if range.start == 0) {
+            return;
+        }
+        let engine = self.0.get().expect("set by the test").clone();
+        let other = std::thread::spawn(move || {
+            let runtime = tokio::runtime::Builder::new_current_thread()
+                .enable_all()
+                .build()
+                .expect("a runtime");
+            let (intent, none) = (chunk("a", 10, 5..10), Extensions::new());
+            runtime.block_on(engine.run(intent, whole(b"56789"), &none))
+        });
+        let outcome = other.join().expect("no panic");
+        assert!(matches!(outcome, Ok(Outcome::Stored { upload, .. }) if upload.is_complete()));
+    }
+}
+
+#[tokio::test]
+async fn chunk_answered_after_the_upload_became_complete_says_so() {
+    let observer = SecondHalf::default();
+    let engine = Engine::builder(Arc::new(MemoryStore::default()))
+        .observer(observer.clone())
+        .build();
+    assert!(observer.0.set(engine.clone()).is_ok());
+    let (intent, none) = (chunk("a", 10, 0..5), Extensions::new());
+    let outcome = engine.run(intent, whole(b"01234"), &none).await;
+    let outcome = outcome.map_err(|refused| refused.refusal);
+    assert!(stored(outcome).expect("stored").0.is_complete(), "J-033");
 }
 
 #[tokio::test(start_paused = true)]
