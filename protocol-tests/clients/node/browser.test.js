@@ -2,11 +2,8 @@
 // Rule numbers are those of the wire contract (wire/tus.md).
 
 import assert from 'node:assert/strict'
-import { mkdtemp, rm, writeFile } from 'node:fs/promises'
-import { tmpdir } from 'node:os'
-import path from 'node:path'
 import { after, before, describe, test } from 'node:test'
-import { launchBrowser, recordRequests, startPageServer } from './support/browser.js'
+import { Browser, finished, recordRequests } from './support/browser.js'
 import {
   assertGone,
   assertStored,
@@ -23,52 +20,21 @@ import { FOREIGN_SERVER, startServer } from './support/server.js'
 import { methods, patchOffsets } from './support/tus-upload.js'
 import { until } from './support/wait.js'
 
-/** Long enough for a loaded machine, short enough that a hanging page fails by name. */
-const PAGE_TIMEOUT_MS = 30_000
-
 /** What the proxy may have forwarded besides body bytes: request heads and preflights. */
 const HEADS_BYTES = 64 * KIB
 
 describe('in the browser', () => {
   let server
-  let pages
   let browser
-  let folder
 
   before(async () => {
     server = await startServer()
-    pages = await startPageServer()
-    browser = await launchBrowser()
-    folder = await mkdtemp(path.join(tmpdir(), 'windlass-clients-browser-'))
+    browser = await Browser.start()
   })
   after(async () => {
     await browser?.close()
-    await pages?.stop()
-    await rm(folder, { recursive: true, force: true })
     await server?.stop()
   })
-
-  /** A fresh page of a fresh profile: nothing stored by an earlier test, whose end ends it too. */
-  async function openPage(t) {
-    const context = await browser.newContext()
-    t?.after(() => context.close())
-    const page = await context.newPage()
-    page.setDefaultTimeout(PAGE_TIMEOUT_MS)
-    await load(page)
-    return page
-  }
-
-  async function load(page) {
-    await page.goto(pages.origin)
-    await page.waitForFunction('window.startUppy')
-  }
-
-  /** Writes files to disk and chooses them on the page, as a person would. */
-  async function choose(page, files) {
-    const paths = Object.keys(files).map((name) => path.join(folder, name))
-    for (const file of paths) await writeFile(file, files[path.basename(file)])
-    await page.setInputFiles('input', paths)
-  }
 
   async function proxyFor(t) {
     const proxy = await CuttingProxy.start(server.url)
@@ -85,18 +51,12 @@ describe('in the browser', () => {
 
   const startUppy = (page, options) => page.evaluate((each) => window.startUppy(each), options)
 
-  /** What `startUppy` came to, once it did. */
-  async function finished(page) {
-    await page.waitForFunction('window.finished.then(() => true)')
-    return page.evaluate('window.finished')
-  }
-
   describe('Uppy', () => {
     test('C-17, F-46: several files at once, an empty and a unicode one among them', async (t) => {
       const files = { 'empty.bin': Buffer.alloc(0), 'žluťoučký 漢字 🎉.txt': bytes(3 * MIB, 'u') }
       for (let i = 0; i < 10; i++) files[`file-${i}.bin`] = bytes(200 * KIB + i, i)
-      const page = await openPage(t)
-      await choose(page, files)
+      const page = await browser.openPage(t)
+      await browser.choose(page, files)
       await startUppy(page, { endpoint: server.url })
       const outcome = await finished(page)
       assert.deepEqual(outcome.errors, [])
@@ -111,9 +71,9 @@ describe('in the browser', () => {
 
     test('C-01: one file in many chunks', async (t) => {
       const data = bytes(5 * MIB + 1)
-      const page = await openPage(t)
+      const page = await browser.openPage(t)
       const requests = recordRequests(page)
-      await choose(page, { 'chunks.bin': data })
+      await browser.choose(page, { 'chunks.bin': data })
       await startUppy(page, { endpoint: server.url, chunkSize: MIB })
       const { files } = await finished(page)
       assert.deepEqual(
@@ -125,10 +85,10 @@ describe('in the browser', () => {
 
     test('C-17: pause and resume in mid-upload', async (t) => {
       const data = bytes(12 * MIB)
-      const page = await openPage(t)
+      const page = await browser.openPage(t)
       const requests = recordRequests(page)
       const proxy = await proxyFor(t)
-      await choose(page, { 'paused.bin': data })
+      await browser.choose(page, { 'paused.bin': data })
       const held = proxy.holdAfter(5 * MIB)
       await startUppy(page, { endpoint: proxy.url })
       await held
@@ -148,21 +108,21 @@ describe('in the browser', () => {
     for (const options of [{}, { chunkSize: MIB }]) {
       test(`C-15, C-17: page reload in mid-upload, the same file resumes ${JSON.stringify(options)}`, async (t) => {
         const data = bytes(12 * MIB)
-        const page = await openPage(t)
+        const page = await browser.openPage(t)
         const requests = recordRequests(page)
         const proxy = await proxyFor(t)
-        await choose(page, { 'reloaded.bin': data })
+        await browser.choose(page, { 'reloaded.bin': data })
         const held = proxy.holdAfter(5.5 * MIB)
         await startUppy(page, { endpoint: proxy.url, ...options })
         await held
-        await load(page)
+        await browser.load(page)
         proxy.cut('fin')
         const { url } = requests.find(({ method }) => method === 'PATCH')
         const kept = await offsetAfterCut(url, 5.5 * MIB)
 
         const before = requests.length
         const forwarded = proxy.forwarded
-        await page.setInputFiles('input', path.join(folder, 'reloaded.bin'))
+        await browser.chooseAgain(page, 'reloaded.bin')
         await startUppy(page, { endpoint: proxy.url, ...options })
         const { errors, files } = await finished(page)
         assert.deepEqual(errors, [])
@@ -179,10 +139,10 @@ describe('in the browser', () => {
     for (const manner of Object.keys(CUTS)) {
       test(`C-09, F-03: goes on by itself after ${manner}`, async (t) => {
         const data = bytes(12 * MIB)
-        const page = await openPage(t)
+        const page = await browser.openPage(t)
         const requests = recordRequests(page)
         const proxy = await proxyFor(t)
-        await choose(page, { 'cut.bin': data })
+        await browser.choose(page, { 'cut.bin': data })
         const held = proxy.holdAfter(5 * MIB)
         await startUppy(page, { endpoint: proxy.url })
         await held
@@ -201,10 +161,10 @@ describe('in the browser', () => {
       ['removeFile', 'uppy.removeFile(uppy.getFiles()[0].id)'],
     ]) {
       test(`C-08, C-17, D-44: ${action} in mid-upload deletes the upload`, async (t) => {
-        const page = await openPage(t)
+        const page = await browser.openPage(t)
         const requests = recordRequests(page)
         const proxy = await proxyFor(t)
-        await choose(page, { 'cancelled.bin': bytes(8 * MIB) })
+        await browser.choose(page, { 'cancelled.bin': bytes(8 * MIB) })
         const held = proxy.holdAfter(3 * MIB)
         await startUppy(page, { endpoint: proxy.url })
         await held
@@ -225,9 +185,9 @@ describe('in the browser', () => {
       async (t) => {
         const small = await startServer('--max-size', String(MIB))
         t.after(() => small.stop())
-        const page = await openPage(t)
+        const page = await browser.openPage(t)
         const requests = recordRequests(page)
-        await choose(page, { 'large.bin': bytes(MIB + 1), 'small.bin': bytes(MIB) })
+        await browser.choose(page, { 'large.bin': bytes(MIB + 1), 'small.bin': bytes(MIB) })
         await startUppy(page, { endpoint: small.url })
         const { errors, files } = await finished(page)
         assert.equal(errors.length, 1)
@@ -247,14 +207,14 @@ describe('in the browser', () => {
 
     test('I-10, C-10: a 404 on a stored URL is seen, and the file uploaded anew', async (t) => {
       const data = bytes(1000)
-      const page = await openPage(t)
-      await choose(page, { 'again.bin': data })
+      const page = await browser.openPage(t)
+      await browser.choose(page, { 'again.bin': data })
       await startUppy(page, { endpoint: server.url })
       const [first] = (await finished(page)).files
       await fetch(first.uploadURL, { method: 'DELETE', headers: { 'Tus-Resumable': '1.0.0' } })
-      await load(page)
+      await browser.load(page)
       const requests = recordRequests(page)
-      await page.setInputFiles('input', path.join(folder, 'again.bin'))
+      await browser.chooseAgain(page, 'again.bin')
       await startUppy(page, { endpoint: server.url })
       const [second] = (await finished(page)).files
       assert.deepEqual(methods(requests), ['HEAD', 'POST', 'PATCH'])
@@ -264,9 +224,9 @@ describe('in the browser', () => {
     })
 
     test('D-57, F-46: a page reads statuses and tus fields of successes and errors', async (t) => {
-      const page = await openPage(t)
+      const page = await browser.openPage(t)
       const data = bytes(1000)
-      await choose(page, { 'fields.bin': data })
+      await browser.choose(page, { 'fields.bin': data })
       await startUppy(page, { endpoint: server.url })
       const [{ uploadURL }] = (await finished(page)).files
       const seen = await page.evaluate(
@@ -342,8 +302,8 @@ describe('in the browser', () => {
 
     test('D-51, D-57: a page of another origin downloads what was uploaded', async (t) => {
       const data = bytes(2 * MIB)
-      const page = await openPage(t)
-      await choose(page, { 'download.bin': data })
+      const page = await browser.openPage(t)
+      await browser.choose(page, { 'download.bin': data })
       await startUppy(page, { endpoint: server.url })
       const [{ uploadURL }] = (await finished(page)).files
       const hash = await page.evaluate(async (url) => {
@@ -357,7 +317,7 @@ describe('in the browser', () => {
     for (const [label, flags, allowed] of [
       [
         'its own origin listed',
-        () => ['--cors-origin', 'https://example.com', '--cors-origin', pages.origin],
+        () => ['--cors-origin', 'https://example.com', '--cors-origin', browser.pages.origin],
         true,
       ],
       ['only others listed', () => ['--cors-origin', 'https://example.com'], false],
@@ -369,8 +329,8 @@ describe('in the browser', () => {
         async (t) => {
           const strict = await startServer(...flags())
           t.after(() => strict.stop())
-          const page = await openPage(t)
-          await choose(page, { 'origin.bin': bytes(1000) })
+          const page = await browser.openPage(t)
+          await browser.choose(page, { 'origin.bin': bytes(1000) })
           await startUppy(page, { endpoint: strict.url, retryDelays: [] })
           const { errors, files } = await finished(page)
           if (allowed) await assertStored(strict, files[0].uploadURL, bytes(1000))
@@ -389,7 +349,7 @@ describe('in the browser', () => {
       // One page for all: this client resumes only when it is told to.
       let page
       before(async () => {
-        page = await openPage()
+        page = await browser.openPage()
       })
       after(() => page.context().close())
 
@@ -437,7 +397,7 @@ describe('in the browser', () => {
       ]) {
         test(`${label}, ${size} bytes`, async () => {
           const data = bytes(size)
-          await choose(page, { 'tus.bin': data })
+          await browser.choose(page, { 'tus.bin': data })
           const outcome = await page.evaluate(
             ([version, options]) => window.uploadByTus(version, options),
             [version, { endpoint: server.url, ...options }],
@@ -448,7 +408,7 @@ describe('in the browser', () => {
       }
 
       test('C-08: abort(true) after the first chunk', async () => {
-        await choose(page, { 'aborted.bin': bytes(3 * MIB) })
+        await browser.choose(page, { 'aborted.bin': bytes(3 * MIB) })
         const outcome = await page.evaluate(
           ([version, options]) => window.uploadByTus(version, options),
           [version, { endpoint: server.url, chunkSize: MIB, abortAfterFirstChunk: true }],

@@ -4,6 +4,7 @@ import Uppy from '@uppy/core'
 import Tus from '@uppy/tus'
 import * as tus4 from 'tus4'
 import * as tus5 from 'tus5'
+import { NotedXMLHttpRequest, startChunks } from './chunk-clients.js'
 
 const chosenFiles = () => [...document.querySelector('input').files]
 
@@ -66,4 +67,9 @@ function uploadByTus(version, { asStream, abortAfterFirstChunk, ...options }) {
   })
 }
 
-Object.assign(window, { startUppy, uploadByTus })
+Object.assign(window, {
+  startChunks,
+  startUppy,
+  uploadByTus,
+  XMLHttpRequest: NotedXMLHttpRequest,
+})

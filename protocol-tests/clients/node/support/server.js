@@ -8,7 +8,8 @@ import path from 'node:path'
 import { createInterface } from 'node:readline'
 import { within } from './wait.js'
 
-const BINARY =
+/** The binary under test. */
+export const BINARY =
   process.env.WINDLASS_BIN ??
   path.resolve(import.meta.dirname, '../../../../target/release/windlass')
 
