@@ -134,6 +134,20 @@ impl Connection {
         }
     }
 
+    /// Whether anything has arrived by now.
+    pub fn has_arrived(&mut self) -> Result<bool, Failure> {
+        if !self.pending.is_empty() {
+            return Ok(true);
+        }
+        self.stream.set_nonblocking(true)?;
+        let filled = self.fill();
+        self.stream.set_nonblocking(false)?;
+        match filled {
+            Err(error) if is_timeout(error.kind()) => Ok(false),
+            filled => Ok(filled? > 0),
+        }
+    }
+
     /// What happens on the connection within `wait`.
     pub fn end_within(&mut self, wait: Duration) -> Result<End, Failure> {
         if !self.pending.is_empty() {

@@ -1,6 +1,7 @@
 //! Black-box conformance tests: cases over sockets, against any base URL.
 //!
 //! A [`case::Case`] is a name, the rules of the wire contract that it can break, and an exchange.
+//! A [`contract::Contract`] is a dialect's rules with its cases.
 //! [`run`] holds every case against a server, [`page`] writes `docs/conformance.md` from the same
 //! tables. Nothing here links to the server: all it knows is a URL, and for cases that must stop
 //! or kill the server, its binary.
@@ -12,11 +13,13 @@
 
 pub mod case;
 pub mod content;
+pub mod contract;
 pub mod failure;
 pub mod http1;
 pub mod http2;
 pub mod message;
 pub mod page;
+pub mod resumable;
 pub mod rules;
 pub mod run;
 pub mod server;

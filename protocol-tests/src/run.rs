@@ -8,10 +8,11 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use crate::case::{Case, Setup};
+use crate::contract::Contract;
 use crate::failure::{Failure, Verdict};
 use crate::server::Windlass;
 use crate::site::{Base, Site};
-use crate::watch::{CHECKS, Watch};
+use crate::watch::Watch;
 
 /// Cases wait for sockets and clocks more than they compute.
 const WORKERS: usize = 16;
@@ -19,7 +20,8 @@ const WORKERS: usize = 16;
 /// What a run is held against.
 #[derive(Clone, Debug)]
 pub enum Target {
-    /// A server that runs already, with the setups that it was declared to have.
+    /// A server that runs already, by the URL of the dialect that is asked for, with the setups
+    /// that it was declared to have.
     Running(String, Vec<Setup>),
     /// A binary, started once for each setup.
     Binary(PathBuf),
@@ -59,10 +61,20 @@ pub struct Report {
 }
 
 /// Where a setup can be reached, or why not.
-type Places = BTreeMap<Setup, Result<(Base, Vec<String>), String>>;
+type Places = BTreeMap<(&'static str, Setup), Result<Place, String>>;
 
-/// Runs every case whose name or rule contains `filter`.
-pub fn run(target: &Target, filter: &str) -> Result<Report, Failure> {
+/// Where a dialect of a server is, and the extensions that it announces.
+type Place = (Base, Vec<String>);
+
+/// One case in one setup.
+type Job = (&'static Contract, &'static Case, Setup);
+
+/// Runs every case of `contracts` whose name contains `filter`, or that holds the rule `filter`.
+pub fn run(
+    contracts: &[&'static Contract],
+    target: &Target,
+    filter: &str,
+) -> Result<Report, Failure> {
     let wanted = |case: &&'static Case| {
         case.name.contains(filter)
             || case
@@ -70,62 +82,70 @@ pub fn run(target: &Target, filter: &str) -> Result<Report, Failure> {
                 .iter()
                 .any(|rule| rule.eq_ignore_ascii_case(filter))
     };
-    let cases: Vec<&'static Case> = crate::tus::cases().filter(wanted).collect();
-    let mut jobs: Vec<(&'static Case, Setup)> = cases
+    let mut jobs: Vec<Job> = contracts
         .iter()
-        .flat_map(|case| case.setups.iter().map(|setup| (*case, *setup)))
+        .flat_map(|contract| contract.cases().map(move |case| (*contract, case)))
+        .filter(|(_, case)| wanted(case))
+        .flat_map(|(contract, case)| case.setups.iter().map(move |s| (contract, case, *s)))
         .collect();
+    let order: Vec<&str> = jobs.iter().map(|(_, case, _)| case.name).collect();
     // Those that wait start first, so that the run lasts little longer than the longest of them.
-    jobs.sort_by_key(|(case, _)| case.waits);
+    jobs.sort_by_key(|(_, case, _)| case.waits);
 
-    let setups = jobs.iter().map(|(_, setup)| *setup).collect();
-    let (places, servers) = prepare(target, setups)?;
+    let (places, servers) = prepare(target, &jobs)?;
     let watch = Arc::new(Watch::default());
     let binary = match target {
         Target::Running(..) => None,
         Target::Binary(path) => Some(path.as_path()),
     };
     let mut rows = work(jobs, &places, binary, &watch);
-    rows.sort_by_key(|row| crate::tus::position(row.name));
-    rows.extend(CHECKS.iter().map(|check| check_row(check, &watch)));
+    rows.sort_by_key(|row| order.iter().position(|name| *name == row.name));
+    let checks = contracts.iter().flat_map(|contract| contract.checks);
+    rows.extend(checks.map(|check| check_row(check, &watch)));
     if binary.is_some() {
         rows.push(panic_row(&servers));
     }
     Ok(Report { rows })
 }
 
-/// Starts or asks the servers for these setups.
-fn prepare(target: &Target, setups: Vec<Setup>) -> Result<(Places, Vec<Windlass>), Failure> {
+/// Starts or asks the servers for these jobs.
+fn prepare(target: &Target, jobs: &[Job]) -> Result<(Places, Vec<Windlass>), Failure> {
     let mut places = Places::new();
-    let mut servers = Vec::new();
-    for setup in setups {
-        if places.contains_key(&setup) {
+    let mut servers: BTreeMap<Setup, Windlass> = BTreeMap::new();
+    for (contract, _, setup) in jobs {
+        if places.contains_key(&(contract.name, *setup)) {
             continue;
         }
         let place = match target {
-            Target::Running(url, declared) => running(url, declared, setup),
+            Target::Running(url, declared) => running(contract, url, declared, *setup),
             Target::Binary(binary) => {
-                let server = Windlass::start(binary, setup.flags())?;
-                let base = Base::parse(&server.url)?;
-                servers.push(server);
-                Ok((base.clone(), extensions(&base)))
+                if !servers.contains_key(setup) {
+                    servers.insert(*setup, Windlass::start(binary, setup.flags())?);
+                }
+                let base = Base::parse(servers[setup].url_of(contract.name)?)?;
+                Ok((base.clone(), extensions(contract, &base)))
             }
         };
-        places.insert(setup, place);
+        places.insert((contract.name, *setup), place);
     }
-    Ok((places, servers))
+    Ok((places, servers.into_values().collect()))
 }
 
-fn running(url: &str, declared: &[Setup], setup: Setup) -> Result<(Base, Vec<String>), String> {
+fn running(
+    contract: &'static Contract,
+    url: &str,
+    declared: &[Setup],
+    setup: Setup,
+) -> Result<Place, String> {
     let base = Base::parse(url).map_err(|failure| failure.to_string())?;
-    let options = probe(&base, Setup::Plain)
+    let options = probe(contract, &base, Setup::Plain)
         .options()
         .map_err(|failure| failure.to_string())?;
     let extensions = options.list("Tus-Extension");
     let offered = declared.contains(&setup)
         || match setup {
             Setup::Plain => true,
-            Setup::Http2 => probe(&base, Setup::Http2).options().is_ok(),
+            Setup::Http2 => probe(contract, &base, Setup::Http2).options().is_ok(),
             Setup::MaxSize => options
                 .number("Tus-Max-Size")
                 .is_some_and(|max| max <= 1 << 30),
@@ -146,23 +166,18 @@ fn running(url: &str, declared: &[Setup], setup: Setup) -> Result<(Base, Vec<Str
     }
 }
 
-fn probe(base: &Base, setup: Setup) -> Site {
-    Site::new(base.clone(), setup, "probe", Arc::default())
+fn probe(contract: &'static Contract, base: &Base, setup: Setup) -> Site {
+    Site::new(contract, base.clone(), setup, "probe", Arc::default())
 }
 
-fn extensions(base: &Base) -> Vec<String> {
-    let options = probe(base, Setup::Plain).options();
+fn extensions(contract: &'static Contract, base: &Base) -> Vec<String> {
+    let options = probe(contract, base, Setup::Plain).options();
     options
         .map(|options| options.list("Tus-Extension"))
         .unwrap_or_default()
 }
 
-fn work(
-    jobs: Vec<(&'static Case, Setup)>,
-    places: &Places,
-    binary: Option<&Path>,
-    watch: &Arc<Watch>,
-) -> Vec<Row> {
+fn work(jobs: Vec<Job>, places: &Places, binary: Option<&Path>, watch: &Arc<Watch>) -> Vec<Row> {
     let queue = Mutex::new(jobs);
     let rows = Mutex::new(Vec::new());
     std::thread::scope(|scope| {
@@ -170,8 +185,8 @@ fn work(
             scope.spawn(|| {
                 loop {
                     let job = queue.lock().unwrap_or_else(PoisonError::into_inner).pop();
-                    let Some((case, setup)) = job else { return };
-                    let row = run_one(case, setup, places, binary, watch);
+                    let Some(job) = job else { return };
+                    let row = run_one(job, places, binary, watch);
                     rows.lock()
                         .unwrap_or_else(PoisonError::into_inner)
                         .push(row);
@@ -183,26 +198,26 @@ fn work(
 }
 
 fn run_one(
-    case: &'static Case,
-    setup: Setup,
+    (contract, case, setup): Job,
     places: &Places,
     binary: Option<&Path>,
     watch: &Arc<Watch>,
 ) -> Row {
     let started = Instant::now();
-    let ending = match places.get(&setup) {
+    let ending = match places.get(&(contract.name, setup)) {
         None => Ending::Failed("no server for this setup".to_owned()),
         Some(Err(reason)) => Ending::NotOffered(reason.clone()),
         Some(Ok((base, extensions))) => {
             let missing = case
                 .extensions
                 .iter()
-                .find(|e| !extensions.iter().any(|o| o == *e));
+                .find(|e| contract.announces && !extensions.iter().any(|o| o == *e));
             match missing {
                 Some(name) if binary.is_none() => Ending::NotOffered(format!("no {name}")),
                 Some(name) => Ending::Failed(format!("the server does not announce {name}")),
                 None => {
-                    let site = Site::new(base.clone(), setup, case.name, Arc::clone(watch));
+                    let site =
+                        Site::new(contract, base.clone(), setup, case.name, Arc::clone(watch));
                     let site = site.with_binary(binary.map(Path::to_owned));
                     ending(std::panic::catch_unwind(AssertUnwindSafe(|| {
                         (case.run)(&site)
@@ -252,7 +267,7 @@ fn panic_row(servers: &[Windlass]) -> Row {
     let ending = panics.first().map_or(Ending::Passed, |first| {
         Ending::Failed(first.trim().to_owned())
     });
-    let (name, rules) = (crate::watch::NO_PANIC, crate::watch::NO_PANIC_RULES);
+    let (name, rules) = (crate::watch::NO_PANIC, crate::tus::CONTRACT.panic_rules);
     Row {
         name,
         rules,

@@ -1,5 +1,6 @@
 //! Starts, stops and restarts the server binary; a case sees only its URL and data directory.
 
+use std::collections::HashMap;
 use std::fs::File;
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
@@ -30,6 +31,9 @@ pub fn binary() -> Option<PathBuf> {
         .max_by_key(built)
 }
 
+/// Dialects with their URLs, as the server prints them.
+type Urls = HashMap<String, String>;
+
 /// A running server with a data directory of its own.
 #[derive(Debug)]
 pub struct Windlass {
@@ -40,6 +44,7 @@ pub struct Windlass {
     child: Child,
     /// The URL from the line `tus: …`.
     pub url: String,
+    urls: Urls,
 }
 
 impl Windlass {
@@ -63,14 +68,15 @@ impl Windlass {
             .tempdir()?;
         let log = NamedTempFile::new()?;
         let flags: Vec<String> = flags.iter().map(|flag| (*flag).to_owned()).collect();
-        let (child, url) = spawn(command, &flags, directory.path(), &log)?;
+        let (child, urls) = spawn(command, &flags, directory.path(), &log)?;
         Ok(Self {
             binary: binary.to_owned(),
             flags,
             directory,
             log,
             child,
-            url,
+            url: urls.get("tus").cloned().unwrap_or_default(),
+            urls,
         })
     }
 
@@ -95,10 +101,21 @@ impl Windlass {
         Ok(child.wait()?)
     }
 
+    /// The URL of a dialect, by the name in the line that the server prints about it.
+    pub fn url_of(&self, dialect: &str) -> Result<&str, Failure> {
+        let url = self.urls.get(dialect).map(String::as_str);
+        url.ok_or_else(|| Failure::new(format!("the server printed no `{dialect}: ` line")))
+    }
+
+    /// What the server has logged so far.
+    pub fn log(&self) -> Vec<u8> {
+        std::fs::read(self.log.path()).unwrap_or_default()
+    }
+
     /// The lines that the server wrote about a panic.
     pub fn panics(&self) -> Vec<String> {
-        let log = std::fs::read_to_string(self.log.path()).unwrap_or_default();
-        log.lines()
+        String::from_utf8_lossy(&self.log())
+            .lines()
             .filter(|line| line.contains("panicked at"))
             .map(str::to_owned)
             .collect()
@@ -117,8 +134,10 @@ impl Windlass {
     /// Starts the binary again on the same data directory; the old process must have ended.
     pub fn restart(&mut self) -> Result<(), Failure> {
         let command = Command::new(&self.binary);
-        let (child, url) = spawn(command, &self.flags, self.directory.path(), &self.log)?;
-        (self.child, self.url) = (child, url);
+        let (child, urls) = spawn(command, &self.flags, self.directory.path(), &self.log)?;
+        self.child = child;
+        self.url = urls.get("tus").cloned().unwrap_or_default();
+        self.urls = urls;
         Ok(())
     }
 
@@ -184,7 +203,7 @@ fn spawn(
     flags: &[String],
     directory: &Path,
     log: &NamedTempFile,
-) -> Result<(Child, String), Failure> {
+) -> Result<(Child, Urls), Failure> {
     command
         .args(["--listen", "127.0.0.1:0", "--data-dir"])
         .arg(directory)
@@ -207,20 +226,27 @@ fn spawn(
     let (sender, receiver) = mpsc::channel();
     std::thread::spawn(move || {
         // Reads to the end so that the server never blocks on a full pipe.
+        let mut urls = Urls::new();
         for line in BufReader::new(output).lines().map_while(Result::ok) {
-            if let Some(url) = line.trim().strip_prefix("tus: ") {
-                let _ = sender.send(url.trim().to_owned());
+            match line.trim().split_once(": ") {
+                Some((dialect, url)) if url.starts_with("http://") => {
+                    urls.insert(dialect.to_owned(), url.to_owned());
+                }
+                _ if line.starts_with("stop with") => {
+                    let _ = sender.send(std::mem::take(&mut urls));
+                }
+                _ => {}
             }
         }
     });
     match receiver.recv_timeout(START_PATIENCE) {
-        Ok(url) => Ok((child, url)),
+        Ok(urls) => Ok((child, urls)),
         Err(_) => {
             let _ = child.kill();
             let status = child.wait()?;
             let flags = flags.join(" ");
             Err(Failure::new(format!(
-                "the server printed no `tus: ` line ({flags}): {status}"
+                "the server did not say that it runs ({flags}): {status}"
             )))
         }
     }

@@ -1,4 +1,4 @@
-//! What a case talks to: one tus collection at one URL, over one transport.
+//! What a case talks to: one dialect at one URL, over one transport.
 
 use std::collections::HashMap;
 use std::net::{SocketAddr, ToSocketAddrs};
@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::case::Setup;
+use crate::contract::Contract;
 use crate::failure::{Failure, ensure};
 use crate::http1::{Connection, body, head};
 use crate::http2::Session;
@@ -60,11 +61,13 @@ impl Base {
     }
 }
 
-/// A tus collection under test.
+/// A dialect under test.
 #[derive(Debug)]
 pub struct Site {
     /// Where it lives.
     pub base: Base,
+    /// What its answers are held against.
+    pub contract: &'static Contract,
     /// How plain exchanges reach it.
     pub transport: Transport,
     /// How the server was configured.
@@ -98,7 +101,13 @@ pub struct Link<'a> {
 
 impl Site {
     /// A collection for one case.
-    pub fn new(base: Base, setup: Setup, case: &'static str, watch: Arc<Watch>) -> Self {
+    pub fn new(
+        contract: &'static Contract,
+        base: Base,
+        setup: Setup,
+        case: &'static str,
+        watch: Arc<Watch>,
+    ) -> Self {
         let transport = if setup == Setup::Http2 {
             Transport::Http2
         } else {
@@ -107,6 +116,7 @@ impl Site {
         let floors = Mutex::default();
         Self {
             base,
+            contract,
             transport,
             setup,
             binary: None,
@@ -141,12 +151,28 @@ impl Site {
     }
 
     fn own(&self, process: Windlass) -> Result<Own, Failure> {
-        let base = Base::parse(&process.url)?;
-        let site = Self::new(base, self.setup, self.case, Arc::clone(&self.watch));
+        let base = Base::parse(process.url_of(self.contract.name)?)?;
+        let site = Self::new(
+            self.contract,
+            base,
+            self.setup,
+            self.case,
+            Arc::clone(&self.watch),
+        );
         Ok(Own {
             process,
             site: site.with_binary(self.binary.clone()),
         })
+    }
+
+    /// Another dialect of the same server, at this path.
+    pub fn beside(&self, contract: &'static Contract, path: &str) -> Self {
+        let base = Base {
+            path: path.to_owned(),
+            ..self.base.clone()
+        };
+        let watch = Arc::clone(&self.watch);
+        Self::new(contract, base, self.setup, self.case, watch).with_binary(self.binary.clone())
     }
 
     /// The path of the collection.
@@ -257,8 +283,14 @@ impl Site {
 
     /// Checks what every answer must keep, and remembers the offset it shows.
     pub fn note(&self, request: &Request, response: &Response, floor: Option<u64>) {
-        self.watch
-            .check(self.case, self.setup, request, response, floor);
+        self.watch.check(
+            self.contract.checks,
+            self.case,
+            self.setup,
+            request,
+            response,
+            floor,
+        );
         let path = plain_path(&request.target);
         let gone = [404, 410].contains(&response.status)
             || (request.effective_method() == "DELETE" && response.status == 204);
@@ -291,7 +323,7 @@ impl Own {
     /// Starts the ended server again; offsets shown before still count (I-09).
     pub fn restart(&mut self) -> Result<(), Failure> {
         self.process.restart()?;
-        self.site.base = Base::parse(&self.process.url)?;
+        self.site.base = Base::parse(self.process.url_of(self.site.contract.name)?)?;
         Ok(())
     }
 }

@@ -16,16 +16,23 @@ pub struct Check {
     pub level: Level,
     /// What it says.
     pub says: &'static str,
-    holds: fn(&Exchange<'_>) -> bool,
+    /// Whether an exchange keeps it.
+    pub holds: fn(&Exchange<'_>) -> bool,
 }
 
 /// One exchange as a check sees it.
-struct Exchange<'a> {
-    request: &'a Request,
-    response: &'a Response,
-    method: String,
-    setup: Setup,
-    floor: Option<u64>,
+#[derive(Debug)]
+pub struct Exchange<'a> {
+    /// The request.
+    pub request: &'a Request,
+    /// The answer.
+    pub response: &'a Response,
+    /// The method, an override included.
+    pub method: String,
+    /// How the server is configured.
+    pub setup: Setup,
+    /// The highest offset shown before.
+    pub floor: Option<u64>,
 }
 
 /// Collects what checks found during a run.
@@ -46,9 +53,10 @@ pub struct Finding {
 }
 
 impl Watch {
-    /// Holds one answer against every check.
+    /// Holds one answer against every one of `checks`.
     pub fn check(
         &self,
+        checks: &'static [Check],
         case: &'static str,
         setup: Setup,
         request: &Request,
@@ -63,7 +71,7 @@ impl Watch {
             setup,
             floor,
         };
-        for check in CHECKS.iter().filter(|check| !(check.holds)(&exchange)) {
+        for check in checks.iter().filter(|check| !(check.holds)(&exchange)) {
             let fields = response
                 .fields
                 .iter()
@@ -96,11 +104,8 @@ impl Watch {
 /// The name of the check on the server's log after a run.
 pub const NO_PANIC: &str = "no_request_makes_the_server_panic";
 
-/// The rules of [`NO_PANIC`].
-pub const NO_PANIC_RULES: &[&str] = &["I-10"];
-
-/// Every check, in the order of the report.
-pub const CHECKS: &[Check] = &[
+/// Every check of tus answers, in the order of the report.
+pub(crate) const CHECKS: &[Check] = &[
     Check {
         name: "every_answer_carries_the_version",
         rules: &["I-10", "T-005", "0.4"],
@@ -138,23 +143,7 @@ pub const CHECKS: &[Check] = &[
         rules: &["D-57"],
         level: Level::Ours,
         says: "Vary: Origin on every answer of a server with CORS, and no CORS without it",
-        holds: |x| {
-            let varies = x
-                .response
-                .list("Vary")
-                .iter()
-                .any(|v| v.eq_ignore_ascii_case("Origin"));
-            let allows = x
-                .response
-                .fields
-                .iter()
-                .any(|(k, _)| k.starts_with("access-control-"));
-            if x.setup == Setup::NoCors {
-                !allows
-            } else {
-                varies
-            }
-        },
+        holds: answer_varies_by_origin,
     },
     Check {
         name: "every_error_says_why_in_plain_text",
@@ -255,7 +244,7 @@ pub const CHECKS: &[Check] = &[
     },
 ];
 
-fn answer_to_origin_is_readable(x: &Exchange<'_>) -> bool {
+pub(crate) fn answer_to_origin_is_readable(x: &Exchange<'_>) -> bool {
     let Some(origin) = x.request.field("Origin") else {
         return true;
     };
@@ -265,6 +254,17 @@ fn answer_to_origin_is_readable(x: &Exchange<'_>) -> bool {
         return allowed.is_none();
     }
     allowed == Some(origin.as_str())
+}
+
+pub(crate) fn answer_varies_by_origin(x: &Exchange<'_>) -> bool {
+    let fields = &x.response.fields;
+    if x.setup == Setup::NoCors {
+        return !fields
+            .iter()
+            .any(|(name, _)| name.starts_with("access-control-"));
+    }
+    let vary = x.response.list("Vary");
+    vary.iter().any(|name| name.eq_ignore_ascii_case("Origin"))
 }
 
 fn error_says_why(x: &Exchange<'_>) -> bool {
@@ -277,7 +277,7 @@ fn error_says_why(x: &Exchange<'_>) -> bool {
     kind.eq_ignore_ascii_case("text/plain; charset=utf-8") && coded
 }
 
-fn answer_is_framed_once(x: &Exchange<'_>) -> bool {
+pub(crate) fn answer_is_framed_once(x: &Exchange<'_>) -> bool {
     let lengths: Vec<_> = x.response.all("Content-Length").collect();
     let chunked = x.response.field("Transfer-Encoding").is_some();
     match (x.response.status, x.method.as_str()) {

@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 use std::path::Path;
 
-use protocol_tests::{page, rules, tus, watch};
+use protocol_tests::{contract, page};
 
 #[test]
 fn page_is_up_to_date() {
@@ -18,46 +18,53 @@ fn page_is_up_to_date() {
 
 #[test]
 fn every_rule_has_a_case_or_a_reason() {
-    let excused = |id| {
-        rules::NOT_ON_THE_WIRE
-            .iter()
-            .any(|elsewhere| elsewhere.id == id)
-    };
-    let bare: Vec<_> = rules::all()
-        .map(|rule| rule.id)
-        .filter(|id| page::cases_of(id).is_empty() && !excused(*id))
-        .collect();
-    assert!(
-        bare.is_empty(),
-        "rules without a case or a reason: {bare:?}"
-    );
+    for contract in contract::ALL {
+        let excused = |id| contract.elsewhere.iter().any(|e| e.id == id);
+        let bare: Vec<_> = contract
+            .rules()
+            .map(|rule| rule.id)
+            .filter(|id| contract.proofs(id).is_empty() && !excused(*id))
+            .collect();
+        let name = contract.name;
+        assert!(
+            bare.is_empty(),
+            "{name}: rules without a case or a reason: {bare:?}"
+        );
+    }
 }
 
 #[test]
 fn every_case_cites_rules_that_exist() {
-    let known: HashSet<_> = rules::all().map(|rule| rule.id).collect();
-    let excused = rules::NOT_ON_THE_WIRE.iter().map(|elsewhere| elsewhere.id);
-    let cited = tus::cases().flat_map(|case| case.rules.iter().copied());
-    let checked = watch::CHECKS
-        .iter()
-        .flat_map(|check| check.rules.iter().copied());
-    let unknown: Vec<_> = cited
-        .chain(checked)
-        .chain(excused)
-        .filter(|id| !known.contains(id))
-        .collect();
-    assert!(unknown.is_empty(), "no such rules: {unknown:?}");
+    for contract in contract::ALL {
+        let known: HashSet<_> = contract.rules().map(|rule| rule.id).collect();
+        let cited = contract.cases().flat_map(|case| case.rules);
+        let checked = contract.checks.iter().flat_map(|check| check.rules);
+        let excused = contract.elsewhere.iter().map(|elsewhere| &elsewhere.id);
+        let unknown: Vec<_> = cited
+            .chain(checked)
+            .chain(contract.panic_rules)
+            .chain(excused)
+            .filter(|id| !known.contains(*id))
+            .collect();
+        let name = contract.name;
+        assert!(unknown.is_empty(), "{name}: no such rules: {unknown:?}");
+    }
 }
 
 #[test]
 fn every_name_is_used_once() {
     let mut seen = HashSet::new();
-    let names = tus::cases()
-        .map(|case| case.name)
-        .chain(watch::CHECKS.iter().map(|c| c.name));
-    let twice: Vec<_> = names.filter(|name| !seen.insert(*name)).collect();
+    let cases = contract::cases().map(|(_, case)| case.name);
+    let checks = contract::ALL.into_iter().flat_map(|c| c.checks);
+    let twice: Vec<_> = cases
+        .chain(checks.map(|check| check.name))
+        .filter(|name| !seen.insert(*name))
+        .collect();
     assert!(twice.is_empty(), "names used twice: {twice:?}");
-    let mut seen = HashSet::new();
-    let twice: Vec<_> = rules::all().filter(|rule| !seen.insert(rule.id)).collect();
-    assert!(twice.is_empty(), "rules listed twice: {twice:?}");
+    for contract in contract::ALL {
+        let mut seen = HashSet::new();
+        let rules = contract.rules().map(|rule| rule.id);
+        let twice: Vec<_> = rules.filter(|rule| !seen.insert(*rule)).collect();
+        assert!(twice.is_empty(), "rules listed twice: {twice:?}");
+    }
 }

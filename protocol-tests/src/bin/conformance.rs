@@ -1,18 +1,21 @@
-//! Holds a tus server against the contract: `conformance --url http://127.0.0.1:1080/files`.
+//! Holds a server against the contracts: `conformance --url http://127.0.0.1:1080/files`, or
+//! `conformance --dialect resumable --url http://127.0.0.1:1080/resumable`.
 
 use std::path::PathBuf;
 use std::process::ExitCode;
 
 use protocol_tests::case::Setup;
+use protocol_tests::contract::{self, Contract};
 use protocol_tests::run::{Target, run};
 use protocol_tests::{page, server, tus};
 
 const HELP: &str = "\
-usage: conformance [--url URL [--has SETUP]...] [--filter TEXT] [--failures]
+usage: conformance [--dialect NAME] [--url URL [--has SETUP]...] [--filter TEXT] [--failures]
        conformance --list
        conformance --markdown FILE
 
-  --url URL       a tus collection to test; without it the windlass binary is started
+  --dialect NAME  tus or resumable; without it both, and tus at a URL
+  --url URL       where to test; without it the windlass binary is started
                   (WINDLASS_BIN, else the newest build below target)
   --has SETUP     what the server at URL is configured for and OPTIONS does not tell:
                   expiry (2 s), trust-forwarded, no-cors, cors-origin (https://app.example),
@@ -26,6 +29,7 @@ usage: conformance [--url URL [--has SETUP]...] [--filter TEXT] [--failures]
 #[derive(Default)]
 struct Arguments {
     url: Option<String>,
+    dialect: Option<String>,
     has: Vec<Setup>,
     filter: String,
     failures: bool,
@@ -52,6 +56,7 @@ fn parse() -> Result<Arguments, String> {
         let mut value = || words.next().ok_or_else(|| format!("{word} needs a value"));
         match word.as_str() {
             "--url" => arguments.url = Some(value()?),
+            "--dialect" => arguments.dialect = Some(value()?),
             "--has" => arguments.has.push(setup(&value()?)?),
             "--filter" => arguments.filter = value()?,
             "--markdown" => arguments.markdown = Some(PathBuf::from(value()?)),
@@ -75,7 +80,7 @@ fn act(arguments: &Arguments) -> Result<bool, String> {
         return Ok(true);
     }
     if arguments.list {
-        for case in tus::cases() {
+        for (_, case) in contract::cases() {
             println!("{}  [{}]  {}", case.name, case.rules.join(" "), case.says);
         }
         return Ok(true);
@@ -88,7 +93,13 @@ fn act(arguments: &Arguments) -> Result<bool, String> {
         Some(url) => Target::Running(url.clone(), arguments.has.clone()),
         None => Target::Binary(server::binary().ok_or("no windlass binary; build it first")?),
     };
-    let report = run(&target, &arguments.filter).map_err(|failure| failure.to_string())?;
+    let contracts = match (&arguments.dialect, &arguments.url) {
+        (Some(name), _) => vec![Contract::by_name(name).ok_or("unknown dialect; see --help")?],
+        (None, Some(_)) => vec![&tus::CONTRACT],
+        (None, None) => contract::ALL.to_vec(),
+    };
+    let report =
+        run(&contracts, &target, &arguments.filter).map_err(|failure| failure.to_string())?;
     print!("{}", report.text(!arguments.failures));
     Ok(report.counts().1 == 0)
 }

@@ -1,4 +1,4 @@
-//! The rules of the contract, each as one short sentence, and where those are tested that a
+//! The rules of the tus contract, each as one short sentence, and where those are tested that a
 //! client cannot see.
 
 mod decisions;
@@ -31,7 +31,7 @@ pub struct Elsewhere {
 }
 
 /// The chapters of the contract with their rules.
-pub const CHAPTERS: &[(&str, &[Rule])] = &[
+pub(crate) const CHAPTERS: &[(&str, &[Rule])] = &[
     ("Frame", invariants::FRAME),
     ("Invariants", invariants::INVARIANTS),
     ("Core protocol", protocol::CORE),
@@ -48,21 +48,20 @@ pub const CHAPTERS: &[(&str, &[Rule])] = &[
     ("Faults of other servers", faults::FAULTS),
 ];
 
-/// Every rule, in order.
-pub fn all() -> impl Iterator<Item = &'static Rule> {
-    CHAPTERS.iter().flat_map(|(_, rules)| rules.iter())
-}
-
-const fn rule(id: &'static str, level: Level, says: &'static str) -> Rule {
+pub(crate) const fn rule(id: &'static str, level: Level, says: &'static str) -> Rule {
     Rule { id, level, says }
 }
 
-const fn elsewhere(id: &'static str, why: &'static str, place: &'static str) -> Elsewhere {
+pub(crate) const fn elsewhere(
+    id: &'static str,
+    why: &'static str,
+    place: &'static str,
+) -> Elsewhere {
     Elsewhere { id, why, place }
 }
 
 /// Rules, or parts of rules, that black-box cases cannot reach.
-pub const NOT_ON_THE_WIRE: &[Elsewhere] = &[
+pub(crate) const NOT_ON_THE_WIRE: &[Elsewhere] = &[
     elsewhere(
         "I-05",
         "a completion step that fails needs a hook",

@@ -33,6 +33,8 @@ mod versions;
 mod walk;
 
 use crate::case::Case;
+use crate::contract::Contract;
+use crate::{rules, watch};
 
 const GROUPS: &[&[Case]] = &[
     options::CASES,
@@ -68,14 +70,13 @@ const GROUPS: &[&[Case]] = &[
     shutdown::CASES,
 ];
 
-/// Every case, in the order of the contract.
-pub fn cases() -> impl Iterator<Item = &'static Case> {
-    GROUPS.iter().flat_map(|group| group.iter())
-}
-
-/// The place of a case in that order.
-pub fn position(name: &str) -> usize {
-    cases()
-        .position(|case| case.name == name)
-        .unwrap_or(usize::MAX)
-}
+/// The contract.
+pub const CONTRACT: Contract = Contract {
+    name: "tus",
+    chapters: rules::CHAPTERS,
+    elsewhere: rules::NOT_ON_THE_WIRE,
+    groups: GROUPS,
+    checks: watch::CHECKS,
+    panic_rules: &["I-10"],
+    announces: true,
+};
