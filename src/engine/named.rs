@@ -250,12 +250,12 @@ impl Engine {
                 break;
             }
             let claims = &self.0.claims;
-            let released = claims.one_released(&upload.id, &gaps, deadline).await;
-            // Who holds nothing any more may have filled the gap since this chunk was recorded.
+            let is_released = claims.one_released(&upload.id, &gaps, deadline).await;
             let current = self.load(&upload.id).await?;
-            let changed = current.revision != upload.revision;
+            // A gap that nobody holds may have been closed since it was looked for.
+            let is_news = current.received != upload.received;
             *upload = current;
-            if !released && !changed {
+            if !is_released && (!is_news || Instant::now() >= deadline) {
                 break;
             }
         }

@@ -7,7 +7,7 @@
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use memchr::{memchr, memchr2};
 
-use super::PAYLOAD;
+use super::{PAYLOAD, PAYLOAD_END};
 use crate::{rules::Refusal, wire::fields::malformed};
 
 /// What a browser puts in front of the text.
@@ -138,7 +138,10 @@ fn not_base64() -> Refusal {
 }
 
 fn too_long() -> Refusal {
-    malformed(PAYLOAD, "its text is longer than the bytes it stands for")
+    malformed(
+        PAYLOAD_END,
+        "its text is longer than the bytes it stands for",
+    )
 }
 
 #[cfg(test)]
