@@ -207,12 +207,14 @@ pub struct Asked {
 impl Asked {
     /// What `head` says.
     pub fn new(head: &Parts) -> Self {
+        // What is no ASCII is no origin, and would be told as it is.
+        let origin = head.headers.get(ORIGIN);
         Self {
             brings_cookies_from_elsewhere: !head.method.is_safe()
                 && head.headers.contains_key(COOKIE)
                 && !is_same_origin(head),
             is_preflight: is_preflight(head),
-            origin: head.headers.get(ORIGIN).cloned(),
+            origin: origin.filter(|text| text.to_str().is_ok()).cloned(),
         }
     }
 }
