@@ -350,7 +350,7 @@ fn huge(site: &Site) -> Verdict {
     ensure_eq("the upload", answer, Said::Chunk)?;
     let test = said(&site.ask(&ask.test(site))?)?.said;
     ensure_eq("the test of the last byte", test, Said::Chunk)?;
-    let first = said(&site.ask(&ask.clone().set("k", "1").test(site))?)?.said;
+    let first = said(&site.ask(&ask.set("k", "1").test(site))?)?.said;
     ensure_eq("the test of the first byte", first, Said::Absent)?;
     let status = file.status(site);
     let target = format!(

@@ -105,7 +105,7 @@ fn same(site: &Site) -> Verdict {
         .profile(Profile::Flow)
         .form(Form::Octet)
         .stores(site, 2)?;
-    let typed = file.clone().ask(3).set("type", "image/png").without("n");
+    let typed = file.ask(3).set("type", "image/png").without("n");
     typed.put(site)?.is(Said::Chunk)?;
     file.profile(Profile::Simple).completes(site, 4)
 }
