@@ -49,7 +49,7 @@ pub struct Request {
     pub fields: Vec<(String, Vec<u8>)>,
     /// The body.
     pub body: Body,
-    /// Whether a 5xx answer is allowed here, because the server was made to fail.
+    /// Whether a 5xx or a 403 is allowed here, because the case makes the server say no.
     pub may_fail: bool,
 }
 

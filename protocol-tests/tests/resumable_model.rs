@@ -384,7 +384,7 @@ impl Walk<'_> {
 
     /// Where a PATCH of so many bytes begins: at the prefix, or at the offset told last.
     fn start(&self, bytes: usize) -> usize {
-        let told = self.model.told.filter(|_| bytes % 2 == 0);
+        let told = self.model.told.filter(|_| bytes.is_multiple_of(2));
         told.unwrap_or_else(|| self.model.prefix())
     }
 

@@ -50,6 +50,13 @@ pub(super) const CASES: &[Case] = &[
     )
     .under(&[Setup::Plain, Setup::CorsOrigin, Setup::NoCors]),
     Case::ours(
+        "upload_with_cookies_of_another_origin_is_refused",
+        &["S-011", "A-003"],
+        "403 after a second; not without cookies, from the same origin, or from no page at all",
+        forged,
+    )
+    .under(&[Setup::Plain, Setup::CorsOrigin]),
+    Case::ours(
         "answers_say_how_far_the_upload_is",
         &["S-012", "F-04", "J-055"],
         "id, url, offset, received, size; complete and name when it is",
@@ -259,6 +266,59 @@ fn cors(site: &Site) -> Verdict {
                 )
             });
         }
+    }
+    rows.verdict()
+}
+
+fn forged(site: &Site) -> Verdict {
+    let mut rows = Rows::new();
+    let own = format!("http://{}", site.base.host);
+    for (cookies, origin, fetch_site, stored) in [
+        (true, Some("https://other.example"), None, false),
+        (
+            true,
+            Some("https://other.example"),
+            Some("cross-site"),
+            false,
+        ),
+        (true, Some(own.as_str()), Some("cross-site"), false),
+        (true, Some("null"), None, false),
+        (true, Some(own.as_str()), None, true),
+        (true, Some(own.as_str()), Some("same-origin"), true),
+        (true, None, None, true),
+        (
+            false,
+            Some("https://other.example"),
+            Some("cross-site"),
+            true,
+        ),
+    ] {
+        rows.row(format!("{cookies} {origin:?} {fetch_site:?}"), || {
+            let file = File::new(20, 10);
+            let mut request = file.ask(1).request(site);
+            if cookies {
+                request = request.with("Cookie", "session=1").may_fail();
+            }
+            if let Some(origin) = origin {
+                request = request.with("Origin", origin);
+            }
+            if let Some(place) = fetch_site {
+                request = request.with("Sec-Fetch-Site", place);
+            }
+            let asked = Instant::now();
+            let answer = said(&site.ask(&request)?)?.said;
+            if stored {
+                return ensure_eq("the upload", answer, Said::Chunk);
+            }
+            ensure_eq("the upload", answer, refused(403, "forbidden"))?;
+            let took = asked.elapsed();
+            ensure(
+                took >= Duration::from_millis(990),
+                format!("403 after {took:?}"),
+            )?;
+            site.ask(&file.status(site))?.is(404)?;
+            Ok(())
+        });
     }
     rows.verdict()
 }

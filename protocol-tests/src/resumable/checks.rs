@@ -35,9 +35,9 @@ pub(super) const CHECKS: &[Check] = &[
         name: "every_chunk_answer_has_a_status_that_clients_understand",
         rules: &["A-001", "F-03", "F-04", "F-34"],
         level: Level::Ours,
-        says: "200, 204, 400, 404, 405, 415, and 5xx only where the case made the server fail",
+        says: "200, 204, 400, 404, 405, 415, 403 and 5xx only where the case made the server say no",
         holds: |x| {
-            let failed = [500, 503].contains(&x.response.status) && x.request.may_fail;
+            let failed = [403, 500, 503].contains(&x.response.status) && x.request.may_fail;
             failed || [200, 204, 400, 404, 405, 415].contains(&x.response.status)
         },
     },

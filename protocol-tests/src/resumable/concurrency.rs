@@ -193,14 +193,25 @@ fn last_answers(site: &Site, file: &File, links: &mut [Link<'_>]) -> Result<Vec<
     let mut waiting: Vec<usize> = (0..requests.len()).collect();
     let mut last = Vec::new();
     while !waiting.is_empty() {
+        // Together are those that came before a look around that found nobody new: whoever comes
+        // later came after all of them, however long this thread was kept from looking.
         let mut arrived = Vec::new();
-        for at in &waiting {
-            if links[*at].raw.has_arrived()? {
-                arrived.push(*at);
+        loop {
+            let before = waiting.len();
+            for at in std::mem::take(&mut waiting) {
+                let has_arrived = links[at].raw.has_arrived()?;
+                if has_arrived {
+                    &mut arrived
+                } else {
+                    &mut waiting
+                }
+                .push(at);
+            }
+            if waiting.len() == before || waiting.is_empty() {
+                break;
             }
         }
         if !arrived.is_empty() {
-            waiting.retain(|at| !arrived.contains(at));
             last = arrived;
         }
     }

@@ -26,6 +26,14 @@ pub(super) const CASES: &[Case] = &[
     .under(&[Setup::Expiry])
     .waiting(),
     Case::ours(
+        "expiry_moves_on_with_every_present_chunk_that_is_tested",
+        &["J-040"],
+        "a client that tests what is there for longer than the time it has finds all of it",
+        tested,
+    )
+    .under(&[Setup::Expiry])
+    .waiting(),
+    Case::ours(
         "expiry_spares_complete_files",
         &["J-040", "F-25", "F-16"],
         "complete ones stay, and equal chunks of them are still a yes",
@@ -98,6 +106,17 @@ fn sliding(site: &Site) -> Verdict {
         sleep(Duration::from_millis(1000));
     }
     file.completes(site, 6)
+}
+
+fn tested(site: &Site) -> Verdict {
+    let file = File::new(30, 10);
+    file.stores(site, 1)?;
+    file.stores(site, 2)?;
+    for number in [1, 2, 1, 2, 1] {
+        sleep(Duration::from_millis(1000));
+        file.tests(site, number, Said::Chunk)?;
+    }
+    file.completes(site, 3)
 }
 
 fn spares(site: &Site) -> Verdict {

@@ -46,6 +46,13 @@ pub(super) const CASES: &[Case] = &[
         deleted,
     ),
     Case::ours(
+        "tus_creation_that_names_the_file_is_the_same_upload",
+        &["J-054", "J-055", "F-45"],
+        "made here first or there first, with and without a body; other names are others; a \
+         deferred or partial one is not bound",
+        bound,
+    ),
+    Case::ours(
         "status_shows_what_is_missing",
         &["F-43", "J-050", "J-020"],
         "Upload-Offset, Upload-Length, Upload-Missing and chunk lists, as HEAD of tus says",
@@ -207,6 +214,98 @@ fn metadata(site: &Site) -> Verdict {
     expected.sort();
     ensure_eq("the metadata", found, expected)?;
     ensure_eq("the length", head.number("Upload-Length"), Some(20))
+}
+
+/// A tus creation for a file, by the metadata that name it.
+fn creation(file: &File, collection: &str) -> Request {
+    let pairs = [
+        ("resumableIdentifier", &file.identifier),
+        ("filename", &file.name),
+        ("relativePath", &file.path),
+    ];
+    let pairs = pairs.map(|(key, value)| format!("{key} {}", base64(value)));
+    Request::tus("POST", collection).with("Upload-Metadata", pairs.join(","))
+}
+
+fn bound(site: &Site) -> Verdict {
+    // Where the tus side is can be told from any upload.
+    let url = File::new(20, 10).put(site, 1)?.url()?;
+    let tus = tus_of(site, &url);
+    let collection = tus.collection().to_owned();
+    let create = |file: &File, body: &[u8]| {
+        let request = creation(file, &collection).with("Upload-Length", file.length());
+        let request = if body.is_empty() {
+            request
+        } else {
+            request.octets()
+        };
+        let created = tus.ask(&request.body(body))?.is(201)?;
+        let location = created.field("Location").map(crate::site::path_of);
+        let location = location.unwrap_or_default().to_owned();
+        Ok::<_, Failure>((location, created.number("Upload-Offset")))
+    };
+    let mut rows = Rows::new();
+    for body in [0, 15] {
+        rows.row(format!("there first, with {body} bytes"), || {
+            let file = File::new(30, 10);
+            let (location, offset) = create(&file, &file.content[..body])?;
+            ensure_eq("the offset", offset, Some(body as u64))?;
+            file.tests(site, 1, if body > 10 { Said::Chunk } else { Said::Absent })?;
+            file.tests(site, 2, Said::Absent)?;
+            let answer = file.put(site, 3)?;
+            ensure_eq("the upload", answer.url()?, location)?;
+            file.stores(site, 1)?;
+            file.completes(site, 2)
+        });
+    }
+    rows.row("here first", || {
+        let file = File::new(30, 10);
+        file.stores(site, 1)?;
+        let answer = file.put(site, 3)?;
+        let (location, offset) = create(&file, b"")?;
+        ensure_eq("the upload", &location, &answer.url()?)?;
+        ensure_eq("the offset", offset, Some(10))?;
+        patch(site, &location, 10, &file.content[10..])?;
+        file.completes(site, 2)
+    });
+    rows.row("another name", || {
+        let file = File::new(30, 10);
+        create(&file, &file.content[..15])?;
+        let mut other = file;
+        other.name.extend(b"x");
+        other.tests(site, 1, Said::Absent)
+    });
+    rows.row("another length", || {
+        let file = File::new(30, 10);
+        file.stores(site, 1)?;
+        let request = creation(&file, &collection)
+            .with("Upload-Length", 31)
+            .body(b"");
+        tus.ask(&request)?.is(400)?;
+        file.tests(site, 1, Said::Chunk)
+    });
+    for (name, value) in [("Upload-Defer-Length", "1"), ("Upload-Concat", "partial")] {
+        rows.row(name, || {
+            let file = File::new(30, 10);
+            let request = creation(&file, &collection).with(name, value);
+            let request = if value == "1" {
+                request
+            } else {
+                request.with("Upload-Length", 30)
+            };
+            let created = tus
+                .ask(&request.octets().body(&file.content[..15]))?
+                .is(201)?;
+            let location = created.field("Location").map(crate::site::path_of);
+            let location = location.unwrap_or_default().to_owned();
+            file.tests(site, 1, Said::Absent)?;
+            let other = file.put(site, 1)?.url()?;
+            ensure(other != location, "the same upload")?;
+            file.stores(site, 2)?;
+            file.completes(site, 3)
+        });
+    }
+    rows.verdict()
 }
 
 fn deleted(site: &Site) -> Verdict {
