@@ -1,0 +1,3 @@
+module windlass.example/peers/tusd
+
+go 1.24
