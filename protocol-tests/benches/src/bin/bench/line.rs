@@ -15,7 +15,7 @@ use rustix::{
     fd::AsFd as _,
     thread::{LinkNameSpaceType, move_into_link_name_space},
 };
-use tun_rs::{DeviceBuilder, SyncDevice};
+use tappers::{Interface, Tun};
 
 /// The largest packet: that of a network with jumbo frames, to spare us some of them.
 const MTU: u16 = 9000;
@@ -104,15 +104,14 @@ impl Drop for Line {
 }
 
 /// The TUN device of this namespace.
-fn open() -> Result<SyncDevice, String> {
-    DeviceBuilder::new()
-        .name("line")
-        .build_sync()
+fn open() -> Result<Tun, String> {
+    Interface::new("line")
+        .and_then(Tun::new_named)
         .map_err(|e| format!("cannot make a TUN device: {e}"))
 }
 
 /// Carries packets, each after `delay`. Ends when the devices are gone.
-fn carry(from: Arc<SyncDevice>, to: Arc<SyncDevice>, delay: Duration) {
+fn carry(from: Arc<Tun>, to: Arc<Tun>, delay: Duration) {
     let (sender, receiver) = mpsc::sync_channel::<(Instant, Vec<u8>)>(MAX_PACKETS);
     thread::spawn(move || {
         let mut packet = vec![0; usize::from(u16::MAX)];

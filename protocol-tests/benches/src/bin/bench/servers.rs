@@ -102,6 +102,8 @@ impl Server {
                     &dir,
                     &"--info-dir",
                     &dir,
+                    &"--max-body-size",
+                    &"17179869184",
                     &"--log-level",
                     &"ERROR",
                 ],
