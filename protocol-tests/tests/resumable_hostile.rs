@@ -153,7 +153,7 @@ fn is_clean(answer: &Response) -> Verdict {
         let parsed: Result<serde_json::Value, _> = serde_json::from_slice(&answer.body);
         let about = format!("{}: {}", answer.about, answer.text());
         ensure(parsed.is_ok(), format!("{about} is no JSON"))?;
-        let raw = answer.body.iter().any(|byte| byte.is_ascii_control());
+        let raw = answer.body.iter().any(|byte| *byte < b' ');
         ensure(!raw, format!("{about} holds control characters"))?;
     }
     Ok(())

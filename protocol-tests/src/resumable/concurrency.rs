@@ -158,6 +158,21 @@ fn arrives_last(site: &Site) -> Verdict {
     let own = site.launch(&["--durability", "relaxed"])?;
     let site = &own.site;
     let mut links = [site.connect()?, site.connect()?, site.connect()?];
+    // A busy machine may stop the server between its look at the upload and the write of the answer,
+    // which nobody can prevent; a server that looks too early is too late in every thousand.
+    let mut late = Vec::new();
+    for _ in 0..4 {
+        late.push(late_of_a_thousand(site, &mut links)?);
+        if late.last() <= Some(&1) {
+            return Ok(());
+        }
+    }
+    Err(Failure::new(format!(
+        "of thousands of uploads {late:?} end with another answer"
+    )))
+}
+
+fn late_of_a_thousand(site: &Site, links: &mut [Link<'_>]) -> Result<usize, Failure> {
     let (mut clear, mut late, mut rounds) = (0, 0, 0);
     while clear < 1000 {
         rounds += 1;
@@ -166,7 +181,7 @@ fn arrives_last(site: &Site) -> Verdict {
             format!("{clear} of {rounds} rounds had a last answer"),
         )?;
         let file = File::new(30, 10).form(Form::Octet);
-        let last = last_answers(site, &file, &mut links)?;
+        let last = last_answers(site, &file, links)?;
         let files = last.iter().filter(|said| **said == Said::File).count();
         // Which of two answers that are there at once came first nobody can say.
         if files == 0 || files == last.len() {
@@ -176,10 +191,7 @@ fn arrives_last(site: &Site) -> Verdict {
             late += 1;
         }
     }
-    ensure(
-        late <= 1,
-        format!("{late} of {clear} uploads end with another answer"),
-    )
+    Ok(late)
 }
 
 /// Sends the chunks of a file at once; what the answers say that were the last to arrive.

@@ -202,6 +202,10 @@ fn cut(site: &Site) -> Verdict {
                         _ => link.raw.half_close()?,
                     }
                     file.tests(site, 1, Said::Absent)?;
+                    // Other bytes than those that were cut off: had any been kept, they would
+                    // contradict.
+                    let mut file = file;
+                    file.content.iter_mut().for_each(|byte| *byte ^= 1);
                     file.stores(site, 1)?;
                     file.completes(site, 2)
                 });

@@ -36,7 +36,7 @@ fn kill(site: &Site) -> Verdict {
         for killed in [true, false] {
             rows.row(format!("{durability}, kill: {killed}"), || {
                 let mut own = site.launch(&["--durability", durability])?;
-                let file = File::new(3 << 20, 1 << 20).form(Form::Multipart);
+                let mut file = File::new(3 << 20, 1 << 20).form(Form::Multipart);
                 file.stores(&own.site, 3)?;
                 let request = file.ask(1).request(&own.site);
                 let bytes = body(&request.body);
@@ -51,6 +51,10 @@ fn kill(site: &Site) -> Verdict {
                 for (number, expected) in [(1, Said::Absent), (2, Said::Absent), (3, Said::Chunk)] {
                     file.tests(&own.site, number, expected)?;
                 }
+                // Other bytes: had the half been kept, they would contradict.
+                file.content[..1 << 20]
+                    .iter_mut()
+                    .for_each(|byte| *byte ^= 1);
                 file.stores(&own.site, 1)?;
                 let last = file.put(&own.site, 2)?;
                 last.clone().is(Said::File)?;
