@@ -384,6 +384,7 @@ fn waits(site: &Site) -> Verdict {
         rows.row(what, || {
             let file = File::new(20, 10);
             let open = start(site, &file, 1)?;
+            under_way(site, &file, 1)?;
             let request = file.ask(1).request(site);
             let mut second = site.connect()?;
             second.send_head(&request)?;
