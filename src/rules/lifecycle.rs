@@ -15,10 +15,13 @@ pub fn deadline(limits: &Limits, now: SystemTime) -> Option<SystemTime> {
     limits.expire_after.and_then(|after| now.checked_add(after))
 }
 
-/// The change that moves the deadline of `upload` on, if it has to move (T-073).
+/// The change that moves the deadline of `upload` on, if it has to move (T-073). It never comes
+/// closer: a clock that was stepped back, or a shorter time configured since, takes nothing away
+/// that the client was told.
 pub fn renewed(upload: &Upload, limits: &Limits, now: SystemTime) -> Option<Change> {
     let expires = deadline(limits, now);
-    (expires != upload.expires).then_some(Change::ExpiryMoved { expires })
+    let closer = expires.is_some() && expires < upload.expires;
+    (expires != upload.expires && !closer).then_some(Change::ExpiryMoved { expires })
 }
 
 /// Uploads that are only asked about have their deadlines moved when that gains this part of the

@@ -761,3 +761,31 @@ async fn uploads_expire_unless_fed_or_complete() {
     assert_eq!(bench.status(&slow).await, Err(Refusal::Unknown), "T-074");
     assert!(bench.status(&done).await.expect("F-57").is_complete());
 }
+
+#[tokio::test(start_paused = true)]
+async fn clock_stepped_back_takes_no_time_away() {
+    let limits = Limits {
+        expire_after: Some(Duration::from_secs(10)),
+        ..Limits::default()
+    };
+    let bench = Bench::new(limits);
+    bench.clock.store(1_000, Ordering::SeqCst);
+    let (before, done) = (
+        bench.create(Some(3), Role::Whole).await,
+        bench.create(Some(1), Role::Whole).await,
+    );
+    assert_eq!(bench.write(&before, 0, b"a").await, Ok(1));
+    bench.clock.store(500, Ordering::SeqCst);
+    let after = bench.create(Some(3), Role::Whole).await;
+    for (id, at) in [(&before, 1), (&after, 0)] {
+        assert_eq!(bench.write(id, at, b"b").await, Ok(at + 1));
+        assert_eq!(bench.offset(id).await, at + 1);
+    }
+    assert_eq!(bench.write(&done, 0, b"c").await, Ok(1));
+    assert_eq!(bench.engine.sweep().await, sweep::Swept::default());
+    // The clock is put right again: what was told until then still holds.
+    bench.clock.store(1_009, Ordering::SeqCst);
+    assert_eq!(bench.write(&before, 2, b"c").await, Ok(3));
+    assert_eq!(bench.fetch(&before).await.as_deref(), Ok(&b"abc"[..]));
+    assert_eq!(bench.fetch(&done).await.as_deref(), Ok(&b"c"[..]));
+}
