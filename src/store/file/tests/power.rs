@@ -19,15 +19,12 @@ use std::{
 use super::{
     super::{disk, lock},
     Directory,
-    script::{After, Known, Step, restart, script},
+    script::{After, Known, Step, chapters, restart, script},
 };
 use crate::{
     store::Durability,
     upload::{Role, Upload, UploadId},
 };
-
-/// States of the disk that are looked at for one moment, at most.
-const MAX_STATES: usize = 256;
 
 /// How many moments a sync that is left out is given to be missed.
 const MISSED_WITHIN: usize = 40;
@@ -114,7 +111,7 @@ fn event(dir: &Path, step: &disk::Step<'_>) -> Option<Event> {
 }
 
 /// Runs the script and gives all that happened.
-async fn history() -> Vec<Event> {
+async fn history(script: Vec<Step>) -> Vec<Event> {
     let place = Directory::quick(Durability::Synced);
     let store = place.open().await;
     let events = Arc::new(Mutex::new(Vec::new()));
@@ -125,7 +122,7 @@ async fn history() -> Vec<Event> {
         Ok(())
     });
     let mut known = Known::new();
-    for step in script() {
+    for step in script {
         let outcome = step.outcome(&known);
         lock(&events).push(Event::Known(known.clone(), outcome.clone()));
         let taken = Step::take(&step, &store, &known).await;
@@ -290,13 +287,14 @@ impl Simulated {
 
     /// How many forms a node may have after the loss of power.
     fn forms(&self, node: usize) -> usize {
-        match &self.0[node] {
-            // Any of the changes.
-            Node::Dir(_, pending) => 1 << pending.len().min(16),
-            Node::File(_, pending) if pending.is_empty() => 1,
-            // Any number of them, the last of these whole, cut short, or as zeros.
-            Node::File(_, pending) => 1 + 3 * pending.len(),
-        }
+        let bits = match &self.0[node] {
+            // Any of the changes; those of one name keep their order, and the others' does not show.
+            Node::Dir(_, pending) => pending.len(),
+            // Any of the changes, each whole, cut short, or as zeros.
+            Node::File(_, pending) => 2 * pending.len(),
+        };
+        assert!(bits < 24, "too much is not synced: {:?}", self.0[node]);
+        1 << bits
     }
 
     /// The names of a directory in one of its forms.
@@ -316,72 +314,82 @@ impl Simulated {
         let Node::File(sure, pending) = &self.0[node] else {
             return Vec::new();
         };
-        let Some(form) = form.checked_sub(1) else {
-            return sure.clone();
+        let kept = |(index, change): (usize, &Change)| match (change, form >> (2 * index) & 3) {
+            (_, 0) => None,
+            (Change::Write(at, bytes), 1) => {
+                Some(Change::Write(*at, bytes[..bytes.len() / 2].to_vec()))
+            }
+            (Change::Write(at, bytes), 2) => Some(Change::Write(*at, vec![0; bytes.len()])),
+            (change, _) => Some(change.clone()),
         };
-        let before = pending[..form / 3].iter().fold(sure.clone(), changed);
-        let last = match (&pending[form / 3], form % 3) {
-            (Change::Write(at, bytes), 1) => Change::Write(*at, bytes[..bytes.len() / 2].to_vec()),
-            (Change::Write(at, bytes), 2) => Change::Write(*at, vec![0; bytes.len()]),
-            (change, _) => change.clone(),
-        };
-        changed(before, &last)
+        let kept = pending.iter().enumerate().filter_map(kept);
+        kept.fold(sure.clone(), |content, change| changed(content, &change))
     }
 
-    /// Lays a directory down with the forms chosen for its nodes.
-    fn lay_down(&self, node: usize, forms: &[usize], to: &Path) -> io::Result<()> {
+    /// Lays a directory down in one of its states.
+    fn lay_down(&self, node: usize, state: &BTreeMap<usize, usize>, to: &Path) -> io::Result<()> {
         fs::create_dir_all(to)?;
-        for (name, node) in self.names_in(node, forms[node]) {
+        for (name, node) in self.names_in(node, state[&node]) {
             match &self.0[node] {
-                Node::Dir(..) => self.lay_down(node, forms, &to.join(name))?,
-                Node::File(..) => fs::write(to.join(name), self.content_in(node, forms[node]))?,
+                Node::Dir(..) => self.lay_down(node, state, &to.join(name))?,
+                Node::File(..) => fs::write(to.join(name), self.content_in(node, state[&node]))?,
             }
         }
         Ok(())
     }
 
-    /// What lies on the disk with those forms, as a number.
-    fn digest(&self, node: usize, forms: &[usize], hasher: &mut DefaultHasher) {
-        for (name, node) in self.names_in(node, forms[node]) {
+    /// What a node is in one of its forms, as a number: the names in it, or its content.
+    fn digest(&self, node: usize, form: usize) -> u64 {
+        let mut hasher = DefaultHasher::new();
+        match &self.0[node] {
+            Node::Dir(..) => self.names_in(node, form).hash(&mut hasher),
+            Node::File(..) => self.content_in(node, form).hash(&mut hasher),
+        }
+        hasher.finish()
+    }
+
+    /// The forms of a node that differ from each other.
+    fn distinct(&self, node: usize) -> Vec<usize> {
+        let mut seen = BTreeSet::new();
+        let forms = 0..self.forms(node);
+        forms
+            .filter(|form| seen.insert(self.digest(node, *form)))
+            .collect()
+    }
+
+    /// Every state the disk may be in: a form for each node that can be reached.
+    fn states(&self) -> Vec<BTreeMap<usize, usize>> {
+        let mut states = Vec::new();
+        let mut unfinished = vec![(BTreeMap::new(), vec![0])];
+        while let Some((chosen, mut open)) = unfinished.pop() {
+            let Some(node) = open.pop() else {
+                states.push(chosen);
+                continue;
+            };
+            if chosen.contains_key(&node) {
+                unfinished.push((chosen, open));
+                continue;
+            }
+            for form in self.distinct(node) {
+                let (mut chosen, mut open) = (chosen.clone(), open.clone());
+                open.extend(self.names_in(node, form).into_values());
+                chosen.insert(node, form);
+                unfinished.push((chosen, open));
+            }
+        }
+        states
+    }
+
+    /// What lies on the disk in a state, as a number.
+    fn fingerprint(&self, node: usize, state: &BTreeMap<usize, usize>, hasher: &mut DefaultHasher) {
+        for (name, node) in self.names_in(node, state[&node]) {
             name.hash(hasher);
             match &self.0[node] {
-                Node::Dir(..) => self.digest(node, forms, hasher),
-                Node::File(..) => self.content_in(node, forms[node]).hash(hasher),
+                Node::Dir(..) => self.fingerprint(node, state, hasher),
+                Node::File(..) => self.digest(node, state[&node]).hash(hasher),
             }
         }
         ")".hash(hasher);
-    }
-
-    /// Choices of forms: all, or some of each kind when they are too many.
-    fn choices(&self) -> Vec<Vec<usize>> {
-        let radix: Vec<usize> = (0..self.0.len()).map(|node| self.forms(node)).collect();
-        let all = radix
-            .iter()
-            .fold(1_usize, |all, forms| all.saturating_mul(*forms));
-        let pick = |mut number: usize| {
-            let digit = |forms: &usize| {
-                let digit = number % forms;
-                number /= forms;
-                digit
-            };
-            radix.iter().map(digit).collect()
-        };
-        if all <= MAX_STATES {
-            return (0..all).map(pick).collect();
-        }
-        // The first and the last, and others by a walk that meets every digit.
-        let mut choices = vec![pick(0), radix.iter().map(|forms| forms - 1).collect()];
-        let mut state = 0x9e37_79b9_7f4a_7c15_u64;
-        while choices.len() < MAX_STATES {
-            let digit = |forms: &usize| {
-                state = state
-                    .wrapping_mul(6_364_136_223_846_793_005)
-                    .wrapping_add(1);
-                (state >> 33) as usize % forms
-            };
-            choices.push(radix.iter().map(digit).collect());
-        }
-        choices
     }
 }
 
@@ -409,7 +417,8 @@ fn published(
 }
 
 /// Goes through `events` without the one at `without`, and lets the power fail between any two of
-/// them. Gives the first broken promise.
+/// them. Looks at every state of the disk that is possible then: every order and every loss of what
+/// was not synced. Gives their number, or the first broken promise.
 async fn explore(events: &[Event], without: Option<usize>) -> Result<usize, String> {
     let mut simulated = Simulated::new();
     let (mut known, mut doubt) = (Known::new(), None);
@@ -427,15 +436,15 @@ async fn explore(events: &[Event], without: Option<usize>) -> Result<usize, Stri
             Some(without) if index > without + MISSED_WITHIN => break,
             Some(_) | None => {}
         }
-        for forms in simulated.choices() {
+        for state in simulated.states() {
             let mut hasher = DefaultHasher::new();
-            simulated.digest(0, &forms, &mut hasher);
+            simulated.fingerprint(0, &state, &mut hasher);
             if !seen.insert(hasher.finish()) {
                 continue;
             }
             states += 1;
             let place = Directory::quick(Durability::Synced);
-            let laid = simulated.lay_down(0, &forms, place.path());
+            let laid = simulated.lay_down(0, &state, place.path());
             laid.expect("a place for the state of the disk");
             let published = published(place.path(), &known, doubt.as_ref());
             published.map_err(|e| format!("power lost after {index}, {event}: {e}"))?;
@@ -448,16 +457,31 @@ async fn explore(events: &[Event], without: Option<usize>) -> Result<usize, Stri
 
 #[tokio::test]
 async fn synced_store_survives_the_loss_of_power_anywhere() {
-    let events = history().await;
+    let events = history(script()).await;
     let states = explore(&events, None)
         .await
         .unwrap_or_else(|e| panic!("{e}"));
     assert!(states > 300, "only {states} states of the disk");
 }
 
+/// Two uploads side by side: a sync for one also makes names last that the other has not got to.
+#[tokio::test]
+async fn synced_store_survives_the_loss_of_power_between_any_two_uploads() {
+    let chapters = chapters();
+    let pairs = (0..chapters.len()).flat_map(|first| (0..first).map(move |second| (first, second)));
+    for (first, second) in pairs {
+        let (one, other) = (&chapters[first], &chapters[second]);
+        let rounds = 0..one.len().max(other.len());
+        let steps = rounds.flat_map(|round| [one.get(round), other.get(round)]);
+        let events = history(steps.flatten().cloned().collect()).await;
+        let explored = explore(&events, None).await;
+        explored.unwrap_or_else(|e| panic!("chapters {first} and {second}: {e}"));
+    }
+}
+
 #[tokio::test]
 async fn every_sync_is_missed() {
-    let events = history().await;
+    let events = history(script()).await;
     let mut idle = Vec::new();
     for (index, event) in events.iter().enumerate() {
         // A line is not missed when the log is replaced by a shorter one right after it.

@@ -75,6 +75,11 @@ pub(super) fn of(id: &str) -> UploadId {
 
 /// Every kind of step, in an order in which each makes sense.
 pub(super) fn script() -> Vec<Step> {
+    chapters().concat()
+}
+
+/// The same in chapters, each of which makes sense by itself.
+pub(super) fn chapters() -> Vec<Vec<Step>> {
     use Step::{Commit, Create, Fill, Join, Junk, Put, Remove, Settle};
     let new = |id, length| Create(conformance::upload(id, Some(length)));
     let part = |id| {
@@ -86,65 +91,71 @@ pub(super) fn script() -> Vec<Step> {
     let expires = |seconds| Change::ExpiryMoved {
         expires: Some(UNIX_EPOCH + Duration::from_secs(seconds)),
     };
-    let mut steps = vec![
-        new("a", LENGTH),
-        Put("a", 0..2_000),
-        new("b", LENGTH),
-        Put("b", 2_500..LENGTH),
-        Junk("a"),
-        Put("a", 2_000..LENGTH),
-        Commit("a", vec![COMPLETED]),
-        Commit("b", vec![Change::Voided, expires(1)]),
-        part("p1"),
-        Put("p1", 0..PART),
-        Commit("p1", vec![COMPLETED]),
-        part("p2"),
-        Put("p2", 0..PART),
-        Commit("p2", vec![COMPLETED]),
-        new("empty", 0),
-        Commit("empty", vec![COMPLETED]),
-        Create(Upload {
-            completed: Some(UNIX_EPOCH),
-            phase: Phase::Complete,
-            ..conformance::upload("born-empty", Some(0))
-        }),
-        Join("f", vec!["p1", "p2", "p1"]),
-        Settle,
-        Create(Upload {
-            completed: None,
-            length: None,
-            phase: Phase::Open,
-            received: Ranges::new(),
-            ..joined("h", &["p2", "p1"])
-        }),
-        Fill("h", vec!["p2", "p1"]),
-        Commit(
-            "h",
-            vec![
-                Change::LengthDeclared { length: 2 * PART },
-                received(&(0..2 * PART)),
-                COMPLETED,
-            ],
-        ),
-        Settle,
-        Remove("p1"),
-        Join("g", vec!["p2"]),
-        Settle,
-        Remove("g"),
-        Remove("b"),
-        new("b", 100),
-        Put("b", 0..100),
-        new("long", LENGTH),
-    ];
+    let mut long = vec![new("long", LENGTH)];
     // Lines of 2 KiB each, so that the log is shortened on the way.
-    steps.extend((0..4).map(|round| Commit("long", vec![expires(round); 50])));
-    steps.extend([
-        Put("long", 0..10),
-        Commit("a", vec![Change::Voided]),
-        Remove("empty"),
-        Remove("f"),
-    ]);
-    steps
+    long.extend((0..4).map(|round| Commit("long", vec![expires(round); 50])));
+    long.extend([Put("long", 0..10), Remove("long")]);
+    vec![
+        vec![
+            new("a", LENGTH),
+            Put("a", 0..2_000),
+            Junk("a"),
+            Put("a", 2_000..LENGTH),
+            Commit("a", vec![COMPLETED]),
+            Commit("a", vec![Change::Voided]),
+        ],
+        vec![
+            new("b", LENGTH),
+            Put("b", 2_500..LENGTH),
+            Commit("b", vec![Change::Voided, expires(1)]),
+            Remove("b"),
+            new("b", 100),
+            Put("b", 0..100),
+        ],
+        vec![
+            new("empty", 0),
+            Commit("empty", vec![COMPLETED]),
+            Create(Upload {
+                completed: Some(UNIX_EPOCH),
+                phase: Phase::Complete,
+                ..conformance::upload("born-empty", Some(0))
+            }),
+            Remove("empty"),
+        ],
+        vec![
+            part("p1"),
+            Put("p1", 0..PART),
+            Commit("p1", vec![COMPLETED]),
+            part("p2"),
+            Put("p2", 0..PART),
+            Commit("p2", vec![COMPLETED]),
+            Join("f", vec!["p1", "p2", "p1"]),
+            Settle,
+            Create(Upload {
+                completed: None,
+                length: None,
+                phase: Phase::Open,
+                received: Ranges::new(),
+                ..joined("h", &["p2", "p1"])
+            }),
+            Fill("h", vec!["p2", "p1"]),
+            Commit(
+                "h",
+                vec![
+                    Change::LengthDeclared { length: 2 * PART },
+                    received(&(0..2 * PART)),
+                    COMPLETED,
+                ],
+            ),
+            Settle,
+            Remove("p1"),
+            Join("g", vec!["p2"]),
+            Settle,
+            Remove("g"),
+            Remove("f"),
+        ],
+        long,
+    ]
 }
 
 impl Step {
