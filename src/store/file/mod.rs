@@ -6,7 +6,7 @@
 //!
 //! | name | what it is | there |
 //! | --- | --- | --- |
-//! | `<id>.record` | the change log: one JSON line per commit, such as `{"rev":3,"changes":[...]}` | from creation to removal |
+//! | `<id>.record` | the change log: one JSON line per commit, such as `{"rev":3,"changes":[...],"sum":"..."}` | from creation to removal |
 //! | `<id>.part` | its bytes, private | while it is open; of a partial upload always |
 //! | `<id>` | its bytes, published: exactly those, never fewer | once it is complete, unless it is partial |
 //! | `<id>.join/` | links to the `.part` files of its partials, each named after the position of its first byte | for a final upload, until `<id>` is laid down |
@@ -24,7 +24,7 @@
 //! form are never touched, nor is a plain file without a record.
 //!
 //! The first line of a record is a revision and the changes that make the upload as it then was; each
-//! further line is one commit and one revision. A last line without its end, or with bytes that
+//! further line is one commit and one revision. Every line ends with a sum of the rest of it. A last line without its end, or with bytes that
 //! never reached the disk (they read as zeros), was never committed; a record without a whole first
 //! line never existed. Everything else that does not parse, does not fit or skips a revision is
 //! damage: that upload answers [`StoreError::Damaged`], its files are left alone, and no other

@@ -1,6 +1,7 @@
 //! The change log as text: what one line says, and what a file of lines adds up to. No files.
 
 use serde::{Deserialize, Serialize};
+use sha1::{Digest as _, Sha1};
 
 use crate::{
     store::StoreError,
@@ -36,9 +37,33 @@ pub(super) fn first_line(upload: &Upload) -> Vec<u8> {
 pub(super) fn line(rev: u64, changes: &[Change]) -> Vec<u8> {
     let mut text = serde_json::to_vec(&Line { rev, changes })
         .expect("changes are plain data with text as map keys");
-    text.push(b'\n');
+    text.pop(); // The closing brace: it follows the seal.
+    let seal = seal(&text);
+    text.extend_from_slice(seal.as_bytes());
     text
 }
+
+/// The end of a line that begins with `text`: a last member that tells whether all of it is still as
+/// it was written. Disks forget bits, and a number with another digit is still a number.
+fn seal(text: &[u8]) -> String {
+    let digest = Sha1::digest(text);
+    let [a, b, c, d] = [digest[0], digest[1], digest[2], digest[3]];
+    format!(",\"sum\":\"{:08x}\"}}\n", u32::from_be_bytes([a, b, c, d]))
+}
+
+/// Whether a line still says what was written.
+fn is_sealed(raw: &[u8]) -> bool {
+    let start = raw
+        .windows(SEAL_START.len())
+        .rposition(|part| part == SEAL_START);
+    start.is_some_and(|start| {
+        let (text, end) = raw.split_at(start);
+        seal(text).as_bytes() == end
+    })
+}
+
+/// How a seal begins.
+const SEAL_START: &[u8] = b",\"sum\":\"";
 
 /// Adds up the lines of `text`. `None` when not even the first is whole: the upload was never
 /// created.
@@ -58,6 +83,9 @@ pub(super) fn parse(id: &UploadId, text: &[u8]) -> Result<Option<Parsed>, StoreE
         }
         if torn {
             return Err(damaged(&"the line before it is torn"));
+        }
+        if !is_sealed(raw) {
+            return Err(damaged(&"its sum is another"));
         }
         let Line { rev, changes }: Line<Vec<Change>> =
             serde_json::from_slice(raw).map_err(|e| damaged(&e))?;
@@ -158,6 +186,22 @@ mod tests {
                 let bytes = parsed.map_or(0, |parsed| parsed.bytes);
                 let expected: usize = lines[..whole].iter().map(Vec::len).sum();
                 assert_eq!(bytes, u64::try_from(expected).expect("small"), "{cut}");
+            }
+        }
+    }
+
+    #[test]
+    fn flipped_bit_is_damage_unless_it_looks_like_a_torn_end() {
+        let text = lines().concat();
+        for (at, bit) in (0..text.len()).flat_map(|at| (0..8).map(move |bit| (at, bit))) {
+            let mut flipped = text.clone();
+            flipped[at] ^= 1 << bit;
+            match parse(&id(), &flipped) {
+                Err(StoreError::Damaged(_)) => {}
+                Ok(Some(parsed)) if at + 1 == text.len() => {
+                    assert_eq!(parsed.upload.revision, 1, "the last line lost its end");
+                }
+                other => panic!("byte {at}, bit {bit}: {other:?}"),
             }
         }
     }

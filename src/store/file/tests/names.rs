@@ -104,9 +104,10 @@ async fn record_is_lines_of_json() {
     let store = place.open().await;
     whole(&store, "a", Role::Whole).await;
     let text = fs::read_to_string(place.file("a.record")).expect("a record");
-    let created = r#"{"rev":0,"changes":[{"created":{"length":9,"metadata":"filename d29ybGQucGRm,is_confidential","at":1700000000123}}]}"#;
-    let received = r#"{"rev":1,"changes":[{"received":{"range":{"start":0,"end":9}}}]}"#;
-    let completed = r#"{"rev":2,"changes":[{"completed":{"at":1700000000123}}]}"#;
+    let created = r#"{"rev":0,"changes":[{"created":{"length":9,"metadata":"filename d29ybGQucGRm,is_confidential","at":1700000000123}}],"sum":"08e6d861"}"#;
+    let received =
+        r#"{"rev":1,"changes":[{"received":{"range":{"start":0,"end":9}}}],"sum":"f7860ee1"}"#;
+    let completed = r#"{"rev":2,"changes":[{"completed":{"at":1700000000123}}],"sum":"08c84c6f"}"#;
     assert_eq!(text, format!("{created}\n{received}\n{completed}\n"));
 }
 
