@@ -245,6 +245,13 @@ impl Connection {
     }
 }
 
+/// One exchange on a connection of its own, watched by nobody.
+pub fn ask(address: SocketAddr, request: &Request) -> Result<Response, Failure> {
+    let mut connection = Connection::open(address)?;
+    connection.send_request(request, "localhost")?;
+    connection.read_answer(request)
+}
+
 /// The head of a request as bytes, framing fields included.
 pub fn head(request: &Request, host: &str) -> Vec<u8> {
     let mut bytes = format!("{} {} HTTP/1.1\r\n", request.method, request.target).into_bytes();

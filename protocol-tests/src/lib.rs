@@ -14,6 +14,7 @@
 pub mod case;
 pub mod content;
 pub mod contract;
+pub mod crash;
 pub mod failure;
 pub mod http1;
 pub mod http2;

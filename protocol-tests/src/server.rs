@@ -12,6 +12,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use tempfile::{NamedTempFile, TempDir};
 
 use crate::failure::Failure;
+use crate::site::Base;
 
 /// How long the server may take to print its URL.
 const START_PATIENCE: Duration = Duration::from_secs(20);
@@ -39,7 +40,10 @@ type Urls = HashMap<String, String>;
 pub struct Windlass {
     binary: PathBuf,
     flags: Vec<String>,
-    directory: TempDir,
+    data: PathBuf,
+    /// Removes the data directory in the end, if it is the server's own.
+    _directory: Option<TempDir>,
+    listen: String,
     log: NamedTempFile,
     child: Child,
     /// The URL from the line `tus: …`.
@@ -51,6 +55,11 @@ impl Windlass {
     /// Starts the binary on a free port with a fresh data directory.
     pub fn start(binary: &Path, flags: &[&str]) -> Result<Self, Failure> {
         Self::start_by(Command::new(binary), binary, flags)
+    }
+
+    /// Starts the binary on a free port with a data directory of somebody else's.
+    pub fn start_on(binary: &Path, data: &Path, flags: &[&str]) -> Result<Self, Failure> {
+        Self::start_there(Command::new(binary), binary, flags, data, None)
     }
 
     /// Starts the binary so that no file can grow past `blocks` KiB: a disk that is full.
@@ -66,18 +75,38 @@ impl Windlass {
         let directory = tempfile::Builder::new()
             .prefix("windlass-conformance-")
             .tempdir()?;
+        let data = directory.path().to_owned();
+        Self::start_there(command, binary, flags, &data, Some(directory))
+    }
+
+    fn start_there(
+        command: Command,
+        binary: &Path,
+        flags: &[&str],
+        data: &Path,
+        directory: Option<TempDir>,
+    ) -> Result<Self, Failure> {
         let log = NamedTempFile::new()?;
         let flags: Vec<String> = flags.iter().map(|flag| (*flag).to_owned()).collect();
-        let (child, urls) = spawn(command, &flags, directory.path(), &log)?;
+        let listen = "127.0.0.1:0".to_owned();
+        let (child, urls) = spawn(command, &listen, &flags, data, &log)?;
         Ok(Self {
             binary: binary.to_owned(),
             flags,
-            directory,
+            data: data.to_owned(),
+            _directory: directory,
+            listen,
             log,
             child,
             url: urls.get("tus").cloned().unwrap_or_default(),
             urls,
         })
+    }
+
+    /// Has every restart from here on listen where the server listens now.
+    pub fn keep_address(&mut self) -> Result<(), Failure> {
+        self.listen = Base::parse(&self.url)?.address.to_string();
+        Ok(())
     }
 
     /// Starts the binary on a data directory that is in use and waits for its end.
@@ -107,7 +136,7 @@ impl Windlass {
         url.ok_or_else(|| Failure::new(format!("the server printed no `{dialect}: ` line")))
     }
 
-    /// What the server has logged so far.
+    /// What the server has logged so far, restarts included.
     pub fn log(&self) -> Vec<u8> {
         std::fs::read(self.log.path()).unwrap_or_default()
     }
@@ -121,9 +150,14 @@ impl Windlass {
             .collect()
     }
 
+    /// Whether the server has logged this so far.
+    pub fn has_logged(&self, text: &str) -> bool {
+        String::from_utf8_lossy(&self.log()).contains(text)
+    }
+
     /// The data directory.
     pub fn data(&self) -> &Path {
-        self.directory.path()
+        &self.data
     }
 
     /// The process id.
@@ -134,7 +168,7 @@ impl Windlass {
     /// Starts the binary again on the same data directory; the old process must have ended.
     pub fn restart(&mut self) -> Result<(), Failure> {
         let command = Command::new(&self.binary);
-        let (child, urls) = spawn(command, &self.flags, self.directory.path(), &self.log)?;
+        let (child, urls) = spawn(command, &self.listen, &self.flags, &self.data, &self.log)?;
         self.child = child;
         self.url = urls.get("tus").cloned().unwrap_or_default();
         self.urls = urls;
@@ -200,12 +234,13 @@ impl Drop for Windlass {
 
 fn spawn(
     mut command: Command,
+    listen: &str,
     flags: &[String],
     directory: &Path,
     log: &NamedTempFile,
 ) -> Result<(Child, Urls), Failure> {
     command
-        .args(["--listen", "127.0.0.1:0", "--data-dir"])
+        .args(["--listen", listen, "--data-dir"])
         .arg(directory)
         .args(flags);
     // Flags are also read from the environment; a developer's own must not change a case.

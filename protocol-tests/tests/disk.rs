@@ -1,0 +1,411 @@
+//! The disk fails the server: it is full, cannot be written, has no descriptor to give, or holds a
+//! record that something has damaged. The request is answered with an error and the truth, other
+//! uploads live on, and everything goes on when the trouble is over.
+
+use std::fs::{self, File};
+use std::io::Write as _;
+use std::net::{SocketAddr, TcpStream};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use protocol_tests::content::bytes;
+use protocol_tests::crash::mount::{FileSystem, Mounted, can_mount, image, run, temporary};
+use protocol_tests::failure::{Failure, Rows, Verdict, ensure, ensure_eq};
+use protocol_tests::http1::{Connection, ask};
+use protocol_tests::message::{Request, Response};
+use protocol_tests::server::{self, Windlass};
+use protocol_tests::site::{Base, path_of};
+use rustix::process::{Pid, Resource, Rlimit, prlimit};
+
+/// The length of every upload here.
+const LENGTH: usize = 2_000_000;
+
+/// The chunk size of ResumableJS uploads.
+const CHUNK: usize = LENGTH / 2;
+
+fn binary() -> Result<PathBuf, Failure> {
+    server::binary().ok_or_else(|| Failure::new("no windlass binary"))
+}
+
+/// A server and what is asked of it.
+struct Bench {
+    process: Windlass,
+    address: SocketAddr,
+    content: Vec<u8>,
+}
+
+impl Bench {
+    fn new(process: Windlass) -> Result<Self, Failure> {
+        Ok(Self {
+            address: Base::parse(&process.url)?.address,
+            process,
+            content: bytes(LENGTH, 7),
+        })
+    }
+
+    fn ask(&self, request: &Request) -> Result<Response, Failure> {
+        ask(self.address, request)
+    }
+
+    fn restart(&mut self) -> Verdict {
+        self.process.restart()?;
+        self.address = Base::parse(&self.process.url)?.address;
+        Ok(())
+    }
+
+    fn creation(&self) -> Request {
+        Request::tus("POST", "/files")
+            .with("Upload-Length", LENGTH)
+            .body(b"")
+    }
+
+    /// An upload that holds so many bytes.
+    fn create(&self, held: usize) -> Result<String, Failure> {
+        let created = self.ask(&self.creation())?.is(201)?;
+        let path = path_of(created.field("Location").unwrap_or_default()).to_owned();
+        if held > 0 {
+            self.ask(&self.patch(&path, 0..held))?.is(204)?;
+        }
+        Ok(path)
+    }
+
+    fn patch(&self, path: &str, range: std::ops::Range<usize>) -> Request {
+        Request::patch(path, range.start as u64).body(&self.content[range])
+    }
+
+    fn offset(&self, path: &str) -> Result<usize, Failure> {
+        let answer = self.ask(&Request::tus("HEAD", path))?;
+        let offset = answer.is_one_of(&[200, 204])?.number("Upload-Offset");
+        Ok(offset.ok_or_else(|| Failure::new("no offset"))? as usize)
+    }
+
+    /// Sends what is missing and reads everything back.
+    fn finish(&self, path: &str) -> Verdict {
+        let at = self.offset(path)?;
+        if at < LENGTH {
+            self.ask(&self.patch(path, at..LENGTH))?.is(204)?;
+        }
+        self.reads_back(path)
+    }
+
+    fn reads_back(&self, path: &str) -> Verdict {
+        let get = Request::plain("GET", path);
+        self.ask(&get)?.is(200)?.has_body(&self.content)?;
+        Ok(())
+    }
+
+    fn chunk(&self, method: &str, number: usize) -> Request {
+        let target = format!(
+            "/resumable?resumableChunkNumber={number}&resumableChunkSize={CHUNK}\
+             &resumableTotalSize={LENGTH}&resumableIdentifier=file&resumableFilename=file"
+        );
+        let request = Request::plain(method, &target);
+        match method {
+            "GET" => request,
+            _ => request
+                .with("Content-Type", "application/octet-stream")
+                .body(&self.content[(number - 1) * CHUNK..number * CHUNK]),
+        }
+    }
+}
+
+/// A small file system and a server on it. Fields are dropped in this order.
+struct Small {
+    bench: Bench,
+    disk: Mounted,
+    directory: tempfile::TempDir,
+}
+
+impl Small {
+    fn new(options: &str, durability: &str) -> Result<Self, Failure> {
+        let directory = temporary()?;
+        let image = image(&directory.path().join("disk.img"), 32 << 20)?;
+        FileSystem::Ext4.make(&image)?;
+        let disk = Mounted::new(&image, &directory.path().join("disk"), options)?;
+        let flags = ["--durability", durability];
+        let process = Windlass::start_on(&binary()?, &disk.path().join("data"), &flags)?;
+        Ok(Self {
+            bench: Bench::new(process)?,
+            disk,
+            directory,
+        })
+    }
+
+    /// Takes all space but so many bytes.
+    fn fill(&self, left: u64) -> Result<PathBuf, Failure> {
+        let path = self.disk.path().join("filler");
+        let mut filler = File::create(&path)?;
+        while filler.write_all(&[1; 4096]).is_ok() {}
+        let length = filler.metadata()?.len();
+        filler.set_len(length.saturating_sub(left))?;
+        // Space that was given back is free when the journal says so.
+        filler.sync_all()?;
+        Ok(path)
+    }
+}
+
+#[test]
+fn full_disk_is_told_and_outlived() -> Verdict {
+    if !can_mount()? {
+        return Ok(());
+    }
+    let mut rows = Rows::new();
+    for durability in ["relaxed", "synced"] {
+        let small = Small::new("", durability)?;
+        for left in [0, 4 << 10, 8 << 10, 64 << 10, 1 << 20, 1_900_000] {
+            rows.row(format!("{durability}, {left} bytes left"), || {
+                full_disk(&small, left)
+            });
+        }
+        rows.row(format!("{durability}, record"), || {
+            record_without_room(&small)
+        });
+    }
+    rows.verdict()
+}
+
+/// Everything is refused that does not fit, and done when there is room again.
+fn full_disk(small: &Small, left: u64) -> Verdict {
+    let bench = &small.bench;
+    let complete = bench.create(LENGTH)?;
+    let open = bench.create(10_000)?;
+    let surplus = bench.create(10_000)?;
+    bench.ask(&bench.chunk("POST", 1))?.is(200)?;
+
+    let filler = small.fill(left)?;
+    let answer = bench.ask(&bench.patch(&open, 10_000..LENGTH))?;
+    answer.is(507)?.has_code("ERR_NO_SPACE")?;
+    // What was kept is there: see the end. 10,000 bytes were told.
+    let kept = bench.offset(&open)?;
+    let about = format!("{kept} bytes are kept");
+    ensure((10_000..LENGTH).contains(&kept), about)?;
+    let chunk = bench.ask(&bench.chunk("POST", 2))?;
+    if chunk.status != 200 {
+        chunk.is(500)?;
+        bench.ask(&bench.chunk("GET", 2))?.is(204)?;
+    }
+    bench.ask(&bench.chunk("GET", 1))?.is(200)?;
+    bench.ask(&bench.creation())?.is_one_of(&[201, 507])?;
+    bench.reads_back(&complete)?;
+    ensure_eq("the offset", bench.offset(&surplus)?, 10_000)?;
+    bench.ask(&Request::tus("DELETE", &surplus))?.is(204)?;
+    bench.ask(&Request::tus("HEAD", &surplus))?.is(404)?;
+
+    fs::remove_file(filler)?;
+    bench.finish(&open)?;
+    bench.ask(&bench.chunk("POST", 2))?.is(200)?;
+    for path in [&complete, &open] {
+        bench.ask(&Request::tus("DELETE", path))?.is(204)?;
+    }
+    let status = bench
+        .chunk("GET", 1)
+        .target
+        .replace("/resumable?", "/resumable/status?");
+    bench.ask(&Request::plain("DELETE", &status))?.is(204)?;
+    Ok(())
+}
+
+/// The bytes find room in a block that the data file has, and the record needs another one.
+fn record_without_room(small: &Small) -> Verdict {
+    let bench = &small.bench;
+    let path = bench.create(1)?;
+    let id = path.rsplit('/').next().unwrap_or_default();
+    let record = small.disk.path().join("data").join(format!("{id}.record"));
+    let mut at = 1;
+    while fs::metadata(&record)?.len() % 4096 < 4096 - 60 {
+        bench.ask(&bench.patch(&path, at..at + 1))?.is(204)?;
+        at += 1;
+    }
+    let filler = small.fill(0)?;
+    let mut refused = false;
+    for _ in 0..4 {
+        let answer = bench.ask(&bench.patch(&path, at..at + 1))?;
+        refused |= answer.status == 507;
+        at += usize::from(answer.is_one_of(&[204, 507])?.status == 204);
+        ensure_eq("the offset", bench.offset(&path)?, at)?;
+    }
+    ensure(refused, "there was room for the record")?;
+    fs::remove_file(filler)?;
+    bench.finish(&path)
+}
+
+#[test]
+fn disk_that_cannot_be_written_is_told_and_outlived() -> Verdict {
+    if !can_mount()? {
+        return Ok(());
+    }
+    let Small {
+        mut bench,
+        disk,
+        directory,
+    } = Small::new("errors=remount-ro", "synced")?;
+    let complete = bench.create(LENGTH)?;
+    let open = bench.create(10_000)?;
+
+    // Nothing in the directory can be made or renamed. (Root may write to it whatever its mode.)
+    let data = disk.path().join("data");
+    run("chattr", &["+i".as_ref(), &data])?;
+    bench.ask(&bench.creation())?.is(503)?;
+    bench
+        .ask(&bench.patch(&open, 10_000..20_000))?
+        .is_one_of(&[204, 503])?;
+    let told = bench.offset(&open)?;
+    bench.ask(&bench.patch(&open, told..LENGTH))?.is(503)?;
+    // A completion that failed shows what was there before that request (I-05).
+    ensure_eq("the offset", bench.offset(&open)?, told)?;
+    bench.ask(&Request::tus("DELETE", &open))?.is(503)?;
+    bench.reads_back(&complete)?;
+    run("chattr", &["-i".as_ref(), &data])?;
+    ensure_eq("the offset", bench.offset(&open)?, told)?;
+    bench.ask(&bench.patch(&open, told..told + 10))?.is(204)?;
+    let told = told + 10;
+
+    // The kernel finds an error and stops writing.
+    let device = fs::canonicalize(disk.device())?;
+    let name = device.file_name().unwrap_or_default().to_string_lossy();
+    fs::write(format!("/sys/fs/ext4/{name}/trigger_fs_error"), "test")?;
+    bench.ask(&bench.creation())?.is(503)?;
+    bench.ask(&bench.patch(&open, told..LENGTH))?.is(503)?;
+    ensure_eq("the offset", bench.offset(&open)?, told)?;
+    bench.reads_back(&complete)?;
+    ensure(
+        bench.process.has_logged("store trouble"),
+        "nothing is logged",
+    )?;
+
+    bench.process.kill()?;
+    let image = directory.path().join("disk.img");
+    drop(disk);
+    let _disk = Mounted::new(&image, &directory.path().join("disk"), "")?;
+    bench.restart()?;
+    ensure_eq("the offset", bench.offset(&open)?, told)?;
+    bench.finish(&open)?;
+    bench.reads_back(&complete)?;
+    bench.process.kill()
+}
+
+#[test]
+fn want_of_descriptors_is_told_and_outlived() -> Verdict {
+    let bench = Bench::new(Windlass::start(&binary()?, &["--durability", "relaxed"])?)?;
+    let (known, other) = (bench.create(10_000)?, bench.create(10_000)?);
+    let mut connection = Connection::open(bench.address)?;
+    let mut ask_there = |request: &Request| {
+        connection.send_request(request, "localhost")?;
+        connection.read_answer(request)
+    };
+    let head = Request::tus("HEAD", &known);
+    ask_there(&head)?.is(200)?;
+    let fds = format!("/proc/{}/fd", bench.process.pid());
+    let open = fs::read_dir(&fds)?.count() as u64;
+    let pid = i32::try_from(bench.process.pid())
+        .ok()
+        .and_then(Pid::from_raw);
+    let limit = |count| Rlimit {
+        current: Some(count),
+        maximum: Some(4096),
+    };
+    prlimit(pid, Resource::Nofile, limit(open + 10)).map_err(Failure::new)?;
+    let idle = (0..30)
+        .map(|_| TcpStream::connect(bench.address))
+        .collect::<Result<Vec<_>, _>>()?;
+    let deadline = Instant::now() + Duration::from_secs(30);
+    while !bench.process.has_logged("cannot accept a connection") {
+        ensure(Instant::now() < deadline, "all connections were accepted")?;
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    ask_there(&bench.patch(&known, 10_000..20_000))?.is(503)?;
+    ask_there(&bench.creation())?.is(503)?;
+    ask_there(&head)?.is(200)?.has("Upload-Offset", 10_000)?;
+    ask_there(&Request::plain("GET", "/files/unknown"))?.is_one_of(&[404, 503])?;
+    drop(idle);
+    bench.finish(&known)?;
+    bench.finish(&other)?;
+    ensure(bench.process.panics().is_empty(), "it panicked")
+}
+
+/// What a damaged record is made of.
+type Damage = fn(&mut Vec<u8>, usize);
+
+#[test]
+fn damaged_record_concerns_nobody_else_whatever_the_damage() -> Verdict {
+    const TRUNCATED: Damage = |record, at| record.truncate(at);
+    const FLIPPED: Damage = |record, at| record[at] ^= 1 << (at % 8);
+    const ZEROED: Damage = |record, at| record[at..].fill(0);
+    let mut rows = Rows::new();
+    for (name, damage) in [("cut", TRUNCATED), ("flipped", FLIPPED), ("zeroed", ZEROED)] {
+        rows.row(name, || damaged(name, damage));
+    }
+    rows.verdict()
+}
+
+/// Damages one record of many at each of its bytes.
+fn damaged(name: &str, damage: Damage) -> Verdict {
+    let mut bench = Bench::new(Windlass::start(&binary()?, &["--durability", "relaxed"])?)?;
+    let whole = bench.create(10_000)?;
+    let complete = bench.create(LENGTH)?;
+    let record = |data: &Path, path: &str| {
+        let id = path.rsplit('/').next().unwrap_or_default();
+        data.join(format!("{id}.record"))
+    };
+    let sample = {
+        let path = three_bytes(&bench)?;
+        fs::read(record(bench.process.data(), &path))?.len()
+    };
+    let victims = (0..sample)
+        .map(|_| three_bytes(&bench))
+        .collect::<Result<Vec<_>, _>>()?;
+    bench.process.kill()?;
+    let mut before = Vec::new();
+    for (at, path) in victims.iter().enumerate() {
+        let file = record(bench.process.data(), path);
+        let mut text = fs::read(&file)?;
+        before.push(text.clone());
+        damage(&mut text, at);
+        fs::write(file, text)?;
+    }
+    bench.restart()?;
+    let (mut refused, mut shown) = (0, 0);
+    for (at, (path, text)) in victims.iter().zip(&before).enumerate() {
+        let about = |f: Failure| f.within(format!("byte {at} of {}", text.len()));
+        let head = bench.ask(&Request::tus("HEAD", path)).map_err(about)?;
+        // A log that ends early is a log that ended there: what a crash leaves of a last commit.
+        let lines = text[..at].iter().filter(|byte| **byte == b'\n').count();
+        // The same without the end of the last line.
+        let is_cut = name != "flipped" || at + 1 == text.len();
+        let expected = match (is_cut, lines) {
+            (false, _) => 423,
+            (true, 0) => 404,
+            (true, _) => 200,
+        };
+        let head = head.is(expected).map_err(about)?;
+        if expected == 200 {
+            head.has("Upload-Offset", lines - 1).map_err(about)?;
+            shown += 1;
+        } else if expected == 423 {
+            refused += 1;
+            let id = path.rsplit('/').next().unwrap_or_default();
+            let said = bench.process.has_logged(&format!("{id}.record, line"));
+            ensure(said, "the log does not say which file").map_err(about)?;
+            bench
+                .ask(&bench.patch(path, 3..4))
+                .map_err(about)?
+                .is(503)?;
+            let kept = record(bench.process.data(), path).exists();
+            ensure(kept, "the damaged record is gone").map_err(about)?;
+        }
+    }
+    println!("{name}: {refused} of {sample} are refused as damaged, {shown} are shown");
+    bench.finish(&whole)?;
+    bench.reads_back(&complete)?;
+    bench.create(10_000)?;
+    ensure(bench.process.panics().is_empty(), "it panicked")
+}
+
+/// An upload that has received three bytes, one by one: four lines in its record.
+fn three_bytes(bench: &Bench) -> Result<String, Failure> {
+    let path = bench.create(0)?;
+    for at in 0..3 {
+        bench.ask(&bench.patch(&path, at..at + 1))?.is(204)?;
+    }
+    Ok(path)
+}
