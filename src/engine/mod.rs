@@ -145,6 +145,7 @@ impl Engine {
             let touch = |now: &Upload| lifecycle::touched(now, self.limits(), self.now());
             let settle = |now: &Upload| touch(now).into_iter().collect();
             (upload, _) = self.commit(&upload.id, extensions, settle).await?;
+            self.alive(&upload)?;
         }
         Ok(Outcome::Status { upload })
     }
@@ -162,6 +163,7 @@ impl Engine {
             // A writer that was about to take back what it recorded may have done so meanwhile.
             let told = self.0.claims.tell(&id, upload.offset());
             let now = self.load(&id).await?;
+            self.alive(&now)?;
             if told && now.offset() >= upload.offset() {
                 return Ok(now);
             }

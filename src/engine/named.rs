@@ -214,8 +214,10 @@ impl Engine {
         let (upload, finished, _claim) = if upload.is_full() {
             // An empty upload is never seen full and not complete (I-05).
             let claim = self.claim(&upload.id, write).await?;
-            if self.store().load(&upload.id).await.is_ok() {
-                return Ok(None);
+            match self.load(&upload.id).await {
+                Ok(_) => return Ok(None),
+                Err(Refusal::Unknown) => {}
+                Err(refusal) => return Err(refusal),
             }
             let changes = write::settle(&upload, &plan, &[], limits, now);
             let upload = upload.after(&changes).map_err(|_| Refusal::Internal)?;

@@ -33,7 +33,7 @@ const WORTHWHILE_PART: u32 = 16;
 pub fn touched(upload: &Upload, limits: &Limits, now: SystemTime) -> Option<Change> {
     let (after, expires) = (limits.expire_after?, upload.expires?);
     let gained = now.checked_add(after)?.duration_since(expires).ok()?;
-    let is_worthwhile = !upload.is_complete() && gained >= after / WORTHWHILE_PART;
+    let is_worthwhile = upload.phase == Phase::Open && gained >= after / WORTHWHILE_PART;
     is_worthwhile
         .then(|| renewed(upload, limits, now))
         .flatten()
@@ -128,6 +128,7 @@ mod tests {
             (Phase::Open, 10, Some(170)),
             (Phase::Open, 159, Some(319)),
             (Phase::Complete, 159, None),
+            (Phase::Void, 159, None),
         ] {
             let new = NewUpload {
                 length: Some(1),

@@ -100,11 +100,15 @@ struct Bench {
 
 impl Bench {
     fn new(limits: Limits) -> Self {
+        Self::on(Arc::new(MemoryStore::default()), limits)
+    }
+
+    fn on(store: Arc<dyn Store>, limits: Limits) -> Self {
         let log = Arc::new(Log::default());
         let clock = Arc::new(AtomicU64::new(0));
         let seconds = Arc::clone(&clock);
         let now = move || UNIX_EPOCH + Duration::from_secs(seconds.load(Ordering::SeqCst));
-        let engine = Engine::builder(Arc::new(MemoryStore::default()))
+        let engine = Engine::builder(store)
             .limits(limits)
             .finisher(Hooks(Arc::clone(&log)))
             .observer(Hooks(Arc::clone(&log)))

@@ -3,6 +3,7 @@
 use std::sync::OnceLock;
 
 use super::*;
+use crate::store::faulty::{self, Faults, FaultyStore, Operation};
 
 fn key(name: &str) -> Key {
     Key::new(b"secret", &[name.as_bytes()])
@@ -510,4 +511,62 @@ async fn offset_told_of_an_upload_that_is_gone_is_not_taken_by_the_next() {
             given: 5
         })
     );
+}
+
+/// A bench whose store fails on cue.
+fn faulty_bench(limits: Limits) -> (Bench, Faults) {
+    let store = FaultyStore::new(Arc::new(MemoryStore::default()));
+    let faults = store.faults();
+    (Bench::on(Arc::new(store), limits), faults)
+}
+
+#[tokio::test(start_paused = true)]
+async fn upload_that_goes_while_it_is_asked_about_is_not_told_as_void() {
+    // A question loads the record twice, one that moves the deadline a third time.
+    let status = || Intent::Status {
+        of: Subject::Key(key("a")),
+    };
+    let test = || {
+        Intent::Test(Test {
+            key: key("a"),
+            length: 10,
+            range: 0..0,
+        })
+    };
+    for (question, loads) in [(status(), 2), (test(), 2), (test(), 3)] {
+        let (bench, faults) = faulty_bench(Limits {
+            expire_after: Some(Duration::from_secs(100)),
+            ..Limits::default()
+        });
+        assert_eq!(bench.put("a", 5..10).await, Ok(false));
+        bench.clock.store(50, Ordering::SeqCst);
+        let mut stall = faults.stall(Operation::Load, loads);
+        let asked = bench.spawn(question, Content::empty());
+        stall.reached().await;
+        let of = Subject::Key(key("a"));
+        let removed = bench.run(Intent::Terminate { of }, Content::empty()).await;
+        assert!(matches!(removed, Ok(Outcome::Terminated)));
+        stall.release();
+        let told = status_of(asked.await.expect("no panic"));
+        assert_eq!(told, Err(Refusal::Unknown), "load {loads}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn store_trouble_does_not_complete_an_empty_file_again() {
+    for nth in 1..=4 {
+        let (bench, faults) = faulty_bench(Limits::default());
+        let mut stall = faults.stall(Operation::Create, 1);
+        let first = bench.spawn(chunk("a", 0, 0..0), Content::empty());
+        stall.reached().await;
+        let late = bench.spawn(chunk("a", 0, 0..0), Content::empty());
+        settle().await;
+        faults.fail(Operation::Load, nth, faulty::trouble);
+        stall.release();
+        for task in [first, late] {
+            let _ = task.await.expect("no panic");
+        }
+        let heard = bench.log.heard();
+        assert_eq!(heard, ["finish at 0", "created", "completed"], "load {nth}");
+    }
 }
