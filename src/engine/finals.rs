@@ -105,12 +105,12 @@ impl Engine {
         upload: Upload,
         parts: &[Arc<Upload>],
     ) -> Result<Outcome, Refusal> {
-        let unfinished: HashSet<_> = parts
+        let mut seen = HashSet::new();
+        let unfinished: Vec<_> = parts
             .iter()
-            .filter(|part| !part.is_complete())
+            .filter(|part| !part.is_complete() && seen.insert(&part.id))
             .map(|part| part.id.clone())
             .collect();
-        let unfinished: Vec<_> = unfinished.into_iter().collect();
         self.create_record(&upload).await?;
         self.0.pending.wait(&unfinished, &upload.id);
         // One that was completed before this was noted has told nobody.

@@ -1,5 +1,6 @@
 //! The engine on the memory store, in paused time: no socket, no file.
 
+mod model;
 mod named;
 
 use std::{
