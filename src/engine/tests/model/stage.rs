@@ -3,7 +3,10 @@
 use std::{
     collections::HashMap,
     fmt,
+    ops::Range,
+    pin::Pin,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
+    task::{Context, Poll, ready},
     time::Duration,
 };
 
@@ -247,11 +250,7 @@ impl Store for Stage {
         self.on(&upload.id, Call::Join, made).await
     }
 
-    async fn read(
-        &self,
-        upload: &Upload,
-        range: std::ops::Range<u64>,
-    ) -> Result<ByteStream, StoreError> {
+    async fn read(&self, upload: &Upload, range: Range<u64>) -> Result<ByteStream, StoreError> {
         let made = self.inner.read(upload, range);
         self.on(&upload.id, Call::Read, made).await
     }
@@ -267,18 +266,19 @@ impl Store for Stage {
             type Item = Result<Arc<Upload>, StoreError>;
 
             fn poll_next(
-                mut self: std::pin::Pin<&mut Self>,
-                cx: &mut std::task::Context<'_>,
-            ) -> std::task::Poll<Option<Self::Item>> {
+                mut self: Pin<&mut Self>,
+                cx: &mut Context<'_>,
+            ) -> Poll<Option<Self::Item>> {
                 let Some(id) = self.0.next() else {
-                    return std::task::Poll::Ready(None);
+                    return Poll::Ready(None);
                 };
                 let store = self.1.clone();
                 let mut load = Box::pin(async move { store.load(&id).await });
-                match load.as_mut().poll(cx) {
-                    std::task::Poll::Ready(Err(StoreError::Absent)) => self.poll_next(cx),
-                    loaded => loaded.map(Some),
+                let loaded = ready!(load.as_mut().poll(cx));
+                if matches!(loaded, Err(StoreError::Absent)) {
+                    return self.poll_next(cx);
                 }
+                Poll::Ready(Some(loaded))
             }
         }
         Box::pin(Records(self.shared.ids().into_iter(), self.inner.clone()))

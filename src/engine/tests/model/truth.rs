@@ -107,13 +107,13 @@ impl Truth {
     pub(super) fn look(
         &mut self,
         number: usize,
-        record: Option<Arc<Upload>>,
+        record: Option<&Arc<Upload>>,
         bytes: Vec<Option<u8>>,
         is_written: bool,
         moment: &Moment<'_>,
     ) -> Checked {
         let before = self.books.entry(number).or_default().record().cloned();
-        match (&before, &record) {
+        match (&before, record) {
             (None, None) => return Ok(()),
             (Some(old), Some(new)) if old == new => {
                 let book = &self.books[&number];
@@ -138,11 +138,11 @@ impl Truth {
             }
         }
         let book = self.books.entry(number).or_default();
-        book.versions.push((moment.step, record.clone()));
-        if record.as_ref().is_some_and(|record| !record.is_void()) {
+        book.versions.push((moment.step, record.cloned()));
+        if record.is_some_and(|record| !record.is_void()) {
             book.bytes = bytes;
         }
-        match &record {
+        match record {
             None => {
                 let (versions, bytes) = (
                     std::mem::take(&mut book.versions),

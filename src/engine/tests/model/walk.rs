@@ -575,7 +575,7 @@ impl Walk {
             };
             let is_written = self.engine.0.claims.is_written(id);
             let (truth, moment) = self.moment();
-            truth.look(number, record.clone(), bytes, is_written, &moment)?;
+            truth.look(number, record.as_ref(), bytes, is_written, &moment)?;
             if let Some(Role::Final { partials, .. }) = record.as_ref().map(|record| &record.role) {
                 let parts: Vec<_> = partials.iter().map(|id| self.back.number(id)).collect();
                 self.truth.joined(number, &parts)?;
