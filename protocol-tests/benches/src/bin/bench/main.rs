@@ -99,11 +99,14 @@ fn run(flags: &Flags) -> Result<(), String> {
     let wanted = |scenario: &&Scenario| {
         flags.scenarios.is_empty() || flags.scenarios.iter().any(|name| name == scenario.name)
     };
+    println!("{}", about.markdown());
     let mut all = Vec::new();
     for scenario in SCENARIOS.iter().filter(wanted) {
-        all.push(measure(&bench, scenario, flags));
+        let runs = measure(&bench, scenario, flags);
+        print!("{}", runs.markdown());
+        all.push(runs);
     }
-    println!("{}", report::markdown(&about, &all));
+    print!("{}", report::targets(&all));
     if let Some(path) = &flags.json {
         let text = format!("{:#}\n", report::json(&about, &all));
         fs::write(path, text).map_err(|e| format!("{}: {e}", path.display()))?;

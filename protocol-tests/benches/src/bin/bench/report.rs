@@ -36,8 +36,14 @@ impl Runs {
             .collect()
     }
 
-    /// A section with a table.
-    fn markdown(&self, text: &mut String) -> std::fmt::Result {
+    /// A section with a table, as Markdown.
+    pub(crate) fn markdown(&self) -> String {
+        let mut text = String::new();
+        self.write(&mut text).expect("text takes any write");
+        text
+    }
+
+    fn write(&self, text: &mut String) -> std::fmt::Result {
         let medians = self.medians();
         let names = self.scenario.entrants.iter().map(|entrant| entrant.name);
         let names: Vec<_> = names.filter(|name| medians.contains_key(name)).collect();
@@ -93,19 +99,10 @@ impl Runs {
     }
 }
 
-/// The whole report as Markdown.
-pub(crate) fn markdown(about: &About, all: &[Runs]) -> String {
-    let mut text = String::new();
-    write_markdown(&mut text, about, all).expect("text takes any write");
-    text
-}
-
-fn write_markdown(text: &mut String, about: &About, all: &[Runs]) -> std::fmt::Result {
-    writeln!(text, "{}", about.text())?;
-    writeln!(
-        text,
-        "\n| target | figure | limit | |\n| --- | ---: | ---: | --- |"
-    )?;
+/// The figures of all scenarios against what is wanted of them, as Markdown.
+pub(crate) fn targets(all: &[Runs]) -> String {
+    let mut text =
+        "\n## targets\n\n| target | figure | limit | |\n| --- | ---: | ---: | --- |\n".to_owned();
     for runs in all {
         let medians = runs.medians();
         let targets = runs.scenario.targets.iter();
@@ -113,14 +110,14 @@ fn write_markdown(text: &mut String, about: &About, all: &[Runs]) -> std::fmt::R
             let met = if verdict.met { "met" } else { "**missed**" };
             let (figure, limit) = (short(verdict.figure), short(verdict.limit));
             let name = runs.scenario.name;
-            writeln!(
-                text,
-                "| {name}: {} | {figure} | {limit} | {met} |",
+            let line = format!(
+                "| {name}: {} | {figure} | {limit} | {met} |\n",
                 verdict.text
-            )?;
+            );
+            text.push_str(&line);
         }
     }
-    all.iter().try_for_each(|runs| runs.markdown(text))
+    text
 }
 
 /// The whole report as JSON.
@@ -180,7 +177,8 @@ impl About {
         }
     }
 
-    fn text(&self) -> String {
+    /// As a list in Markdown.
+    pub(crate) fn markdown(&self) -> String {
         let lines: Vec<_> = self
             .lines
             .iter()
