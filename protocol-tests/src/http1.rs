@@ -239,7 +239,13 @@ impl Connection {
 
     fn fill(&mut self) -> std::io::Result<usize> {
         let mut buffer = [0; 64 * 1024];
-        let count = self.stream.read(&mut buffer)?;
+        let count = loop {
+            match self.stream.read(&mut buffer) {
+                // With a timeout set, a read is not taken up again by the system.
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                read => break read?,
+            }
+        };
         self.pending.extend_from_slice(&buffer[..count]);
         Ok(count)
     }
