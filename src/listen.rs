@@ -31,8 +31,8 @@ const HTTP2_HEADER_BYTES: u32 = 256 << 10;
 /// The largest HTTP/1 head, and the read buffer of a connection.
 const HTTP1_BUFFER_BYTES: usize = 400 << 10;
 
-/// What one HTTP/2 stream may have in flight.
-const HTTP2_STREAM_WINDOW_BYTES: u32 = 1 << 20;
+/// What one HTTP/2 stream may have in flight: at a round-trip time of 100 ms, 40 MiB/s.
+const HTTP2_STREAM_WINDOW_BYTES: u32 = 4 << 20;
 
 /// What one HTTP/2 connection may have in flight: enough that a stalled upload does not starve its
 /// neighbours (D-58).

@@ -1,6 +1,6 @@
 //! [`UploadId`]: the only place where untrusted text becomes an id.
 
-use std::{fmt, str::FromStr, sync::Arc};
+use std::{cell::RefCell, fmt, str::FromStr, sync::Arc};
 
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use hmac::{Hmac, KeyInit as _, Mac as _};
@@ -19,15 +19,31 @@ pub const MAX_ID_BYTES: usize = 128;
 /// Random bits in an id made by [`UploadId::random`], in bytes (I-12 asks for 128 bits).
 const RANDOM_BYTES: usize = 18;
 
+/// For so many ids the system is asked for randomness at once.
+const STOCK_IDS: usize = 64;
+
+thread_local! {
+    /// Random bytes that no id has been made of yet.
+    static STOCK: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
+}
+
 impl UploadId {
     /// A fresh, unguessable id: 144 random bits as 24 characters.
     ///
     /// # Errors
     /// When the operating system has no randomness to give.
     pub fn random() -> Result<Self, getrandom::Error> {
-        let mut bytes = [0; RANDOM_BYTES];
-        getrandom::fill(&mut bytes)?;
-        Ok(Self(URL_SAFE_NO_PAD.encode(bytes).into()))
+        STOCK.with_borrow_mut(|stock| {
+            if stock.is_empty() {
+                let mut bytes = vec![0; STOCK_IDS * RANDOM_BYTES];
+                getrandom::fill(&mut bytes)?;
+                *stock = bytes;
+            }
+            let rest = stock.len() - RANDOM_BYTES;
+            let id = Self(URL_SAFE_NO_PAD.encode(&stock[rest..]).into());
+            stock.truncate(rest);
+            Ok(id)
+        })
     }
 
     /// The id as text.

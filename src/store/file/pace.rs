@@ -61,7 +61,8 @@ impl Default for Pace {
 impl Pace {
     /// Whether work that should stay in memory is likely to.
     fn is_prompt(&self) -> bool {
-        self.now_ms() >= self.wary_until_ms.load(Ordering::Relaxed)
+        let until_ms = self.wary_until_ms.load(Ordering::Relaxed);
+        until_ms == 0 || self.now_ms() >= until_ms
     }
 
     /// Is wary from now on, for `time`.

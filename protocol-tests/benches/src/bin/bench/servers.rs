@@ -70,6 +70,8 @@ impl Server {
                     &address,
                     "--durability",
                     durability,
+                    "--log-level",
+                    "warn",
                     "--data-dir",
                 ])
                 .arg(dir);
