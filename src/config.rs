@@ -71,7 +71,11 @@ pub struct Flags {
     #[arg(long, value_name = "DURATION", env = "WINDLASS_EXPIRE_AFTER", value_parser = duration)]
     expire_after: Option<Duration>,
 
-    /// How long a request may wait for the next byte of its body
+    /// How long a connection may take to bring a request head, and may be idle between two
+    #[arg(long, value_name = "DURATION", default_value = "90s", env = "WINDLASS_HEAD_TIMEOUT", value_parser = duration)]
+    head_timeout: Duration,
+
+    /// How long a request may wait for the next byte of its body, or an answer for its reader
     #[arg(long, value_name = "DURATION", default_value = "60s", env = "WINDLASS_IDLE_TIMEOUT", value_parser = duration)]
     idle_timeout: Duration,
 
@@ -158,6 +162,7 @@ impl Flags {
         };
         let limits = Limits {
             expire_after: self.expire_after,
+            head_timeout: self.head_timeout,
             idle_timeout: self.idle_timeout,
             join_unfinished: self.concatenation_unfinished,
             max_size_bytes: self.max_size,
@@ -219,6 +224,7 @@ mod tests {
             ["--max-size", "9223372036854775808"],
             ["--expire-after", "soon"],
             ["--expire-after", "0s"],
+            ["--head-timeout", "0s"],
             ["--tus-path", "files"],
             ["--tus-path", "/a b"],
             ["--durability", "perhaps"],

@@ -21,7 +21,11 @@ pub struct Limits {
     pub completed_grace: Duration,
     /// How long an unfinished upload lives after its last accepted byte; `None` = for ever.
     pub expire_after: Option<Duration>,
-    /// How long a request waits for a byte of its body before the connection is given up.
+    /// How long a connection may take to bring a request head, from its opening or from the answer
+    /// before. Kept by [`serve`](crate::serve).
+    pub head_timeout: Duration,
+    /// How long a request waits for a byte of its body, and an answer for a client that does not read
+    /// it (kept by [`serve`](crate::serve)), before the connection is given up.
     pub idle_timeout: Duration,
     /// Whether a final upload may name partial uploads that are not finished yet.
     pub join_unfinished: bool,
@@ -62,6 +66,7 @@ impl Limits {
             &mut self.chunk_wait,
             &mut self.checkpoint_interval,
             &mut self.completed_grace,
+            &mut self.head_timeout,
             &mut self.idle_timeout,
             &mut self.lock_wait,
             &mut self.reopen_wait,
@@ -85,6 +90,8 @@ impl Default for Limits {
             checkpoint_interval: Duration::from_secs(1),
             completed_grace: Duration::from_secs(60),
             expire_after: None,
+            // Browsers keep connections for about as long (D-58: at least 75 s).
+            head_timeout: Duration::from_secs(90),
             idle_timeout: Duration::from_secs(60),
             join_unfinished: false,
             lock_wait: Duration::from_secs(5),
