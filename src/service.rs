@@ -13,7 +13,10 @@ use std::{
 };
 
 use bytes::Bytes;
-use http::{Extensions, HeaderMap, Request, Response, StatusCode, Version, header::EXPECT};
+use http::{
+    Extensions, HeaderMap, HeaderValue, Request, Response, StatusCode, Version,
+    header::{CONNECTION, EXPECT, HOST, TRANSFER_ENCODING},
+};
 use http_body::Body;
 use http_body_util::BodyExt as _;
 use tokio::{
@@ -114,6 +117,9 @@ impl Windlass {
         B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
     {
         let (head, body) = request.into_parts();
+        if !is_framed_plainly(&head.headers) {
+            return Ok(badly_framed());
+        }
         let Some(dialect) = self.dialect(head.uri.path()) else {
             let mut reply = not_found();
             self.0.cors.apply(&Asked::new(&head), &NOTHING, &mut reply);
@@ -226,6 +232,28 @@ fn not_found() -> Reply {
         "ERR_NOT_FOUND",
         "nothing is served at this path",
     )
+}
+
+/// Whether every server on the way must see the same request in these fields: hyper refuses what
+/// contradicts itself, and takes `Transfer-Encoding` as long as it ends in `chunked`.
+fn is_framed_plainly(headers: &HeaderMap) -> bool {
+    let mut codings = headers.get_all(TRANSFER_ENCODING).iter();
+    let coding = codings
+        .next()
+        .is_none_or(|coding| coding.as_bytes().eq_ignore_ascii_case(b"chunked"));
+    coding && codings.next().is_none() && headers.get_all(HOST).iter().nth(1).is_none()
+}
+
+/// The end of the connection, since what follows on it may be part of this request.
+fn badly_framed() -> Reply {
+    let mut reply = reply::text(
+        StatusCode::BAD_REQUEST,
+        "ERR_INVALID_REQUEST",
+        "transfer-encoding must be chunked alone, and host must be there once",
+    );
+    let close = HeaderValue::from_static("close");
+    reply.headers_mut().insert(CONNECTION, close);
+    reply
 }
 
 /// What is done with a body that was not read to its end.
