@@ -134,6 +134,11 @@ impl Connection {
         }
     }
 
+    /// Reads so many bytes of a body.
+    pub fn read_bytes(&mut self, length: usize) -> Result<Vec<u8>, Failure> {
+        self.take(length)
+    }
+
     /// Whether anything has arrived by now.
     pub fn has_arrived(&mut self) -> Result<bool, Failure> {
         if !self.pending.is_empty() {

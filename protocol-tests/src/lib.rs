@@ -16,6 +16,7 @@ pub mod content;
 pub mod contract;
 pub mod crash;
 pub mod failure;
+pub mod frames;
 pub mod http1;
 pub mod http2;
 pub mod message;
