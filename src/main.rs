@@ -1,10 +1,10 @@
 //! The server: config -> store -> service -> listener -> graceful stop.
 
-use std::{process::ExitCode, sync::Arc};
+use std::{io, net::SocketAddr, process::ExitCode, sync::Arc};
 
 use clap::Parser as _;
 use tokio::{
-    net::TcpListener,
+    net::{TcpListener, TcpSocket},
     signal::unix::{SignalKind, signal},
 };
 use windlass::{
@@ -13,6 +13,10 @@ use windlass::{
     store::file::FileStore,
     wire::{resumable_js::ResumableJs, tus::Tus},
 };
+
+/// Connections that may wait until they are accepted: a burst of clients meets no closed door. The
+/// kernel has a limit of its own (`net.core.somaxconn`).
+const BACKLOG: u32 = 4096;
 
 fn main() -> ExitCode {
     match run(Flags::parse().check()) {
@@ -24,6 +28,17 @@ fn main() -> ExitCode {
     }
 }
 
+fn bind(address: SocketAddr) -> io::Result<TcpListener> {
+    let socket = match address {
+        SocketAddr::V4(_) => TcpSocket::new_v4(),
+        SocketAddr::V6(_) => TcpSocket::new_v6(),
+    }?;
+    // A server that is started again does not wait for the last connections of the one before.
+    socket.set_reuseaddr(true)?;
+    socket.bind(address)?;
+    socket.listen(BACKLOG)
+}
+
 #[tokio::main]
 async fn run(config: Config) -> Result<(), String> {
     tracing_subscriber::fmt()
@@ -33,8 +48,7 @@ async fn run(config: Config) -> Result<(), String> {
         .init();
     let store =
         FileStore::open(&config.data_dir, config.durability).map_err(|error| error.to_string())?;
-    let listener = TcpListener::bind(config.listen)
-        .await
+    let listener = bind(config.listen)
         .map_err(|error| format!("cannot listen on {}: {error}", config.listen))?;
     let address = listener.local_addr().map_err(|error| error.to_string())?;
     let store = Arc::new(store);
