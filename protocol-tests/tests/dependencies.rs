@@ -1,0 +1,158 @@
+//! The dependencies of the workspace are what `deny.toml` allows: licences, duplicates, sources. Of
+//! known faults nothing is known here; `cargo deny check advisories` asks for them.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use protocol_tests::failure::{Failure, Rows, ensure};
+use serde_json::Value;
+
+fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
+}
+
+/// A list of texts in `deny.toml`.
+fn allowed(key: &str) -> Result<BTreeSet<String>, Failure> {
+    let text = fs::read_to_string(root().join("deny.toml"))?;
+    let list = text
+        .split_once(&format!("\n{key} = ["))
+        .map(|(_, rest)| rest);
+    let list = list
+        .and_then(|rest| rest.split_once(']'))
+        .map(|(list, _)| list);
+    let list = list.ok_or_else(|| Failure::new(format!("deny.toml has no list {key}")))?;
+    Ok(list
+        .split('"')
+        .skip(1)
+        .step_by(2)
+        .map(str::to_owned)
+        .collect())
+}
+
+/// Every package of the lock file, for any system.
+fn packages() -> Result<Vec<Value>, Failure> {
+    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+    let output = Command::new(cargo)
+        .args([
+            "metadata",
+            "--format-version",
+            "1",
+            "--locked",
+            "--all-features",
+        ])
+        .current_dir(root())
+        .output()?;
+    let said = String::from_utf8_lossy(&output.stderr);
+    ensure(output.status.success(), format!("cargo metadata: {said}"))?;
+    let metadata: Value = serde_json::from_slice(&output.stdout).map_err(Failure::new)?;
+    let packages = metadata["packages"].as_array().cloned().unwrap_or_default();
+    ensure(packages.len() > 100, "cargo metadata lists next to nothing")?;
+    Ok(packages)
+}
+
+/// Whether a licence expression (SPDX, and the older form with a slash) can be met by what is
+/// allowed.
+fn is_met(expression: &str, allowed: &BTreeSet<String>) -> bool {
+    let spaced = expression
+        .replace('/', " OR ")
+        .replace('(', " ( ")
+        .replace(')', " ) ");
+    let words: Vec<&str> = spaced.split_whitespace().collect();
+    let mut rest = words.as_slice();
+    either(&mut rest, allowed) && rest.is_empty()
+}
+
+fn either(rest: &mut &[&str], allowed: &BTreeSet<String>) -> bool {
+    let mut met = both(rest, allowed);
+    while let ["OR", after @ ..] = *rest {
+        *rest = after;
+        met |= both(rest, allowed);
+    }
+    met
+}
+
+fn both(rest: &mut &[&str], allowed: &BTreeSet<String>) -> bool {
+    let mut met = one(rest, allowed);
+    while let ["AND", after @ ..] = *rest {
+        *rest = after;
+        met &= one(rest, allowed);
+    }
+    met
+}
+
+fn one(rest: &mut &[&str], allowed: &BTreeSet<String>) -> bool {
+    let (licence, after) = match *rest {
+        ["(", after @ ..] => {
+            *rest = after;
+            let met = either(rest, allowed);
+            let closed = matches!(*rest, [")", ..]);
+            *rest = rest.get(1..).unwrap_or_default();
+            return met && closed;
+        }
+        [name, "WITH", exception, after @ ..] => (format!("{name} WITH {exception}"), after),
+        [name, after @ ..] => ((*name).to_owned(), after),
+        [] => return false,
+    };
+    *rest = after;
+    allowed.contains(&licence)
+}
+
+#[test]
+fn dependencies_are_what_is_allowed() -> Result<(), Failure> {
+    let (licences, twice) = (allowed("allow")?, allowed("skip")?);
+    let registries = allowed("allow-registry")?;
+    let mut versions: BTreeMap<String, Vec<String>> = BTreeMap::new();
+    let mut rows = Rows::new();
+    for package in packages()? {
+        let text = |key: &str| package[key].as_str().unwrap_or_default().to_owned();
+        let (name, licence, source) = (text("name"), text("license"), text("source"));
+        versions
+            .entry(name.clone())
+            .or_default()
+            .push(text("version"));
+        rows.row(&name, || {
+            let met = is_met(&licence, &licences);
+            ensure(met, format!("the licence is {licence:?}"))?;
+            // Those without a source are ours.
+            let registry = source.strip_prefix("registry+").unwrap_or(&source);
+            let known = source.is_empty() || registries.contains(registry);
+            ensure(known, format!("it comes from {source:?}"))
+        });
+    }
+    for (name, versions) in versions {
+        rows.row(&name, || {
+            let fine = versions.len() == 1 || twice.contains(&name);
+            ensure(
+                fine,
+                format!("it is there in several versions: {versions:?}"),
+            )
+        });
+    }
+    rows.verdict()
+}
+
+#[test]
+fn licence_expressions_are_read_as_they_are_meant() {
+    let allowed: BTreeSet<String> = ["A", "B", "A WITH x"].map(str::to_owned).into();
+    for (expression, expected) in [
+        ("A", true),
+        ("C", false),
+        ("", false),
+        ("A OR C", true),
+        ("C/A", true),
+        ("A AND C", false),
+        ("A AND B", true),
+        ("C OR A AND B", true),
+        ("(C OR A) AND B", true),
+        ("(A OR B) AND C", false),
+        ("A WITH x", true),
+        ("A WITH y", false),
+        ("B WITH x OR C", false),
+        ("(A", false),
+        ("A B", false),
+    ] {
+        assert_eq!(is_met(expression, &allowed), expected, "{expression}");
+    }
+}
