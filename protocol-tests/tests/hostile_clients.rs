@@ -31,6 +31,9 @@ const NORMAL: Duration = Duration::from_secs(2);
 /// How much memory a server may keep after an attack.
 const KEPT_BYTES: u64 = 64 << 20;
 
+/// How much more it may take at any time.
+const PEAK_BYTES: u64 = 384 << 20;
+
 /// How long a flood goes on.
 const FLOOD: Duration = Duration::from_millis(700);
 
@@ -147,10 +150,13 @@ impl Victim {
         let uploads = self.every_upload_is_free()?;
         self.settles(descriptors, memory + KEPT_BYTES)?;
         let kept = self.memory_bytes()?.saturating_sub(memory) >> 10;
+        let peak = self.process.peak_memory_bytes().unwrap_or_default();
+        let peak = peak.saturating_sub(memory) >> 10;
+        ensure(peak < PEAK_BYTES >> 10, format!("it took {peak} KiB more"))?;
         let took = begun.elapsed();
         println!(
             "{name}: {took:.1?}, fresh client {rounds} times, at most {slowest:.1?}; \
-             {uploads} uploads free, {kept} KiB kept"
+             {uploads} uploads free, {kept} KiB kept of {peak}"
         );
         let panics = self.process.panics();
         ensure(panics.is_empty(), format!("{panics:?}"))
