@@ -93,16 +93,17 @@ impl Wire {
 
     /// Sends bytes; whether the peer is still there.
     pub fn send(&mut self, bytes: &[u8]) -> Result<bool, Failure> {
-        match self.stream.write_all(bytes) {
-            Ok(()) => Ok(true),
-            Err(error) => match error.kind() {
-                ErrorKind::BrokenPipe
+        let Err(error) = self.stream.write_all(bytes) else {
+            return Ok(true);
+        };
+        let gone = matches!(
+            error.kind(),
+            ErrorKind::BrokenPipe
                 | ErrorKind::ConnectionAborted
                 | ErrorKind::ConnectionReset
                 | ErrorKind::TimedOut
-                | ErrorKind::WouldBlock => Ok(false),
-                _ => Err(error.into()),
-            },
-        }
+                | ErrorKind::WouldBlock
+        );
+        if gone { Ok(false) } else { Err(error.into()) }
     }
 }

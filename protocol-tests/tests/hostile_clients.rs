@@ -638,9 +638,9 @@ fn flood(victim: &Victim, next: &(dyn Fn(u32) -> Vec<u8> + Sync)) -> Verdict {
             })
         });
         let floods: Vec<_> = floods.collect();
-        let ends = floods.into_iter().map(|flood| flood.join());
-        ends.map(|end| end.unwrap_or_else(|_| Err(Failure::new("panicked"))))
-            .collect()
+        let mut ends = floods.into_iter().map(|flood| flood.join());
+        // The scope waits for those that are left.
+        ends.try_for_each(|end| end.unwrap_or_else(|_| Err(Failure::new("panicked"))))
     })
 }
 
