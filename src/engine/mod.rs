@@ -144,8 +144,10 @@ impl Engine {
         if upload.length == Some(test.length) && presence::is_there(&upload, &test.range) {
             let touch = |now: &Upload| lifecycle::touched(now, self.limits(), self.now());
             let settle = |now: &Upload| touch(now).into_iter().collect();
-            (upload, _) = self.commit(&upload.id, extensions, settle).await?;
-            self.alive(&upload)?;
+            let (now, _) = self.commit(&upload.id, extensions, settle).await?;
+            self.alive(&now)?;
+            // What else is new may still be taken back.
+            Arc::make_mut(&mut upload).expires = now.expires;
         }
         Ok(Outcome::Status { upload })
     }
@@ -164,8 +166,10 @@ impl Engine {
             let told = self.0.claims.tell(&id, upload.offset());
             let now = self.load(&id).await?;
             self.alive(&now)?;
-            if told && now.offset() >= upload.offset() {
-                return Ok(now);
+            let is_same = now.created == upload.created;
+            if told && is_same && now.offset() >= upload.offset() {
+                // Not `now`: what was recorded since may still be taken back.
+                return Ok(upload);
             }
             self.0.claims.settle(&id, self.limits()).await;
             upload = self.load(&id).await?;

@@ -61,6 +61,7 @@ impl Engine {
                 write::plan(&upload, write, Some(at), self.limits(), self.now())?;
                 self.0.jumps.tell(&upload, at);
                 if content.is_end() {
+                    let upload = self.told(upload, false).await?;
                     let offset = upload.offset();
                     return Ok(Outcome::Stored {
                         finished,

@@ -570,3 +570,67 @@ async fn store_trouble_does_not_complete_an_empty_file_again() {
         assert_eq!(heard, ["finish at 0", "created", "completed"], "load {nth}");
     }
 }
+
+#[tokio::test(start_paused = true)]
+async fn question_is_not_answered_with_bytes_that_may_still_be_taken_back() {
+    let (bench, faults) = faulty_bench(Limits {
+        checkpoint_bytes: 1,
+        ..Limits::default()
+    });
+    assert_eq!(bench.put("a", 8..10).await, Ok(false));
+    let mut stall = faults.stall(Operation::Load, 2);
+    let of = Subject::Key(key("a"));
+    let asked = bench.spawn(Intent::Status { of }, Content::empty());
+    stall.reached().await;
+    let (sender, content) = fed();
+    let id = key("a").id(0);
+    let write = bench.spawn(append(&id, 0), content);
+    sender.send(Ok(Bytes::from_static(b"0123"))).expect("open");
+    settle().await;
+    stall.release();
+    let told = status_of(asked.await.expect("no panic")).expect("there");
+    sender
+        .send(Ok(Bytes::from_static(b"456789a")))
+        .expect("open");
+    let refused = write.await.expect("no panic").err();
+    assert_eq!(refused, Some(Refusal::BodyTooLong { length: 10 }));
+    let offset = bench.offset(&id).await;
+    assert!(
+        offset >= told.offset(),
+        "I-01: {offset} after {}",
+        told.offset()
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn creation_that_finds_its_upload_tells_an_offset_that_stays() {
+    let bench = Bench::new(Limits {
+        checkpoint_bytes: 1,
+        ..Limits::default()
+    });
+    assert_eq!(bench.put("a", 8..10).await, Ok(false));
+    let (sender, content) = fed();
+    let id = key("a").id(0);
+    let write = bench.spawn(append(&id, 0), content);
+    sender.send(Ok(Bytes::from_static(b"0123"))).expect("open");
+    settle().await;
+    let new = NewUpload {
+        length: Some(10),
+        ..NewUpload::default()
+    };
+    let find = Intent::Write(Write {
+        at: At::Offset(0),
+        checksum: Checksum::None,
+        content_bytes: Some(0),
+        length: Some(10),
+        target: Target::Named(key("a"), new),
+    });
+    let (_, told) = stored(bench.run(find, Content::empty()).await).expect("J-054");
+    assert_eq!(told, 4);
+    sender
+        .send(Ok(Bytes::from_static(b"456789a")))
+        .expect("open");
+    let refused = write.await.expect("no panic").err();
+    assert_eq!(refused, Some(Refusal::BodyTooLong { length: 10 }));
+    assert_eq!(bench.offset(&id).await, told, "I-01");
+}
