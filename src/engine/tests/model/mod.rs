@@ -17,7 +17,7 @@ mod walk;
 use self::walk::Walk;
 
 /// Seeds of `cargo test`.
-const SEEDS: u64 = 60;
+const SEEDS: u64 = 80;
 
 /// Walks one seed; yields what happened, and what was wrong with it.
 fn walk(seed: u64) -> (String, Result<(), String>) {

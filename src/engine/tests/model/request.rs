@@ -276,6 +276,8 @@ pub(super) struct Request {
     pub(super) end: Option<u64>,
     pub(super) sent: Option<Sent>,
     pub(super) start: u64,
+    /// The time of day at its start.
+    pub(super) started: SystemTime,
     pub(super) task: Option<JoinHandle<Answer>>,
     pub(super) what: What,
 }

@@ -211,11 +211,6 @@ impl Truth {
                 return fail(&format!("the byte at {at} was replaced"));
             }
         }
-        let grew = new.received.iter().any(|run| !old.received.covers(&run));
-        if grew && new.phase == Phase::Open && moment.limits.expire_after.is_some() {
-            let renewed = new.expires.is_some() && new.expires >= old.expires;
-            ensure(renewed, || format!("u{number}: T-073: deadline not moved"))?;
-        }
         Ok(())
     }
 
@@ -415,9 +410,19 @@ impl Truth {
     ) -> Checked {
         let book = self.books.entry(number).or_default();
         let is_final = matches!(upload.role, Role::Final { .. });
-        let true_once = book.seen(request.start, moment.step).flatten().any(|seen| {
-            !seen.is_void() && seen.received == upload.received && (is_final || seen == upload)
-        });
+        // A test that keeps an upload alive tells its new deadline.
+        let same = |seen: &Upload| {
+            let like = Upload {
+                expires: seen.expires,
+                revision: seen.revision,
+                ..upload.clone()
+            };
+            *seen == like || (is_final && seen.received == upload.received)
+        };
+        let true_once = book
+            .seen(request.start, moment.step)
+            .flatten()
+            .any(|seen| !seen.is_void() && same(seen));
         ensure(true_once, || {
             format!("u{number}: no state between start and answer: {upload:?}")
         })?;
@@ -450,6 +455,7 @@ impl Truth {
         moment: &Moment<'_>,
     ) -> Checked {
         let request = &moment.requests[r];
+        let closing = self.troubled(request.start, moment.step, |t| t == Trouble::Close);
         let book = self.books.entry(number).or_default();
         book.known = true;
         let seen = |book: &Book| {
@@ -469,10 +475,12 @@ impl Truth {
                 .is_some_and(|record| record.offset() >= offset);
             return ensure(is_there, || format!("u{number}: I-01: told {offset}"));
         };
-        // Of a creation that is interrupted the client gets to know what was kept (T-063).
-        let reached_end = sent.fed == sent.bytes.len() && offset == sent.at + sent.fed as u64;
+        // Of a creation that is interrupted before its trailer the client gets to know what was kept
+        // (T-063).
+        let heard_out = !closing && sent.silence() < moment.limits.idle_timeout;
+        let came_whole = sent.end == End::Whole && heard_out;
         let unverified = request.creates() && matches!(sent.sum, Sum::Surprise { .. });
-        ensure(sent.sum.is_right() || (unverified && !reached_end), || {
+        ensure(sent.sum.is_right() || (unverified && !came_whole), || {
             format!("u{number}: T-083: stored with a wrong checksum")
         })?;
         let whole = sent.end == End::Whole;
@@ -498,6 +506,15 @@ impl Truth {
             format!("u{number}: I-02: acknowledged bytes are not there")
         })?;
         book.kept.insert(sent.at..offset);
+        // Of a name, bytes may come that are there already: they move no deadline (J-040).
+        if let (Some(record), Some(after)) = (book.record(), moment.limits.expire_after)
+            && sent.at < offset
+            && !record.named
+            && record.phase == Phase::Open
+        {
+            let renewed = record.expires >= Some(request.started + after);
+            ensure(renewed, || format!("u{number}: T-073: deadline not moved"))?;
+        }
         if !sent.exact {
             book.told = book.told.max(offset);
         }

@@ -403,6 +403,7 @@ impl Walk {
             end: None,
             sent,
             start: self.step,
+            started: time_of(self.epoch),
             task: Some(task),
             what,
         });
@@ -711,6 +712,7 @@ impl Walk {
             end: None,
             sent,
             start: self.step,
+            started: time_of(self.epoch),
             task: None,
             what,
         });
