@@ -550,7 +550,13 @@ impl Truth {
             if interrupted || matches!(request.what, What::Chunk { .. } | What::Find { .. }) {
                 continue;
             }
-            if record.named {
+            // What a question is about to tell stays as well.
+            let asked = moment.requests.iter().any(|other| {
+                matches!(other.what, What::Status { .. })
+                    && other.concerns().contains(number)
+                    && other.end.is_none_or(|end| end >= request.start)
+            });
+            if record.named || asked {
                 continue;
             }
             for at in record
