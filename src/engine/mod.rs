@@ -146,8 +146,10 @@ impl Engine {
             let settle = |now: &Upload| touch(now).into_iter().collect();
             let (now, _) = self.commit(&upload.id, extensions, settle).await?;
             self.alive(&now)?;
-            // What else is new may still be taken back.
-            Arc::make_mut(&mut upload).expires = now.expires;
+            if now.expires != upload.expires {
+                // What else is new may still be taken back.
+                Arc::make_mut(&mut upload).expires = now.expires;
+            }
         }
         Ok(Outcome::Status { upload })
     }
