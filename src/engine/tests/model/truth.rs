@@ -498,7 +498,12 @@ impl Truth {
                 format!("u{number}: J-014: {} bytes for {}", sent.fed, sent.room)
             })?;
         }
-        if !book.is_alive() {
+        // What a later upload of the same name holds is another matter.
+        let lives = book.seen(request.start, moment.step).flatten();
+        let mut lives: Vec<_> = lives.map(|seen| seen.created).collect();
+        lives.dedup();
+        let is_same = lives.len() == 1;
+        if !book.is_alive() || !is_same {
             return Ok(());
         }
         let count = index(offset - sent.at);
