@@ -102,7 +102,7 @@ impl Engine {
 
     async fn create_pending(
         &self,
-        upload: Upload,
+        mut upload: Upload,
         parts: &[Arc<Upload>],
     ) -> Result<Outcome, Refusal> {
         let mut seen = HashSet::new();
@@ -111,6 +111,9 @@ impl Engine {
             .filter(|part| !part.is_complete() && seen.insert(&part.id))
             .map(|part| part.id.clone())
             .collect();
+        // A part that is not finished may yet have another length: one that a refused request
+        // declared is taken back.
+        upload.length = None;
         self.create_record(&upload).await?;
         self.0.pending.wait(&unfinished, &upload.id);
         // One that was completed before this was noted has told nobody.

@@ -694,6 +694,30 @@ async fn pending_final_completes_with_its_last_part() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn pending_final_does_not_rely_on_a_length_that_is_taken_back() {
+    let bench = Bench::new(Limits {
+        join_unfinished: true,
+        ..Limits::default()
+    });
+    let part = bench.create(None, Role::partial()).await;
+    let (sender, content) = fed();
+    let write = bench.spawn(append_with(&part, 0, Some(3), Checksum::None), content);
+    settle().await;
+    let id = stored(bench.run(join(&[&part]), Content::empty()).await)
+        .expect("T-105")
+        .0
+        .id
+        .clone();
+    sender.send(Ok(Bytes::from_static(b"abcd"))).expect("open");
+    assert!(write.await.expect("no panic").is_err());
+    let whole_part = append_with(&part, 0, Some(4), Checksum::None);
+    assert!(bench.run(whole_part, whole(b"abcd")).await.is_ok());
+    settle().await;
+    assert_eq!(bench.status(&id).await.map(|u| u.length), Ok(Some(4)));
+    assert_eq!(bench.fetch(&id).await.as_deref(), Ok(&b"abcd"[..]));
+}
+
+#[tokio::test(start_paused = true)]
 async fn pending_final_is_gone_with_a_part() {
     let bench = Bench::new(Limits {
         join_unfinished: true,
