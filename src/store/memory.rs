@@ -121,7 +121,10 @@ impl Store for MemoryStore {
     async fn join(&self, upload: &Upload, partials: &[Arc<Upload>]) -> Result<(), StoreError> {
         let mut joined = Vec::new();
         for partial in partials {
-            let (_, data) = self.find(&partial.id)?;
+            let (record, data) = self.find(&partial.id)?;
+            if !record.is_complete() {
+                return Err(StoreError::Absent);
+            }
             joined.extend_from_slice(&lock(&data));
         }
         match lock(&self.slots).entry(upload.id.clone()).or_default() {

@@ -216,17 +216,22 @@ async fn join_can_be_repeated(mut bench: Bench) {
     expect_parts(&bench, &upload, &[1, 2]).await;
 }
 
-/// A part that was removed meanwhile.
+/// A part that was removed, or whose bytes were given up, meanwhile.
 async fn join_of_a_missing_part_is_refused(bench: Bench) {
     if !bench.store().capabilities().join {
         return;
     }
-    let parts = parts(&bench).await;
+    let mut parts = parts(&bench).await;
+    let void = bench.complete("void", PART_BYTES, Role::partial(), 3).await;
     bench.store().remove(&parts[2].id).await.expect("removed");
+    bench.commit(&void, &[Change::Voided]).await;
     let upload = final_of("a", &parts);
-    let refused = bench.store().join(&upload, &parts).await;
-    assert!(matches!(refused, Err(StoreError::Absent)), "{refused:?}");
-    assert!(bench.is_absent(&upload.id).await);
+    for missing in [Arc::clone(&parts[2]), void] {
+        parts[2] = missing;
+        let refused = bench.store().join(&upload, &parts).await;
+        assert!(matches!(refused, Err(StoreError::Absent)), "{refused:?}");
+        assert!(bench.is_absent(&upload.id).await);
+    }
     // What remains can still be joined.
     let upload = join(&bench, "a", &parts[..2]).await;
     expect_parts(&bench, &upload, &[1]).await;
