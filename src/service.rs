@@ -117,20 +117,26 @@ impl Windlass {
         B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
     {
         let (head, body) = request.into_parts();
-        if !is_framed_plainly(&head.headers) {
-            return Ok(badly_framed());
-        }
         let Some(dialect) = self.dialect(head.uri.path()) else {
             let mut reply = not_found();
             self.0.cors.apply(&Asked::new(&head), &NOTHING, &mut reply);
             return Ok(reply);
         };
         let asked = Asked::new(&head);
+        let is_framed_plainly = is_framed_plainly(&head.headers);
         let drain = Drain::of(head.version, &head.headers);
         let extensions = head.extensions.clone();
         let content = Content::new(body);
         let rest = content.rest();
         let mut exchange = dialect.open(head);
+        if !is_framed_plainly {
+            let mut reply = exchange.answer(Err(badly_framed().into()));
+            // What follows on the connection may be part of this request.
+            let close = HeaderValue::from_static("close");
+            reply.headers_mut().insert(CONNECTION, close);
+            self.0.cors.apply(&asked, dialect.cors(), &mut reply);
+            return Ok(reply);
+        }
         let limits = self.engine().limits();
         // A dialect whose parameters are in the body waits for its client like the engine does.
         let read = timeout(limits.idle_timeout, exchange.read(content, limits));
@@ -244,16 +250,11 @@ fn is_framed_plainly(headers: &HeaderMap) -> bool {
     coding && codings.next().is_none() && headers.get_all(HOST).iter().nth(1).is_none()
 }
 
-/// The end of the connection, since what follows on it may be part of this request.
-fn badly_framed() -> Reply {
-    let mut reply = reply::text(
-        StatusCode::BAD_REQUEST,
-        "ERR_INVALID_REQUEST",
-        "transfer-encoding must be chunked alone, and host must be there once",
-    );
-    let close = HeaderValue::from_static("close");
-    reply.headers_mut().insert(CONNECTION, close);
-    reply
+fn badly_framed() -> Refusal {
+    Refusal::Malformed {
+        field: "Transfer-Encoding",
+        reason: "it must be chunked alone, and Host must be there once".to_owned(),
+    }
 }
 
 /// What is done with a body that was not read to its end.
