@@ -107,6 +107,16 @@ use self::{
 use super::{ByteStream, Durability, Store, StoreError, UploadStream, Writer};
 use crate::upload::{Capabilities, Change, Phase, Upload, UploadId};
 
+/// The upload that the text of a change log adds up to; `None` when it was never created. For tests
+/// that bring texts of their own.
+///
+/// # Errors
+/// [`StoreError::Damaged`].
+#[cfg(any(test, feature = "test-support"))]
+pub fn record_of(id: &UploadId, text: &[u8]) -> Result<Option<Upload>, StoreError> {
+    Ok(record::parse(id, text)?.map(|parsed| parsed.upload))
+}
+
 /// Uploads in one directory, which it has for itself as long as it lives.
 ///
 /// Its async methods need a tokio runtime around them.
