@@ -11,7 +11,7 @@ use super::super::*;
 
 /// Names in a walk, each with the uploads it may have had, one after another.
 pub(super) const NAMES: usize = 2;
-pub(super) const GENERATIONS: usize = 4;
+pub(super) const GENERATIONS: usize = 10;
 
 /// The key of the `name`th name.
 pub(super) fn key(name: usize) -> Key {
