@@ -8,7 +8,7 @@ use std::{
 };
 
 use async_trait::async_trait;
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use tokio::{sync::Notify, task::spawn_blocking};
 
 use super::{
@@ -31,9 +31,10 @@ const BATCH_BYTES: usize = 128 << 10;
 /// and one being collected.
 const WINDOW_BYTES: usize = 2 * BATCH_BYTES;
 
-/// What a frame counts for at least, in bytes, so that many tiny ones do not add up to much memory
-/// (and a batch has fewer slices than the system allows).
-const MIN_FRAME_BYTES: usize = 1 << 10;
+/// A frame of fewer bytes is copied. It is a slice of the buffer that its connection reads into, at
+/// least 8 KiB in hyper; kept as it is, it would keep all of that, and many of them would be many times
+/// the window.
+const MIN_FRAME_BYTES: usize = 4 << 10;
 
 /// A sink into the data file of one upload.
 #[derive(Debug)]
@@ -124,7 +125,9 @@ pub(super) struct Pump {
 struct Flow {
     /// Frames to be written, the next one first.
     frames: VecDeque<Bytes>,
-    /// What the frames to be written and being written count for.
+    /// Copies of small frames, to be written after these.
+    tail: BytesMut,
+    /// Bytes to be written and being written.
     waiting_bytes: usize,
     /// The position after the last byte accepted.
     pushed: u64,
@@ -134,11 +137,6 @@ struct Flow {
     running: bool,
     /// Why nothing is written any more.
     failure: Option<Arc<io::Error>>,
-}
-
-/// What a frame counts for.
-fn weight(frame: &Bytes) -> usize {
-    frame.len().max(MIN_FRAME_BYTES)
 }
 
 /// Its length in bytes.
@@ -190,8 +188,8 @@ impl Pump {
         }
         let mut flow = lock(&self.flow);
         flow.pushed += length(&frame);
-        flow.waiting_bytes += weight(&frame);
-        flow.frames.push_back(frame);
+        flow.waiting_bytes += frame.len();
+        flow.add(frame);
         let is_full = flow.waiting_bytes >= BATCH_BYTES;
         drop(flow);
         if is_full {
@@ -202,7 +200,7 @@ impl Pump {
     /// Sees that everything accepted is written. Gives the position after it.
     fn flush(self: &Arc<Self>) -> u64 {
         let flow = lock(&self.flow);
-        let (target, is_empty) = (flow.pushed, flow.frames.is_empty());
+        let (target, is_empty) = (flow.pushed, flow.is_empty());
         drop(flow);
         if !is_empty {
             self.start();
@@ -237,7 +235,7 @@ impl Pump {
             drop(flow);
             let outcome = self.disk.write_at(&self.file, &batch, at);
             flow = lock(&self.flow);
-            flow.waiting_bytes -= batch.iter().map(weight).sum::<usize>();
+            flow.waiting_bytes -= batch.iter().map(Bytes::len).sum::<usize>();
             match outcome {
                 Ok(()) => flow.written += batch.iter().map(length).sum::<u64>(),
                 Err(e) => flow.fail(e),
@@ -279,14 +277,37 @@ impl Pump {
 }
 
 impl Flow {
+    fn is_empty(&self) -> bool {
+        self.frames.is_empty() && self.tail.is_empty()
+    }
+
+    /// Takes a frame in, as it is or copied.
+    fn add(&mut self, frame: Bytes) {
+        if frame.len() < MIN_FRAME_BYTES {
+            self.tail.extend_from_slice(&frame);
+        } else {
+            self.end_tail();
+            self.frames.push_back(frame);
+        }
+    }
+
+    /// Makes a frame of the copies of small ones.
+    fn end_tail(&mut self) {
+        if !self.tail.is_empty() {
+            self.frames
+                .push_back(std::mem::take(&mut self.tail).freeze());
+        }
+    }
+
     /// Takes the next frames to write; `None` when nothing waits.
     fn next_batch(&mut self) -> Option<Vec<Bytes>> {
+        self.end_tail();
         let (mut batch, mut bytes) = (Vec::new(), 0);
         while bytes < BATCH_BYTES {
             let Some(frame) = self.frames.pop_front() else {
                 break;
             };
-            bytes += weight(&frame);
+            bytes += frame.len();
             batch.push(frame);
         }
         (!batch.is_empty()).then_some(batch)
@@ -294,11 +315,9 @@ impl Flow {
 
     /// Notes that nothing is written any more; the first reason counts.
     fn fail(&mut self, reason: io::Error) {
-        self.waiting_bytes -= self
-            .frames
-            .drain(..)
-            .map(|frame| weight(&frame))
-            .sum::<usize>();
+        self.end_tail();
+        let dropped = self.frames.drain(..).map(|frame| frame.len());
+        self.waiting_bytes -= dropped.sum::<usize>();
         self.failure.get_or_insert_with(|| Arc::new(reason));
     }
 }
