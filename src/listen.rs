@@ -4,22 +4,23 @@
 use std::{
     future::Future,
     io,
+    ops::Range,
     pin::{Pin, pin},
+    sync::Arc,
     task::{Context, Poll, ready},
     time::Duration,
 };
 
-use hyper_util::{
-    rt::{TokioExecutor, TokioIo, TokioTimer},
-    server::{conn::auto::Builder, graceful::GracefulShutdown},
-};
+use hyper::server::conn::{http1, http2};
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use tokio::{
-    io::{AsyncRead, AsyncWrite, ReadBuf},
+    io::{AsyncRead, AsyncReadExt as _, AsyncWrite, ReadBuf},
     net::{TcpListener, TcpStream},
-    time::{Sleep, sleep},
+    sync::watch,
+    time::{Sleep, sleep, timeout},
 };
 
-use crate::{service::Windlass, upload::Limits};
+use crate::service::Windlass;
 
 /// What a client says first that speaks HTTP/2 (RFC 9113, 3.4). No HTTP/1 request begins so.
 const HTTP2_PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
@@ -77,9 +78,8 @@ pub async fn serve(
     service: Windlass,
     stop: impl Future<Output = ()>,
 ) -> io::Result<()> {
-    let limits = service.engine().limits().clone();
-    let builder = builder(&limits);
-    let graceful = GracefulShutdown::new();
+    let (stopping, stopped) = watch::channel(());
+    let connections = Arc::new(Connections::new(service, stopped));
     let mut stop = pin!(stop);
     loop {
         let stream = tokio::select! {
@@ -95,46 +95,103 @@ pub async fn serve(
                 }
             },
         };
-        let _ = stream.set_nodelay(true);
-        let io = TokioIo::new(Socket::new(stream, &limits));
-        let connection = builder.serve_connection(io, service.clone()).into_owned();
-        let connection = graceful.watch(connection);
-        tokio::spawn(async move {
-            if let Err(error) = connection.await {
-                tracing::debug!(%error, "connection ended");
-            }
-        });
+        tokio::spawn(Arc::clone(&connections).serve(stream));
     }
     drop(listener);
+    let engine = connections.service.engine().clone();
+    drop(connections);
     let end = async {
-        tokio::join!(service.engine().close(), graceful.shutdown());
+        // Each connection holds a receiver until it ends.
+        let _ = stopping.send(());
+        tokio::join!(engine.close(), stopping.closed());
     };
-    if tokio::time::timeout(DRAIN_TIME, end).await.is_err() {
+    if timeout(DRAIN_TIME, end).await.is_err() {
         tracing::warn!("some connections did not end in time");
     }
     Ok(())
 }
 
-fn builder(limits: &Limits) -> Builder<TokioExecutor> {
-    let mut builder = Builder::new(TokioExecutor::new());
-    builder
-        .http1()
-        .timer(TokioTimer::new())
-        .header_read_timeout(limits.head_timeout)
-        .max_buf_size(HTTP1_BUFFER_BYTES)
-        .half_close(true);
-    builder
-        .http2()
-        .timer(TokioTimer::new())
-        .max_header_list_size(HTTP2_HEADER_BYTES)
-        .initial_stream_window_size(HTTP2_STREAM_WINDOW_BYTES)
-        .initial_connection_window_size(HTTP2_CONNECTION_WINDOW_BYTES)
-        .max_concurrent_streams(HTTP2_STREAMS)
-        .max_pending_accept_reset_streams(HTTP2_PENDING_RESETS)
-        .max_local_error_reset_streams(HTTP2_ERROR_RESETS)
-        .keep_alive_interval(limits.head_timeout)
-        .keep_alive_timeout(limits.head_timeout.min(HTTP2_PING_TIME));
-    builder
+/// How connections are served, the same for all of them.
+struct Connections {
+    http1: http1::Builder,
+    http2: http2::Builder<TokioExecutor>,
+    service: Windlass,
+    stopped: watch::Receiver<()>,
+}
+
+impl Connections {
+    fn new(service: Windlass, stopped: watch::Receiver<()>) -> Self {
+        let limits = service.engine().limits();
+        let mut http1 = http1::Builder::new();
+        http1
+            .timer(TokioTimer::new())
+            .header_read_timeout(limits.head_timeout)
+            .max_buf_size(HTTP1_BUFFER_BYTES)
+            .half_close(true);
+        let mut http2 = http2::Builder::new(TokioExecutor::new());
+        http2
+            .timer(TokioTimer::new())
+            .max_header_list_size(HTTP2_HEADER_BYTES)
+            .initial_stream_window_size(HTTP2_STREAM_WINDOW_BYTES)
+            .initial_connection_window_size(HTTP2_CONNECTION_WINDOW_BYTES)
+            .max_concurrent_streams(HTTP2_STREAMS)
+            .max_pending_accept_reset_streams(HTTP2_PENDING_RESETS)
+            .max_local_error_reset_streams(HTTP2_ERROR_RESETS)
+            .keep_alive_interval(limits.head_timeout)
+            .keep_alive_timeout(limits.head_timeout.min(HTTP2_PING_TIME));
+        Self {
+            http1,
+            http2,
+            service,
+            stopped,
+        }
+    }
+
+    /// Serves one connection to its end.
+    async fn serve(self: Arc<Self>, mut stream: TcpStream) {
+        let mut stopped = self.stopped.clone();
+        let _ = stream.set_nodelay(true);
+        let limits = self.service.engine().limits();
+        let opening = tokio::select! {
+            opening = timeout(limits.head_timeout, Opening::read(&mut stream)) => opening,
+            _ = stopped.changed() => return,
+        };
+        let Ok(Ok(opening)) = opening else {
+            return;
+        };
+        let is_http2 = opening.is_http2();
+        let io = TokioIo::new(Socket::new(stream, opening, limits.idle_timeout));
+        let service = self.service.clone();
+        // The one that is larger and rarer is kept apart.
+        let end = if is_http2 {
+            let connection = self.http2.serve_connection(io, service);
+            let finish = http2::Connection::graceful_shutdown;
+            Box::pin(until_stopped(connection, finish, stopped)).await
+        } else {
+            let connection = self.http1.serve_connection(io, service);
+            let finish = http1::Connection::graceful_shutdown;
+            until_stopped(connection, finish, stopped).await
+        };
+        if let Err(error) = end {
+            tracing::debug!(%error, "connection ended");
+        }
+    }
+}
+
+/// Drives `connection` to its end; when the server stops, `finish` tells it to take no more requests.
+async fn until_stopped<C: Future<Output = hyper::Result<()>>>(
+    connection: C,
+    finish: fn(Pin<&mut C>),
+    mut stopped: watch::Receiver<()>,
+) -> hyper::Result<()> {
+    let mut connection = pin!(connection);
+    tokio::select! {
+        biased;
+        end = connection.as_mut() => return end,
+        _ = stopped.changed() => {}
+    }
+    finish(connection.as_mut());
+    connection.await
 }
 
 fn is_of_one_connection(error: &io::Error) -> bool {
@@ -146,14 +203,48 @@ fn is_of_one_connection(error: &io::Error) -> bool {
     )
 }
 
-/// A stream that does not wait for its peer for ever, where hyper would: for the first bytes, by which
-/// the version is told, and for a peer that does not read what it is sent.
+/// What came of a connection before its version was known.
+struct Opening {
+    bytes: [u8; HTTP2_PREFACE.len()],
+    /// Which of them are still to be read by hyper.
+    unread: Range<usize>,
+}
+
+impl Opening {
+    /// Reads no more than it takes to tell the version.
+    async fn read(stream: &mut TcpStream) -> io::Result<Self> {
+        let mut bytes = [0; HTTP2_PREFACE.len()];
+        let mut end = 0;
+        while end < bytes.len() && HTTP2_PREFACE.starts_with(&bytes[..end]) {
+            match stream.read(&mut bytes[end..]).await? {
+                0 => break,
+                count => end += count,
+            }
+        }
+        let unread = 0..end;
+        Ok(Self { bytes, unread })
+    }
+
+    fn is_http2(&self) -> bool {
+        self.bytes == *HTTP2_PREFACE
+    }
+
+    /// Moves what is unread to `buf`.
+    fn move_to(&mut self, buf: &mut ReadBuf<'_>) {
+        let count = self.unread.len().min(buf.remaining());
+        buf.put_slice(&self.bytes[self.unread.start..][..count]);
+        self.unread.start += count;
+    }
+}
+
+/// A stream that does not wait for ever for a peer that does not read what it is sent, where hyper
+/// would.
 ///
 /// It is closed in two steps: nothing more is sent, then what the peer still sends is read for a
 /// moment. Closed at once, data in flight would make the kernel send a reset, and the peer would
 /// lose the answer it has not read yet.
 struct Socket {
-    opening: Option<Opening>,
+    opening: Opening,
     read_timeout: Duration,
     /// Runs while the peer takes nothing.
     stalled: Option<Timer>,
@@ -164,30 +255,12 @@ struct Socket {
 
 type Timer = Pin<Box<Sleep>>;
 
-/// The time until the first bytes of a connection tell its version.
-struct Opening {
-    /// How much of the preface of HTTP/2 has come.
-    matched_bytes: usize,
-    timer: Timer,
-}
-
-impl Opening {
-    /// Whether the version is still open after these bytes.
-    fn goes_on_after(&mut self, bytes: &[u8]) -> bool {
-        let rest = &HTTP2_PREFACE[self.matched_bytes..];
-        self.matched_bytes += bytes.len();
-        bytes.len() < rest.len() && rest.starts_with(bytes)
-    }
-}
-
 impl Socket {
-    fn new(stream: TcpStream, limits: &Limits) -> Self {
+    /// The rest of `stream` after `opening`, which hyper gets to see first.
+    fn new(stream: TcpStream, opening: Opening, read_timeout: Duration) -> Self {
         Self {
-            opening: Some(Opening {
-                matched_bytes: 0,
-                timer: Box::pin(sleep(limits.head_timeout)),
-            }),
-            read_timeout: limits.idle_timeout,
+            opening,
+            read_timeout,
             stalled: None,
             left_bytes: LINGER_BYTES,
             linger: None,
@@ -218,19 +291,17 @@ impl AsyncRead for Socket {
         cx: &mut Context<'_>,
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        let before = buf.filled().len();
-        let read = Pin::new(&mut self.stream).poll_read(cx, buf);
-        let Some(opening) = &mut self.opening else {
-            return read;
-        };
-        if read.is_pending() {
-            ready!(opening.timer.as_mut().poll(cx));
-            return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
+        if self.opening.unread.is_empty() {
+            return Pin::new(&mut self.stream).poll_read(cx, buf);
         }
-        if !opening.goes_on_after(&buf.filled()[before..]) {
-            self.opening = None;
+        // Together with what follows, so that a head that came in one piece stays one.
+        self.opening.move_to(buf);
+        if buf.remaining() > 0
+            && let Poll::Ready(Err(error)) = Pin::new(&mut self.stream).poll_read(cx, buf)
+        {
+            return Poll::Ready(Err(error));
         }
-        read
+        Poll::Ready(Ok(()))
     }
 }
 
