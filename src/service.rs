@@ -116,7 +116,7 @@ impl Windlass {
         B: Body<Data = Bytes> + Send + 'static,
         B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
     {
-        let (head, body) = request.into_parts();
+        let (mut head, body) = request.into_parts();
         let Some(dialect) = self.dialect(head.uri.path()) else {
             let mut reply = not_found();
             self.0.cors.apply(&Asked::new(&head), &NOTHING, &mut reply);
@@ -125,10 +125,9 @@ impl Windlass {
         let asked = Asked::new(&head);
         let is_framed_plainly = is_framed_plainly(&head.headers);
         let drain = Drain::of(head.version, &head.headers);
-        let extensions = head.extensions.clone();
         let content = Content::new(body);
         let rest = content.rest();
-        let mut exchange = dialect.open(head);
+        let mut exchange = dialect.open(&head);
         if !is_framed_plainly {
             let mut reply = exchange.answer(Err(badly_framed().into()));
             // What follows on the connection may be part of this request.
@@ -139,8 +138,12 @@ impl Windlass {
         }
         let limits = self.engine().limits();
         // A dialect whose parameters are in the body waits for its client like the engine does.
-        let read = timeout(limits.idle_timeout, exchange.read(content, limits));
-        let mut reply = match read.await.map_err(|_| Aborted)? {
+        let read = timeout(limits.idle_timeout, exchange.read(&head, content, limits));
+        let read = read.await.map_err(|_| Aborted)?;
+        let extensions = std::mem::take(&mut head.extensions);
+        // The request may last. Behind the rest of its head lies the buffer of its connection.
+        drop(head);
+        let mut reply = match read {
             Err(reply) => *reply,
             Ok(_) if !self.0.cors.admits(&asked) => {
                 let denial = Denial::forbidden("pages of this origin may not send cookies here");

@@ -214,7 +214,10 @@ impl Asked {
                 && head.headers.contains_key(COOKIE)
                 && !is_same_origin(head),
             is_preflight: is_preflight(head),
-            origin: origin.filter(|text| text.to_str().is_ok()).cloned(),
+            // A copy: the original keeps all of the head in memory.
+            origin: origin
+                .and_then(|text| text.to_str().ok())
+                .and_then(|text| HeaderValue::from_str(text).ok()),
         }
     }
 }

@@ -41,18 +41,20 @@ impl Locations {
         }
     }
 
-    /// The URL of upload `id` for the client that sent `head`: absolute if that is known, else an
-    /// absolute path (D-40).
-    pub fn location(&self, head: &Parts, id: &UploadId) -> HeaderValue {
+    /// What stands before the path in URLs for the client that sent `head`; nothing unless that is
+    /// known (D-40).
+    pub fn start(&self, head: &Parts) -> String {
+        match &self.public_url {
+            Some(PublicUrl(start)) => start.clone(),
+            None if self.trust_forwarded => forwarded_start(head),
+            None => String::new(),
+        }
+    }
+
+    /// The URL of upload `id` for a client whose URLs begin with `start`.
+    pub fn location(&self, start: &str, id: &UploadId) -> HeaderValue {
         let prefix = self.mount.prefix();
-        let url = match &self.public_url {
-            Some(PublicUrl(start)) => format!("{start}{prefix}/{id}"),
-            None if self.trust_forwarded => {
-                let start = forwarded_start(head);
-                format!("{start}{prefix}/{id}")
-            }
-            None => format!("{prefix}/{id}"),
-        };
+        let url = format!("{start}{prefix}/{id}");
         HeaderValue::try_from(url).expect("hosts, plain paths and ids are printable ASCII")
     }
 }
@@ -154,7 +156,8 @@ mod tests {
                     request.header(*name, *value)
                 });
             let (head, ()) = request.body(()).expect("plain").into_parts();
-            let location = locations.location(&head, &"a".parse().expect("an id"));
+            let location =
+                locations.location(&locations.start(&head), &"a".parse().expect("an id"));
             assert_eq!(location, expected, "{public_url:?} {lines:?}");
         }
     }

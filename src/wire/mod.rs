@@ -47,18 +47,22 @@ pub trait Dialect: Send + Sync + fmt::Debug + 'static {
     fn claims(&self, path: &str) -> bool;
 
     /// The exchange that a request head begins.
-    fn open(&self, head: Parts) -> Box<dyn Exchange>;
+    fn open(&self, head: &Parts) -> Box<dyn Exchange>;
 }
 
 /// One request and its answer in a dialect.
 ///
-/// `read` is called once, then, if it yields an intent, `answer` once.
+/// `read` is called once, then, if it yields an intent, `answer` once. It keeps what its answer needs to
+/// know of the request and no more: behind a head lies the buffer of its connection, and some requests
+/// last for hours.
 #[async_trait::async_trait]
 pub trait Exchange: Send + fmt::Debug {
-    /// What the request wants, and the data that goes with it; or the answer, when the engine is
-    /// not needed for it. Only a dialect that puts its parameters into the body polls `content`.
+    /// What the request wants that began with `head`, and the data that goes with it; or the answer,
+    /// when the engine is not needed for it. Only a dialect that puts its parameters into the body
+    /// polls `content`.
     async fn read(
         &mut self,
+        head: &Parts,
         content: Content,
         limits: &Limits,
     ) -> Result<(Intent, Content), Box<Reply>>;

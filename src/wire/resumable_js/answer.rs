@@ -99,7 +99,7 @@ fn yes(exchange: &ResumableJsExchange, upload: &Upload) -> Reply {
 /// What an answer says about `upload`.
 pub(super) fn body_of<'u>(exchange: &ResumableJsExchange, upload: &'u Upload) -> UploadBody<'u> {
     let url = exchange.config.tus.as_ref().and_then(|tus| {
-        let location = tus.location(&exchange.head, &upload.id);
+        let location = tus.location(&exchange.start, &upload.id);
         location.to_str().map(str::to_owned).ok()
     });
     let name = upload.metadata.get_str("filename");

@@ -21,7 +21,7 @@ mod status;
 use std::{fmt, ops::Range, sync::Arc, time::Duration};
 
 use http::{
-    HeaderName, HeaderValue, Method, StatusCode,
+    HeaderName, HeaderValue, Method, StatusCode, Version,
     header::{CACHE_CONTROL, X_CONTENT_TYPE_OPTIONS},
     request::Parts,
 };
@@ -203,7 +203,7 @@ impl Dialect for ResumableJs {
         self.config.locations.mount.claims(path)
     }
 
-    fn open(&self, head: Parts) -> Box<dyn Exchange> {
+    fn open(&self, head: &Parts) -> Box<dyn Exchange> {
         Box::new(ResumableJsExchange::new(Arc::clone(&self.config), head))
     }
 }
@@ -213,9 +213,12 @@ struct ResumableJsExchange {
     asked: Asked,
     chosen: Option<Chosen>,
     config: Arc<Config>,
-    head: Parts,
     /// What the client calls the file, for the answer.
     identifier: Option<String>,
+    method: Method,
+    /// What the URLs of this client begin with.
+    start: String,
+    version: Version,
 }
 
 /// What a request asked for.
@@ -243,10 +246,11 @@ enum Asked {
 impl Exchange for ResumableJsExchange {
     async fn read(
         &mut self,
+        head: &Parts,
         content: Content,
         limits: &Limits,
     ) -> Result<(Intent, Content), Box<Reply>> {
-        match read::read(self, content, limits).await {
+        match read::read(self, head, content, limits).await {
             Ok(read) => Ok(read),
             Err(unread) => Err(Box::new(self.completed(match unread {
                 Unread::Fault(fault) => refuse::fault(self, &fault),
@@ -267,30 +271,29 @@ impl Exchange for ResumableJsExchange {
 }
 
 impl ResumableJsExchange {
-    fn new(config: Arc<Config>, head: Parts) -> Self {
+    fn new(config: Arc<Config>, head: &Parts) -> Self {
+        let start = config.tus.as_ref().map(|tus| tus.start(head));
         Self {
             asked: Asked::Nothing,
             chosen: None,
             config,
-            head,
             identifier: None,
+            method: head.method.clone(),
+            start: start.unwrap_or_default(),
+            version: head.version,
         }
     }
 
     /// `reply` with what every answer says, and without what this one must not have (S-012): a
     /// cached 200 would be data loss once the upload has expired.
     fn completed(&self, mut reply: Reply) -> Reply {
-        if self.head.method == Method::HEAD {
+        if self.method == Method::HEAD {
             reply::remove_body(&mut reply);
         }
         let fields = reply.headers_mut();
         fields.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
         fields.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
         reply
-    }
-
-    fn key(&self, file: &File) -> Key {
-        self.config.key_of(&self.head, file)
     }
 
     /// What this client calls `parameter`, once that is known.
@@ -312,11 +315,9 @@ impl ResumableJsExchange {
 }
 
 impl fmt::Debug for ResumableJsExchange {
-    /// Without the header fields and the query: they may hold credentials.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("ResumableJsExchange")
-            .field("method", &self.head.method)
-            .field("path", &self.head.uri.path())
+            .field("method", &self.method)
             .finish_non_exhaustive()
     }
 }
@@ -350,6 +351,11 @@ mod tests {
     }
 
     pub(super) fn exchange_with(dialect: &ResumableJs, lines: &str) -> ResumableJsExchange {
+        ResumableJsExchange::new(Arc::clone(&dialect.config), &head(lines))
+    }
+
+    /// The head that `lines` are.
+    pub(super) fn head(lines: &str) -> Parts {
         let (line, fields) = lines.split_once('\n').unwrap_or((lines, ""));
         let (method, target) = line.split_once(' ').expect("a method and a target");
         let request = Request::builder().method(method).uri(target);
@@ -357,8 +363,7 @@ mod tests {
             let (name, value) = line.trim().split_once(':').expect("a field");
             request.header(name, value.trim())
         });
-        let (head, ()) = request.body(()).expect("a plain request").into_parts();
-        ResumableJsExchange::new(Arc::clone(&dialect.config), head)
+        request.body(()).expect("a plain request").into_parts().0
     }
 
     /// An upload of `total` bytes called `a/b.txt` that holds `held`.
@@ -416,7 +421,7 @@ mod tests {
 
     #[test]
     fn metadata_of_tus_names_the_same_file_j_054() {
-        let head = exchange("POST /files").head;
+        let head = head("POST /files");
         for (entries, expected) in [
             (
                 &[
@@ -488,17 +493,19 @@ mod tests {
         };
         let dialect = dialect().with_owner_header(HeaderName::from_static("x-user"));
         let key = |lines: &str, owner: Option<&str>| {
-            let mut exchange = exchange_with(&dialect, lines);
+            let mut head = head(lines);
             if let Some(owner) = owner {
-                exchange.head.extensions.insert(Owner(owner.to_owned()));
+                head.extensions.insert(Owner(owner.to_owned()));
             }
-            exchange.key(&file)
+            dialect.config.key_of(&head, &file)
         };
         let of = |owner: Option<&str>| dialect.key(owner.map(str::as_bytes), "i", "", "");
         assert_eq!(key("GET /up", None), of(None));
         assert_eq!(key("GET /up\nX-User: a", None), of(Some("a")));
         assert_eq!(key("GET /up\nX-User: a", Some("b")), of(Some("b")));
-        let unread = exchange("GET /up\nX-User: a").key(&file);
+        let unread = super::tests::dialect()
+            .config
+            .key_of(&head("GET /up\nX-User: a"), &file);
         assert_eq!(unread, of(None), "a header that is not configured");
     }
 

@@ -5,7 +5,7 @@
 
 use std::ops::Range;
 
-use http::{HeaderMap, HeaderName, Method};
+use http::{HeaderMap, HeaderName, Method, request::Parts};
 
 use super::{
     Asked, ResumableJsExchange, STATUS,
@@ -70,25 +70,26 @@ struct Ask {
 /// What the request of `exchange` wants, and the part of `content` that goes with it.
 pub(super) async fn read(
     exchange: &mut ResumableJsExchange,
+    head: &Parts,
     content: Content,
     limits: &Limits,
 ) -> Result<(Intent, Content), Unread> {
-    match exchange.resource() {
+    match exchange.resource(head) {
         Some(Resource::Collection) => {}
         Some(Resource::Upload(id)) if id.as_str() == STATUS => {
-            return Ok((status::read(exchange, limits)?, content.ignored()));
+            return Ok((status::read(exchange, head, limits)?, content.ignored()));
         }
         Some(Resource::Upload(_)) | None => return Err(not_found()),
     }
-    let params = exchange.query();
-    match exchange.head.method {
+    let params = exchange.query(head);
+    match head.method {
         Method::GET | Method::HEAD => {
-            let intent = exchange.test(&params, limits)?;
+            let intent = exchange.test(head, &params, limits)?;
             Ok((intent, content.ignored()))
         }
         Method::OPTIONS => Err(Unread::Options),
         Method::PATCH | Method::POST | Method::PUT => {
-            exchange.upload(params, content, limits).await
+            exchange.upload(head, params, content, limits).await
         }
         _ => Err(Unread::NotAllowed { allow: ALLOW }),
     }
@@ -103,21 +104,20 @@ fn not_found() -> Unread {
 }
 
 impl ResumableJsExchange {
-    fn resource(&self) -> Option<Resource> {
-        let path = self.head.uri.path();
-        self.config.locations.mount.resource(path)
+    fn resource(&self, head: &Parts) -> Option<Resource> {
+        self.config.locations.mount.resource(head.uri.path())
     }
 
     /// What the query says.
-    pub(super) fn query(&mut self) -> Params {
+    pub(super) fn query(&mut self, head: &Parts) -> Params {
         let mut params = Params::new(self.config.profiles.clone());
-        params.add_query(self.head.uri.query().unwrap_or_default());
+        params.add_query(head.uri.query().unwrap_or_default());
         self.identifier = params.identifier().map(str::to_owned);
         params
     }
 
     /// A test: `GET`, `HEAD`, or any upload without payload (J-009).
-    fn test(&mut self, params: &Params, limits: &Limits) -> Result<Intent, Unread> {
+    fn test(&mut self, head: &Parts, params: &Params, limits: &Limits) -> Result<Intent, Unread> {
         let ask = self.ask(params, limits)?;
         let range = ask.chunk.tested(self.config.strict_total_chunks);
         let range = self.checked(&ask, range)?;
@@ -127,7 +127,7 @@ impl ResumableJsExchange {
             total,
         };
         Ok(Intent::Test(Test {
-            key: self.key(&ask.file),
+            key: self.config.key_of(head, &ask.file),
             length: ask.chunk.total,
             range,
         }))
@@ -135,12 +135,13 @@ impl ResumableJsExchange {
 
     async fn upload(
         &mut self,
+        head: &Parts,
         params: Params,
         content: Content,
         limits: &Limits,
     ) -> Result<(Intent, Content), Unread> {
-        check_uncoded(&self.head.headers)?;
-        let boundary = content_type::form_boundary(&self.head.headers)?;
+        check_uncoded(&head.headers)?;
+        let boundary = content_type::form_boundary(&head.headers)?;
         if params.suffice() {
             // Nothing that a form adds can make this good.
             let ask = self.ask(&params, limits)?;
@@ -149,14 +150,15 @@ impl ResumableJsExchange {
             }
         }
         match boundary {
-            Some(boundary) => self.form(params, content, &boundary, limits).await,
-            None => self.raw(&params, content, limits).await,
+            Some(boundary) => self.form(head, params, content, &boundary, limits).await,
+            None => self.raw(head, &params, content, limits).await,
         }
     }
 
     /// A chunk as the whole body (J-008).
     async fn raw(
         &mut self,
+        head: &Parts,
         params: &Params,
         mut content: Content,
         limits: &Limits,
@@ -164,7 +166,7 @@ impl ResumableJsExchange {
         let ask = self.ask(params, limits)?;
         let is_empty = content.is_empty().await.map_err(|_| Refusal::Abandoned)?;
         if ask.chunk.total > 0 && is_empty {
-            return Ok((self.test(params, limits)?, Content::empty()));
+            return Ok((self.test(head, params, limits)?, Content::empty()));
         }
         let given = content.exact_bytes();
         let range = self.range(&ask, given)?;
@@ -172,7 +174,7 @@ impl ResumableJsExchange {
         if let Some(given) = given.filter(|given| *given != expected) {
             return Err(Refusal::BodyLengthWrong { expected, given }.into());
         }
-        let intent = self.write(params, &ask, range, given)?;
+        let intent = self.write(head, params, &ask, range, given)?;
         if expected == 0 && !is_empty {
             return Err(Refusal::BodyLengthWrong { expected, given: 1 }.into());
         }
@@ -182,6 +184,7 @@ impl ResumableJsExchange {
     /// A chunk in a form, behind fields.
     async fn form(
         &mut self,
+        head: &Parts,
         mut params: Params,
         content: Content,
         boundary: &str,
@@ -190,7 +193,7 @@ impl ResumableJsExchange {
         let mut form = Form::new(content, boundary);
         let part = loop {
             match form.next_part().await? {
-                None => return Ok((self.test(&params, limits)?, Content::empty())),
+                None => return Ok((self.test(head, &params, limits)?, Content::empty())),
                 Some(part) if self.is_payload(&part) => break part,
                 Some(part) => params.add_field(&part.name, &form.value().await?),
             }
@@ -205,7 +208,7 @@ impl ResumableJsExchange {
         if let Some(given) = room.filter(|room| *room < expected) {
             return Err(Refusal::BodyLengthWrong { expected, given }.into());
         }
-        let intent = self.write(&params, &ask, range, Some(expected))?;
+        let intent = self.write(head, &params, &ask, range, Some(expected))?;
         let shape = if is_text {
             Shape::Base64(expected)
         } else {
@@ -260,6 +263,7 @@ impl ResumableJsExchange {
 
     fn write(
         &mut self,
+        head: &Parts,
         params: &Params,
         ask: &Ask,
         range: Range<u64>,
@@ -275,10 +279,10 @@ impl ResumableJsExchange {
         };
         let write = Write {
             at: At::Range(range),
-            checksum: checksum(&self.head.headers, params)?,
+            checksum: checksum(&head.headers, params)?,
             content_bytes,
             length,
-            target: Target::Named(self.key(&ask.file), new),
+            target: Target::Named(self.config.key_of(head, &ask.file), new),
         };
         self.asked = Asked::Write;
         Ok(Intent::Write(write))
@@ -373,7 +377,7 @@ mod tests {
     use super::{
         super::{
             ResumableJs,
-            tests::{dialect, exchange_with},
+            tests::{dialect, exchange_with, head},
         },
         *,
     };
@@ -424,7 +428,8 @@ mod tests {
 
     fn read_content(dialect: &ResumableJs, lines: &str, content: Content) -> (Read, Option<Key>) {
         let mut exchange = exchange_with(dialect, lines);
-        let (intent, mut content) = match now(read(&mut exchange, content, &limits())) {
+        let read = now(read(&mut exchange, &head(lines), content, &limits()));
+        let (intent, mut content) = match read {
             Ok(read) => read,
             Err(unread) => {
                 let (status, code) = refused(&exchange, unread);
@@ -985,7 +990,7 @@ mod tests {
             let content = Content::new(body);
             let rest = content.rest();
             let mut exchange = exchange_with(&dialect(), &lines);
-            let read = now(read(&mut exchange, content, &limits()));
+            let read = now(read(&mut exchange, &head(&lines), content, &limits()));
             assert_eq!(read.is_ok(), is_read);
             drop(read);
             assert!(rest.take().is_some_and(|unread| unread.started));
@@ -1010,9 +1015,10 @@ mod tests {
     #[test]
     fn uploads_carry_what_tus_and_downloads_tell_j_055() {
         let fields = [&CHUNK[..4], &["resumableType=text/plain"], &CHUNK[5..]].concat();
-        let mut exchange = exchange_with(&dialect(), &format!("POST {}", query(&fields)));
+        let lines = format!("POST {}", query(&fields));
+        let mut exchange = exchange_with(&dialect(), &lines);
         let content = Content::new(Full::new(Bytes::from_static(b"0123456789")));
-        let read = now(read(&mut exchange, content, &limits()));
+        let read = now(read(&mut exchange, &head(&lines), content, &limits()));
         let Ok((Intent::Write(write), _)) = read else {
             panic!("{read:?}");
         };
@@ -1078,7 +1084,7 @@ mod tests {
             let lines = format!("POST {target}&checksum={parameter}{fields}");
             let mut exchange = exchange_with(&dialect(), &lines);
             let content = Content::new(Full::new(Bytes::from_static(b"0123456789")));
-            let checksum = match now(read(&mut exchange, content, &limits())) {
+            let checksum = match now(read(&mut exchange, &head(&lines), content, &limits())) {
                 Ok((Intent::Write(write), _)) => Ok(write.checksum),
                 Ok((intent, _)) => panic!("{intent:?}"),
                 Err(unread) => Err(refused(&exchange, unread).1),

@@ -168,7 +168,7 @@ pub(super) fn refuse(exchange: &ResumableJsExchange, refused: &Refused) -> Reply
         add_denial(&mut reply, denial);
     }
     if matches!(refusal, Refusal::Displaced | Refusal::ShuttingDown) {
-        reply::close_connection(&mut reply, exchange.head.version);
+        reply::close_connection(&mut reply, exchange.version);
     }
     reply
 }

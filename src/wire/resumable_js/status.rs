@@ -7,7 +7,7 @@
 //! Section 5 item 4 of the contract; J-042. `contiguousChunks` is for `markChunksCompleted` of
 //! resumable.js, `uploaded_chunks` for `checkChunkUploadedByResponse` of simple-uploader.js.
 
-use http::{HeaderMap, Method, StatusCode, header::LOCATION};
+use http::{HeaderMap, Method, StatusCode, header::LOCATION, request::Parts};
 use serde::Serialize;
 
 use super::{
@@ -64,8 +64,12 @@ struct Chunks {
 }
 
 /// What a request to the status resource wants.
-pub(super) fn read(exchange: &mut ResumableJsExchange, limits: &Limits) -> Result<Intent, Unread> {
-    let removes = match exchange.head.method {
+pub(super) fn read(
+    exchange: &mut ResumableJsExchange,
+    head: &Parts,
+    limits: &Limits,
+) -> Result<Intent, Unread> {
+    let removes = match head.method {
         Method::DELETE if limits.termination => true,
         Method::GET | Method::HEAD => false,
         Method::OPTIONS => return Err(Unread::Options),
@@ -80,10 +84,10 @@ pub(super) fn read(exchange: &mut ResumableJsExchange, limits: &Limits) -> Resul
             });
         }
     };
-    let chosen = exchange.query().choose(&[Parameter::Identifier])?;
+    let chosen = exchange.query(head).choose(&[Parameter::Identifier])?;
     exchange.chosen = Some(chosen.clone());
     let file = chosen.file()?;
-    let of = Subject::Key(exchange.key(&file));
+    let of = Subject::Key(exchange.config.key_of(head, &file));
     exchange.identifier = Some(file.identifier);
     if removes {
         exchange.asked = Asked::Removal;
@@ -118,7 +122,7 @@ pub(super) fn answer(
     let mut reply = reply::json(StatusCode::OK, &body);
     insert_fields(reply.headers_mut(), upload);
     if let Some(tus) = &exchange.config.tus {
-        let location = tus.location(&exchange.head, &upload.id);
+        let location = tus.location(&exchange.start, &upload.id);
         reply.headers_mut().insert(LOCATION, location);
     }
     reply
@@ -200,7 +204,7 @@ mod tests {
     use serde_json::{Value, json};
 
     use super::{
-        super::tests::{dialect, exchange, told, upload},
+        super::tests::{dialect, exchange, head, told, upload},
         *,
     };
 
@@ -250,21 +254,22 @@ mod tests {
             ),
         ] {
             let mut exchange = exchange(&lines);
-            let read = read(&mut exchange, &Limits::default());
+            let read = read(&mut exchange, &head(&lines), &Limits::default());
             assert_eq!(told_of(read), expected, "{lines}");
         }
         let limits = Limits {
             termination: false,
             ..Limits::default()
         };
-        let mut exchange = exchange(&format!("DELETE /up/status?{FILE}"));
-        let read = read(&mut exchange, &limits);
+        let lines = format!("DELETE /up/status?{FILE}");
+        let read = read(&mut exchange(&lines), &head(&lines), &limits);
         assert_eq!(told_of(read), Err((405, "GET, HEAD, OPTIONS")));
     }
 
     async fn answered(method: &str, more: &str, upload: &Upload) -> (String, Value) {
-        let mut exchange = exchange(&format!("{method} /up/status?{FILE}{more}"));
-        read(&mut exchange, &Limits::default()).expect("a good request");
+        let lines = format!("{method} /up/status?{FILE}{more}");
+        let mut exchange = exchange(&lines);
+        read(&mut exchange, &head(&lines), &Limits::default()).expect("a good request");
         let Asked::Status(question) = exchange.asked.clone() else {
             panic!("{:?}", exchange.asked);
         };

@@ -125,7 +125,7 @@ fn stored(exchange: &TusExchange, offset: u64, upload: &Upload) -> Reply {
     if is_new {
         fields.insert(
             LOCATION,
-            exchange.locations.location(&exchange.head, &upload.id),
+            exchange.locations.location(&exchange.start, &upload.id),
         );
     }
     fields.insert(upload_offset::NAME, upload_offset::encode(offset));

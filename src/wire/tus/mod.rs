@@ -14,7 +14,7 @@ mod refuse;
 use std::{fmt, sync::Arc};
 
 use http::{
-    HeaderName, HeaderValue, Method,
+    HeaderName, HeaderValue, Method, Version,
     header::{CACHE_CONTROL, X_CONTENT_TYPE_OPTIONS},
     request::Parts,
 };
@@ -89,14 +89,8 @@ impl Dialect for Tus {
         self.locations.mount.claims(path)
     }
 
-    fn open(&self, head: Parts) -> Box<dyn Exchange> {
-        let method = method(&head);
-        Box::new(TusExchange {
-            head,
-            locations: Arc::clone(&self.locations),
-            method,
-            resumable: self.resumable.clone(),
-        })
+    fn open(&self, head: &Parts) -> Box<dyn Exchange> {
+        Box::new(TusExchange::new(self, head))
     }
 }
 
@@ -110,20 +104,24 @@ fn method(head: &Parts) -> Method {
 
 /// One request in tus and its answer.
 struct TusExchange {
-    head: Parts,
+    is_head: bool,
     locations: Arc<Locations>,
     method: Method,
     resumable: Option<ResumableJs>,
+    /// What the URLs of this client begin with.
+    start: String,
+    version: Version,
 }
 
 #[async_trait::async_trait]
 impl Exchange for TusExchange {
     async fn read(
         &mut self,
+        head: &Parts,
         content: Content,
         limits: &Limits,
     ) -> Result<(Intent, Content), Box<Reply>> {
-        read::read(self, content, limits).map_err(|unread| {
+        read::read(self, head, content, limits).map_err(|unread| {
             Box::new(self.completed(match unread {
                 Unread::NotAllowed { allow } => refuse::not_allowed(allow),
                 Unread::Refused(refusal) => refuse::refuse(self, &refusal.into()),
@@ -140,9 +138,21 @@ impl Exchange for TusExchange {
 }
 
 impl TusExchange {
+    fn new(dialect: &Tus, head: &Parts) -> Self {
+        let method = method(head);
+        Self {
+            is_head: [&method, &head.method].contains(&&Method::HEAD),
+            locations: Arc::clone(&dialect.locations),
+            method,
+            resumable: dialect.resumable.clone(),
+            start: dialect.locations.start(head),
+            version: head.version,
+        }
+    }
+
     /// `reply` with what every answer says (0.4, I-10), and without what this one must not have.
     fn completed(&self, mut reply: Reply) -> Reply {
-        if [&self.method, &self.head.method].contains(&&Method::HEAD) {
+        if self.is_head {
             reply::remove_body(&mut reply);
         }
         let fields = reply.headers_mut();
@@ -157,11 +167,9 @@ impl TusExchange {
 }
 
 impl fmt::Debug for TusExchange {
-    /// Without the header fields: they may hold credentials.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("TusExchange")
             .field("method", &self.method)
-            .field("path", &self.head.uri.path())
             .finish_non_exhaustive()
     }
 }
@@ -173,17 +181,22 @@ fn etag(id: &UploadId) -> HeaderValue {
 
 #[cfg(test)]
 mod tests {
-    use http::{Request, Version};
+    use http::Request;
 
     use super::*;
 
-    /// The exchange that begins with `lines`: a request line, then fields.
+    /// The exchange that begins with `lines`, for uploads under `/files`.
     pub(super) fn exchange(lines: &str) -> TusExchange {
-        exchange_at("/files", lines)
+        TusExchange::new(&tus("/files"), &head(lines))
     }
 
-    /// The same for uploads under `mount`.
-    pub(super) fn exchange_at(mount: &str, lines: &str) -> TusExchange {
+    /// The dialect for uploads under `mount`.
+    pub(super) fn tus(mount: &str) -> Tus {
+        Tus::new(Locations::new(mount.parse().expect("a path")))
+    }
+
+    /// The head that `lines` are: a request line, then fields.
+    pub(super) fn head(lines: &str) -> Parts {
         let (line, fields) = lines.split_once('\n').unwrap_or((lines, ""));
         let mut words = line.trim().split(' ');
         let request = Request::builder()
@@ -198,15 +211,7 @@ mod tests {
             let (name, value) = line.trim().split_once(':').expect("a field");
             request.header(name, value.trim())
         });
-        let (head, ()) = request.body(()).expect("a plain request").into_parts();
-        let method = method(&head);
-        let locations = Arc::new(Locations::new(mount.parse().expect("a path")));
-        TusExchange {
-            head,
-            locations,
-            method,
-            resumable: None,
-        }
+        request.body(()).expect("a plain request").into_parts().0
     }
 
     /// Status and header fields, one a line, the fields of every answer left out once seen.

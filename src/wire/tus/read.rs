@@ -1,7 +1,7 @@
 //! A request head becomes an intent. The checks stand in the order of section 0.2 of the contract:
 //! path, `OPTIONS`, method, version, then the header fields of each method.
 
-use http::{HeaderMap, Method};
+use http::{HeaderMap, Method, request::Parts};
 
 use super::{TusExchange, etag};
 use crate::{
@@ -54,11 +54,12 @@ enum Ask {
 /// What the request of `exchange` wants, and the part of `content` that goes with it.
 pub(super) fn read(
     exchange: &TusExchange,
+    head: &Parts,
     content: Content,
     limits: &Limits,
 ) -> Result<(Intent, Content), Unread> {
-    let headers = &exchange.head.headers;
-    let path = exchange.head.uri.path();
+    let headers = &head.headers;
+    let path = head.uri.path();
     let resource = exchange
         .locations
         .mount
@@ -71,7 +72,7 @@ pub(super) fn read(
     check_version(&exchange.method, headers)?;
     match ask {
         Ask::Append(id) => Ok(append(headers, id, content, limits)?),
-        Ask::Create => Ok(create(exchange, content, limits)?),
+        Ask::Create => Ok(create(exchange, head, content, limits)?),
         Ask::Fetch(id) => {
             let selection = selection(headers, &id);
             Ok((Intent::Fetch { id, selection }, content.ignored()))
@@ -156,10 +157,11 @@ fn append(
 /// A `POST`.
 fn create(
     exchange: &TusExchange,
+    head: &Parts,
     content: Content,
     limits: &Limits,
 ) -> Result<(Intent, Content), Refusal> {
-    let headers = &exchange.head.headers;
+    let headers = &head.headers;
     let concat = upload_concat::decode(headers, &exchange.locations.mount)?;
     let is_final = matches!(concat, Some(Role::Final { .. }));
     let length = declared_length(headers, is_final, limits)?;
@@ -185,7 +187,7 @@ fn create(
         .resumable
         .as_ref()
         .filter(|_| length.is_some() && role == Role::Whole)
-        .and_then(|dialect| dialect.key_of(&exchange.head, &metadata));
+        .and_then(|dialect| dialect.key_of(head, &metadata));
     let new = NewUpload {
         completion: Completion::WhenFull,
         length,
@@ -289,7 +291,7 @@ mod tests {
     use http_body_util::Full;
 
     use super::{
-        super::tests::{exchange, exchange_at},
+        super::tests::{exchange, head, tus},
         *,
     };
     use crate::{
@@ -309,7 +311,7 @@ mod tests {
     }
 
     fn read_with(lines: &str, content: Content) -> Result<(Intent, Content), Unread> {
-        read(&exchange(lines), content, &limits())
+        read(&exchange(lines), &head(lines), content, &limits())
     }
 
     fn intent(lines: &str) -> Result<Intent, Unread> {
@@ -386,7 +388,8 @@ mod tests {
             let mut exchange = exchange(&lines);
             exchange.resumable = Some(dialect.clone());
             let limits = Limits::default();
-            let (intent, _) = read(&exchange, Content::empty(), &limits).expect("a good request");
+            let read = read(&exchange, &head(&lines), Content::empty(), &limits);
+            let (intent, _) = read.expect("a good request");
             let Intent::Write(write) = intent else {
                 panic!("{intent:?}");
             };
@@ -827,8 +830,8 @@ mod tests {
             termination: false,
             ..Limits::default()
         };
-        let exchange = exchange("DELETE /files/a\nTus-Resumable: 1.0.0");
-        let told = read(&exchange, Content::empty(), &limits)
+        let lines = "DELETE /files/a\nTus-Resumable: 1.0.0";
+        let told = read(&exchange(lines), &head(lines), Content::empty(), &limits)
             .map(|_| ())
             .map_err(told);
         assert_eq!(told, Err((405, "HEAD, PATCH, GET, OPTIONS")));
@@ -836,8 +839,10 @@ mod tests {
 
     #[test]
     fn the_root_can_be_a_collection_d_54() {
-        let exchange = exchange_at("/", "HEAD /a");
-        let (intent, _) = read(&exchange, Content::empty(), &limits()).expect("a good request");
+        let head = head("HEAD /a");
+        let exchange = TusExchange::new(&tus("/"), &head);
+        let read = read(&exchange, &head, Content::empty(), &limits());
+        let (intent, _) = read.expect("a good request");
         assert_eq!(
             intent,
             Intent::Status {

@@ -125,7 +125,7 @@ pub(super) fn refuse(exchange: &TusExchange, refused: &Refused) -> Reply {
             .insert(upload_expires::NAME, upload_expires::encode(expires));
     }
     if closes {
-        reply::close_connection(&mut reply, exchange.head.version);
+        reply::close_connection(&mut reply, exchange.version);
     }
     reply
 }
