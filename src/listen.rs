@@ -164,13 +164,13 @@ impl Connections {
         let service = self.service.clone();
         // The one that is larger and rarer is kept apart.
         let end = if is_http2 {
-            let connection = self.http2.serve_connection(io, service);
+            let mut connection = Box::pin(self.http2.serve_connection(io, service));
             let finish = http2::Connection::graceful_shutdown;
-            Box::pin(until_stopped(connection, finish, stopped)).await
+            until_stopped(connection.as_mut(), finish, &mut stopped).await
         } else {
-            let connection = self.http1.serve_connection(io, service);
+            let mut connection = pin!(self.http1.serve_connection(io, service));
             let finish = http1::Connection::graceful_shutdown;
-            until_stopped(connection, finish, stopped).await
+            until_stopped(connection.as_mut(), finish, &mut stopped).await
         };
         if let Err(error) = end {
             tracing::debug!(%error, "connection ended");
@@ -180,11 +180,10 @@ impl Connections {
 
 /// Drives `connection` to its end; when the server stops, `finish` tells it to take no more requests.
 async fn until_stopped<C: Future<Output = hyper::Result<()>>>(
-    connection: C,
+    mut connection: Pin<&mut C>,
     finish: fn(Pin<&mut C>),
-    mut stopped: watch::Receiver<()>,
+    stopped: &mut watch::Receiver<()>,
 ) -> hyper::Result<()> {
-    let mut connection = pin!(connection);
     tokio::select! {
         biased;
         end = connection.as_mut() => return end,

@@ -16,6 +16,7 @@ use bytes::Bytes;
 use http::{
     Extensions, HeaderMap, HeaderValue, Request, Response, StatusCode, Version,
     header::{CONNECTION, EXPECT, HOST, TRANSFER_ENCODING},
+    request::Parts,
 };
 use http_body::Body;
 use http_body_util::BodyExt as _;
@@ -26,7 +27,7 @@ use tokio::{
 
 use crate::{
     content::{Content, Rest, Unread},
-    engine::Engine,
+    engine::{Engine, Running},
     rules::{Denial, Intent, Outcome, Refusal, Refused},
     wire::{
         Delay, Dialect, Reply, ReplyBody,
@@ -111,66 +112,71 @@ impl Windlass {
     ///
     /// # Cancel safety
     /// Safe: what changes the store runs on a task of its own and ends when the body does.
-    pub async fn handle<B>(&self, request: Request<B>) -> Result<Response<ReplyBody>, Aborted>
+    pub fn handle<B>(&self, request: Request<B>) -> Answering<Aborted>
     where
         B: Body<Data = Bytes> + Send + 'static,
         B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
     {
-        let (mut head, body) = request.into_parts();
-        let Some(dialect) = self.dialect(head.uri.path()) else {
-            let mut reply = not_found();
-            self.0.cors.apply(&Asked::new(&head), &NOTHING, &mut reply);
-            return Ok(reply);
-        };
-        let asked = Asked::new(&head);
-        let is_framed_plainly = is_framed_plainly(&head.headers);
-        let drain = Drain::of(head.version, &head.headers);
-        let content = Content::new(body);
-        let rest = content.rest();
-        let mut exchange = dialect.open(&head);
-        if !is_framed_plainly {
-            let mut reply = exchange.answer(Err(badly_framed().into()));
-            // What follows on the connection may be part of this request.
-            let close = HeaderValue::from_static("close");
-            reply.headers_mut().insert(CONNECTION, close);
-            self.0.cors.apply(&asked, dialect.cors(), &mut reply);
-            return Ok(reply);
-        }
-        let limits = self.engine().limits();
-        // A dialect whose parameters are in the body waits for its client like the engine does.
-        let read = timeout(limits.idle_timeout, exchange.read(&head, content, limits));
-        let read = read.await.map_err(|_| Aborted)?;
-        let extensions = std::mem::take(&mut head.extensions);
-        // The request may last. Behind the rest of its head lies the buffer of its connection.
-        drop(head);
-        let mut reply = match read {
-            Err(reply) => *reply,
-            Ok(_) if !self.0.cors.admits(&asked) => {
-                let denial = Denial::forbidden("pages of this origin may not send cookies here");
-                exchange.answer(Err(Refusal::Denied(denial).into()))
+        let (head, body) = request.into_parts();
+        self.clone().answer(head, Content::new(body))
+    }
+
+    fn answer(self, mut head: Parts, content: Content) -> Answering<Aborted> {
+        Box::pin(async move {
+            let cors = &self.0.cors;
+            let asked = Asked::new(&head);
+            let Some(dialect) = self.dialect(head.uri.path()) else {
+                let mut reply = not_found();
+                cors.apply(&asked, &NOTHING, &mut reply);
+                return Ok(reply);
+            };
+            let drain = Drain::of(head.version, &head.headers);
+            let rest = content.rest();
+            let mut exchange = dialect.open(&head);
+            if !is_framed_plainly(&head.headers) {
+                let mut reply = exchange.answer(Err(badly_framed().into()));
+                // What follows on the connection may be part of this request.
+                let close = HeaderValue::from_static("close");
+                reply.headers_mut().insert(CONNECTION, close);
+                cors.apply(&asked, dialect.cors(), &mut reply);
+                return Ok(reply);
             }
-            Ok((intent, content)) => {
-                let result = self.run(intent, content, extensions).await;
-                if let Err(Refused {
-                    refusal: Refusal::Abandoned,
-                    ..
-                }) = result
-                {
-                    return Err(Aborted);
+            let limits = self.engine().limits();
+            // A dialect whose parameters are in the body waits for its client like the engine does.
+            let read = timeout(limits.idle_timeout, exchange.read(&head, content, limits));
+            let read = read.await.map_err(|_| Aborted)?;
+            let extensions = std::mem::take(&mut head.extensions);
+            // The request may last. Behind the rest of its head lies the buffer of its connection.
+            drop(head);
+            let mut reply = match read {
+                Err(reply) => *reply,
+                Ok(_) if !cors.admits(&asked) => {
+                    let why = "pages of this origin may not send cookies here";
+                    exchange.answer(Err(Refusal::Denied(Denial::forbidden(why)).into()))
                 }
-                exchange.answer(result)
+                Ok((intent, content)) => {
+                    let result = self.run(intent, content, extensions).await;
+                    if let Err(Refused {
+                        refusal: Refusal::Abandoned,
+                        ..
+                    }) = result
+                    {
+                        return Err(Aborted);
+                    }
+                    exchange.answer(result)
+                }
+            };
+            cors.apply(&asked, dialect.cors(), &mut reply);
+            let (bytes, mut time) = dialect.drain();
+            if self.engine().is_closed() {
+                time = time.min(CLOSING_DRAIN_TIME);
             }
-        };
-        self.0.cors.apply(&asked, dialect.cors(), &mut reply);
-        let (bytes, mut time) = dialect.drain();
-        if self.engine().is_closed() {
-            time = time.min(CLOSING_DRAIN_TIME);
-        }
-        drain.begin(rest, bytes, time);
-        if let Some(Delay(delay)) = reply.extensions_mut().remove() {
-            tokio::time::sleep(delay).await;
-        }
-        Ok(reply)
+            drain.begin(rest, bytes, time);
+            if let Some(Delay(delay)) = reply.extensions_mut().remove() {
+                tokio::time::sleep(delay).await;
+            }
+            Ok(reply)
+        })
     }
 
     fn dialect(&self, path: &str) -> Option<&dyn Dialect> {
@@ -182,33 +188,30 @@ impl Windlass {
     }
 
     /// Runs the engine so that neither a client that goes away nor a panic leaves half a step.
-    async fn run(
+    fn run(
         &self,
         intent: Intent,
         content: Content,
         extensions: Extensions,
-    ) -> Result<Outcome, Refused> {
+    ) -> impl Future<Output = Result<Outcome, Refused>> + use<> {
         let engine = self.engine().clone();
         let run = async move { engine.run(intent, content, &extensions).await };
         let mut run = ToTheEnd(Some(Box::pin(run)));
-        let caught = std::future::poll_fn(|cx| {
+        std::future::poll_fn(move |cx| {
             let poll = std::panic::catch_unwind(AssertUnwindSafe(|| run.poll(cx)));
             poll.unwrap_or_else(|_| {
                 // It must not be polled again.
                 run.0 = None;
                 Poll::Ready(panicked(&"a request"))
             })
-        });
-        caught.await
+        })
     }
 }
-
-type Running = Pin<Box<dyn Future<Output = Result<Outcome, Refused>> + Send>>;
 
 /// A request that is done to its end even if nobody waits for it any more: hyper drops its future
 /// when the connection dies. It goes on as a task of its own only then, because tasks that wait for
 /// each other cost more than most requests.
-struct ToTheEnd(Option<Running>);
+struct ToTheEnd(Option<Running<'static>>);
 
 impl ToTheEnd {
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Result<Outcome, Refused>> {
@@ -302,7 +305,8 @@ impl Drain {
     }
 }
 
-type Answering<E> = Pin<Box<dyn Future<Output = Result<Response<ReplyBody>, E>> + Send>>;
+/// A request on its way to its answer.
+pub type Answering<E> = Pin<Box<dyn Future<Output = Result<Response<ReplyBody>, E>> + Send>>;
 
 impl<B> hyper::service::Service<Request<B>> for Windlass
 where
@@ -314,8 +318,7 @@ where
     type Future = Answering<Aborted>;
 
     fn call(&self, request: Request<B>) -> Self::Future {
-        let service = self.clone();
-        Box::pin(async move { service.handle(request).await })
+        self.handle(request)
     }
 }
 
@@ -335,12 +338,10 @@ where
     }
 
     fn call(&mut self, request: Request<B>) -> Self::Future {
-        let service = self.clone();
-        Box::pin(async move {
-            Ok(service
-                .handle(request)
-                .await
-                .unwrap_or_else(|Aborted| reply::empty(StatusCode::SERVICE_UNAVAILABLE)))
+        let answer = self.handle(request);
+        Box::pin(async {
+            let answer = answer.await;
+            Ok(answer.unwrap_or_else(|Aborted| reply::empty(StatusCode::SERVICE_UNAVAILABLE)))
         })
     }
 }

@@ -39,7 +39,7 @@ impl Engine {
     pub(super) async fn join(
         &self,
         mut join: Join,
-        mut content: Content,
+        content: &mut Content,
         extensions: &Extensions,
     ) -> Result<Outcome, Refused> {
         if !self.store().capabilities().join {
@@ -59,7 +59,7 @@ impl Engine {
             }
         }
         let idle_timeout = self.limits().idle_timeout;
-        let no_bytes = tokio::time::timeout(idle_timeout, has_no_bytes(&mut content));
+        let no_bytes = tokio::time::timeout(idle_timeout, has_no_bytes(content));
         no_bytes.await.unwrap_or(Err(Refusal::Abandoned))?;
         let id = UploadId::random().map_err(|_| Refusal::Internal)?;
         let upload = join::plan(join, id, &parts, self.limits(), self.now())?;

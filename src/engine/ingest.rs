@@ -30,8 +30,9 @@ use crate::{
 pub(super) struct Ingest<'a> {
     checkpoint: Option<Pending<Result<u64, Refusal>>>,
     claim: &'a Claim,
-    content: Content,
-    digester: Option<Digester>,
+    content: &'a mut Content,
+    /// Apart, because few writes have one, and it is as large as all the rest.
+    digester: Option<Box<Digester>>,
     engine: &'a Engine,
     /// The request to flush that the checkpoint under way answers.
     flush: u64,
@@ -113,10 +114,10 @@ impl<'a> Ingest<'a> {
         upload: &'a Upload,
         plan: &'a WritePlan,
         claim: &'a Claim,
-        content: Content,
+        content: &'a mut Content,
     ) -> Self {
         let digester = match &plan.checksum {
-            Checksum::Given(digest) => Some(digest.algorithm.digester()),
+            Checksum::Given(digest) => Some(Box::new(digest.algorithm.digester())),
             Checksum::None | Checksum::Trailing => None,
         };
         let now = Instant::now();
@@ -144,7 +145,7 @@ impl<'a> Ingest<'a> {
     ///
     /// # Cancel safety
     /// Bytes not recorded are lost when dropped; the engine runs it to the end.
-    pub(super) async fn run(mut self) -> Arrived {
+    pub(super) async fn run(&mut self) -> Arrived {
         let mut ending = self.copy().await;
         self.claim.works();
         if let Some(checkpoint) = self.checkpoint.take()
@@ -153,17 +154,15 @@ impl<'a> Ingest<'a> {
             ending = Ending::Failed(refusal);
         }
         let reached = self.pushed;
-        let unsafe_rest = self
-            .writer
-            .map(|(since, writer)| (since.max(self.recorded)..reached, writer));
+        let writer = self.writer.take();
         Arrived {
-            computed: self.digester.map(Digester::finish),
+            computed: self.digester.take().map(|digester| digester.finish()),
             ending,
-            pieces: self.pieces,
+            pieces: std::mem::take(&mut self.pieces),
             reached,
             recorded: self.plan.at..self.recorded,
-            trailer: self.trailer,
-            unsafe_rest,
+            trailer: self.trailer.take(),
+            unsafe_rest: writer.map(|(since, writer)| (since.max(self.recorded)..reached, writer)),
         }
     }
 

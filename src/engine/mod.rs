@@ -12,7 +12,7 @@ mod sweep;
 mod tests;
 mod write;
 
-use std::{fmt, sync::Arc, time::SystemTime};
+use std::{fmt, future::Future, pin::Pin, sync::Arc, time::SystemTime};
 
 use http::Extensions;
 
@@ -30,6 +30,9 @@ use crate::{
     store::{Store, StoreError},
     upload::{Change, Limits, Role, Upload, UploadId},
 };
+
+/// A request on its way to what comes of it.
+pub type Running<'a> = Pin<Box<dyn Future<Output = Result<Outcome, Refused>> + Send + 'a>>;
 
 /// Tells the time.
 pub type Clock = Arc<dyn Fn() -> SystemTime + Send + Sync>;
@@ -91,24 +94,35 @@ impl Engine {
     ///
     /// # Cancel safety
     /// A write that is dropped loses what it has not checkpointed; run it on a task of its own.
-    pub async fn run(
-        &self,
+    pub fn run<'a>(
+        &'a self,
         intent: Intent,
-        content: Content,
-        extensions: &Extensions,
-    ) -> Result<Outcome, Refused> {
+        mut content: Content,
+        extensions: &'a Extensions,
+    ) -> Running<'a> {
+        // Each in a box of its own: a question should not take the room of a write.
         match intent {
-            Intent::Discover => Ok(Outcome::Discovered(Box::new(Offer {
-                capabilities: self.store().capabilities(),
-                limits: self.limits().clone(),
-            }))),
-            Intent::Fetch { id, selection } => self.fetch(&id, &selection, extensions).await,
-            Intent::Join(join) => self.join(join, content, extensions).await,
-            Intent::Status { of } => self.status(&of, extensions).await,
-            Intent::Terminate { of } => self.terminate(&of, extensions).await,
-            Intent::Test(test) => self.test(&test, extensions).await,
-            Intent::Write(write) => self.write(write, content, extensions).await,
+            Intent::Discover => Box::pin(async { Ok(self.discover()) }),
+            Intent::Fetch { id, selection } => {
+                Box::pin(async move { self.fetch(&id, &selection, extensions).await })
+            }
+            Intent::Join(join) => {
+                Box::pin(async move { self.join(join, &mut content, extensions).await })
+            }
+            Intent::Status { of } => Box::pin(async move { self.status(&of, extensions).await }),
+            Intent::Terminate { of } => {
+                Box::pin(async move { self.terminate(&of, extensions).await })
+            }
+            Intent::Test(test) => Box::pin(async move { self.test(&test, extensions).await }),
+            Intent::Write(write) => self.write(write, content, extensions),
         }
+    }
+
+    fn discover(&self) -> Outcome {
+        Outcome::Discovered(Box::new(Offer {
+            capabilities: self.store().capabilities(),
+            limits: self.limits().clone(),
+        }))
     }
 
     /// Whether [`Engine::close`] was called.

@@ -43,7 +43,7 @@ impl Engine {
         key: &Key,
         new: &NewUpload,
         write: &Write,
-        mut content: Content,
+        content: &mut Content,
         extensions: &Extensions,
     ) -> Result<Outcome, Refused> {
         loop {
@@ -77,9 +77,8 @@ impl Engine {
                 Err(Refusal::Unknown) => continue,
                 Err(refusal) => return Err(refusal.into()),
             };
-            let body = std::mem::replace(&mut content, Content::empty());
             let result = self
-                .write_claimed(&mut upload, write, body, &claim, extensions)
+                .write_claimed(&mut upload, write, content, &claim, extensions)
                 .await;
             drop(claim);
             return match result {

@@ -5,7 +5,7 @@ use std::{ops::Range, sync::Arc};
 use http::Extensions;
 
 use super::{
-    Action, Engine,
+    Action, Engine, Running,
     claims::{Claim, Kind, Patience},
     ingest::{Arrived, Ending, Ingest, Piece},
     refusal_of,
@@ -29,21 +29,24 @@ pub(super) enum Origin {
 }
 
 impl Engine {
-    pub(super) async fn write(
-        &self,
+    pub(super) fn write<'a>(
+        &'a self,
         write: Write,
-        content: Content,
-        extensions: &Extensions,
-    ) -> Result<Outcome, Refused> {
-        match &write.target {
-            Target::Existing(id) => self.append(id, &write, content, extensions).await,
-            Target::Named(key, new) => self.place(key, new, &write, content, extensions).await,
-            Target::New(new) => {
-                let new = new.clone();
-                self.create(new, &write, content, extensions)
-                    .await
-                    .map_err(Refused::from)
+        mut content: Content,
+        extensions: &'a Extensions,
+    ) -> Running<'a> {
+        match write.target.clone() {
+            Target::Existing(id) => {
+                Box::pin(async move { self.append(&id, &write, &mut content, extensions).await })
             }
+            Target::Named(key, new) => Box::pin(async move {
+                self.place(&key, &new, &write, &mut content, extensions)
+                    .await
+            }),
+            Target::New(new) => Box::pin(async move {
+                let created = self.create(new, &write, &mut content, extensions).await;
+                created.map_err(Refused::from)
+            }),
         }
     }
 
@@ -51,7 +54,7 @@ impl Engine {
         &self,
         id: &UploadId,
         write: &Write,
-        content: Content,
+        content: &mut Content,
         extensions: &Extensions,
     ) -> Result<Outcome, Refused> {
         let upload = self.load(id).await?;
@@ -114,7 +117,7 @@ impl Engine {
         &self,
         upload: &mut Arc<Upload>,
         write: &Write,
-        content: Content,
+        content: &mut Content,
         claim: &Claim,
         extensions: &Extensions,
     ) -> Result<Outcome, Refusal> {
@@ -123,9 +126,16 @@ impl Engine {
         if plan.declares_first() {
             *upload = self.record(&upload.id, &plan, &[]).await?;
         }
-        let arrived = Ingest::new(self, upload, &plan, claim, content).run().await;
+        let mut arrived = Ingest::new(self, upload, &plan, claim, content).run().await;
         let result = self
-            .conclude(upload, &plan, arrived, claim, extensions, Origin::Found)
+            .conclude(
+                upload,
+                &plan,
+                &mut arrived,
+                claim,
+                extensions,
+                Origin::Found,
+            )
             .await;
         if let Ok(Outcome::Stored {
             offset,
@@ -147,7 +157,7 @@ impl Engine {
         &self,
         mut new: NewUpload,
         write: &Write,
-        content: Content,
+        content: &mut Content,
         extensions: &Extensions,
     ) -> Result<Outcome, Refusal> {
         create::offered(&new.role, &self.store().capabilities())?;
@@ -179,10 +189,11 @@ impl Engine {
         let claim = self.claim(&upload.id, write);
         let result = match claim.await {
             Ok(claim) => {
-                let arrived = Ingest::new(self, &upload, &plan, &claim, content)
+                let mut arrived = Ingest::new(self, &upload, &plan, &claim, content)
                     .run()
                     .await;
-                self.conclude(&upload, &plan, arrived, &claim, extensions, Origin::Created)
+                let (arrived, origin) = (&mut arrived, Origin::Created);
+                self.conclude(&upload, &plan, arrived, &claim, extensions, origin)
                     .await
             }
             Err(refusal) => Err(refusal),
@@ -211,29 +222,16 @@ impl Engine {
         &self,
         upload: &Upload,
         plan: &WritePlan,
-        arrived: Arrived,
+        arrived: &mut Arrived,
         claim: &Claim,
         extensions: &Extensions,
         origin: Origin,
     ) -> Result<Outcome, Refusal> {
-        let Arrived {
-            computed,
-            ending,
-            mut pieces,
-            reached,
-            recorded,
-            trailer,
-            mut unsafe_rest,
-        } = arrived;
-        let keeps = match &ending {
+        let keeps = match &arrived.ending {
             Ending::Whole => {
-                verify_body(
-                    plan,
-                    trailer,
-                    computed,
-                    unsafe_rest.as_mut().map(|rest| &mut rest.1),
-                )
-                .await
+                let writer = arrived.unsafe_rest.as_mut().map(|(_, writer)| writer);
+                let trailer = arrived.trailer.take();
+                verify_body(plan, trailer, arrived.computed.take(), writer).await
             }
             Ending::Interrupted(_) if plan.keeps_pieces() => Ok(()),
             // What is recorded stays: the bytes are good, and the client asks how many there are.
@@ -242,20 +240,23 @@ impl Engine {
         };
         let result = match keeps {
             Ok(()) => {
-                if let Some((range, writer)) = unsafe_rest {
+                if let Some((range, writer)) = arrived.unsafe_rest.take() {
                     let finished = writer.finish().await;
                     let receipt = finished.map_err(|error| refusal_of(&upload.id, &error))?;
-                    pieces.push((range, receipt));
+                    arrived.pieces.push((range, receipt));
                 }
-                self.keep(upload, plan, &pieces, reached, extensions).await
+                self.keep(upload, plan, &arrived.pieces, arrived.reached, extensions)
+                    .await
             }
             Err(refusal) => Err(refusal),
         };
-        match (result, ending) {
+        match (result, &arrived.ending) {
             // Of a creation the client gets to know where its upload is, if it can (T-063).
-            (Ok(_), Ending::Interrupted(refusal)) if origin == Origin::Found => Err(refusal),
+            (Ok(_), Ending::Interrupted(refusal)) if origin == Origin::Found => {
+                Err(refusal.clone())
+            }
             (Err(refusal), _) if origin == Origin::Found => {
-                self.take_back(upload, plan, &recorded, claim, &refusal)
+                self.take_back(upload, plan, &arrived.recorded, claim, &refusal)
                     .await;
                 Err(refusal)
             }
@@ -350,7 +351,7 @@ async fn verify_body(
         (Some(computed), _) => computed,
         (None, None) => due.algorithm.digester().finish(),
         // Which checksum was wanted became known only after the bytes: they are read once more.
-        (None, Some(writer)) => read_again(due.algorithm.digester(), writer).await?,
+        (None, Some(writer)) => Box::pin(read_again(due.algorithm.digester(), writer)).await?,
     };
     write::verify(&due, &computed)
 }
