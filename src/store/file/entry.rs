@@ -5,7 +5,7 @@ use std::{
     ops::Deref,
     sync::{
         Arc, Mutex, Weak,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicBool, AtomicUsize, Ordering},
     },
 };
 
@@ -39,6 +39,9 @@ pub(super) struct Entry {
     abandoned: Mutex<Vec<Weak<Pump>>>,
     /// Whether it was asked for since the cache last looked for room.
     touched: AtomicBool,
+    /// Its share of [`Slots::bytes`]; 0 until a record was known, and not considered for eviction
+    /// until then.
+    weight: AtomicUsize,
 }
 
 /// The change log on disk. Means nothing while the entry has no record.
@@ -83,7 +86,12 @@ impl Lease {
     /// Sets the record; `None` = the disk knows.
     pub(super) fn set(&self, current: Option<Arc<Upload>>) {
         *lock(&self.current) = current;
-        lock(&self.cache.0).weigh(self);
+        // Alone: whoever sets the record holds its files.
+        let now = self.weigh();
+        let before = self.weight.swap(now, Ordering::Relaxed);
+        if before != now {
+            lock(&self.cache.0).reweigh(self, before, now);
+        }
     }
 }
 
@@ -104,6 +112,10 @@ impl Drop for Lease {
         let Some(entry) = self.entry.take() else {
             return;
         };
+        // One that has a record, or had one a moment ago, goes when the cache needs its room.
+        if entry.current().is_some() {
+            return;
+        }
         let mut slots = lock(&self.cache.0);
         let id = entry.id.clone();
         drop(entry);
@@ -119,6 +131,7 @@ impl Entry {
             log: Arc::default(),
             abandoned: Mutex::default(),
             touched: AtomicBool::new(true),
+            weight: AtomicUsize::new(0),
         }
     }
 
@@ -151,7 +164,7 @@ impl Entry {
     }
 
     /// What it weighs in the cache, in bytes, about.
-    fn weight(&self) -> usize {
+    fn weigh(&self) -> usize {
         let own = size_of::<Self>() + size_of::<Log>() + 3 * self.id.as_str().len() + 128;
         own + self.current().map_or(0, |upload| weight(&upload))
     }
@@ -177,60 +190,51 @@ pub(super) struct Cache(Arc<Mutex<Slots>>);
 #[derive(Debug, Default)]
 struct Slots {
     /// All entries.
-    entries: HashMap<UploadId, Slot>,
+    entries: HashMap<UploadId, Arc<Entry>>,
     /// Ids in the order in which they are considered for eviction; some may be gone already.
     order: VecDeque<UploadId>,
     /// The sum of all weights.
     bytes: usize,
 }
 
-#[derive(Debug)]
-struct Slot {
-    entry: Arc<Entry>,
-    /// Its share of [`Slots::bytes`]; 0 until a record was known, and not considered for eviction
-    /// until then.
-    weight: usize,
-}
-
 impl Cache {
     /// The record of `id`, if it is in memory.
     pub(super) fn current(&self, id: &UploadId) -> Option<Arc<Upload>> {
         let slots = lock(&self.0);
-        let entry = &slots.entries.get(id)?.entry;
+        let entry = slots.entries.get(id)?;
         entry.touched.store(true, Ordering::Relaxed);
         entry.current()
     }
 
     /// The same, without counting as use.
     pub(super) fn peek(&self, id: &UploadId) -> Option<Arc<Upload>> {
-        lock(&self.0).entries.get(id)?.entry.current()
+        lock(&self.0).entries.get(id)?.current()
     }
 
     /// The entry of `id`. Nothing about it need be known yet.
     pub(super) fn entry(&self, id: &UploadId) -> Lease {
         let mut slots = lock(&self.0);
-        let slot = slots.entries.entry(id.clone()).or_insert_with(|| Slot {
-            entry: Arc::new(Entry::new(id.clone())),
-            weight: 0,
-        });
-        slot.entry.touched.store(true, Ordering::Relaxed);
-        let entry = Some(Arc::clone(&slot.entry));
+        let entry = match slots.entries.get(id) {
+            Some(entry) => Arc::clone(entry),
+            None => {
+                let entry = Arc::new(Entry::new(id.clone()));
+                slots.entries.insert(id.clone(), Arc::clone(&entry));
+                entry
+            }
+        };
+        entry.touched.store(true, Ordering::Relaxed);
         Lease {
             cache: self.clone(),
-            entry,
+            entry: Some(entry),
         }
     }
 }
 
 impl Slots {
-    /// Notes what `entry` weighs now. The first time it becomes a candidate for eviction.
-    fn weigh(&mut self, entry: &Entry) {
-        // An entry in use is never evicted, so the slot is there.
-        let Some(slot) = self.entries.get_mut(&entry.id) else {
-            return;
-        };
-        let before = std::mem::replace(&mut slot.weight, entry.weight());
-        self.bytes = self.bytes - before + slot.weight;
+    /// Notes what `entry`, which is in use, weighs now. The first time it becomes a candidate for
+    /// eviction.
+    fn reweigh(&mut self, entry: &Entry, before: usize, now: usize) {
+        self.bytes = self.bytes - before + now;
         if before == 0 {
             self.make_room();
             self.order.push_back(entry.id.clone());
@@ -257,12 +261,12 @@ impl Slots {
     ///
     /// New holders are made under the lock of the cache only, so nobody can come in between.
     fn evict_if(&mut self, id: &UploadId, idle: impl FnOnce(&Entry) -> bool) -> bool {
-        let unused = |slot: &Slot| Arc::strong_count(&slot.entry) == 1 && idle(&slot.entry);
+        let unused = |entry: &Arc<Entry>| Arc::strong_count(entry) == 1 && idle(entry);
         if !self.entries.get(id).is_some_and(unused) {
             return false;
         }
-        if let Some(slot) = self.entries.remove(id) {
-            self.bytes -= slot.weight;
+        if let Some(entry) = self.entries.remove(id) {
+            self.bytes -= entry.weight.load(Ordering::Relaxed);
         }
         true
     }
@@ -287,7 +291,8 @@ mod tests {
     /// How many entries there are, and what they weigh.
     fn size(cache: &Cache) -> (usize, usize) {
         let slots = lock(&cache.0);
-        let weights: usize = slots.entries.values().map(|slot| slot.weight).sum();
+        let weight = |entry: &Arc<Entry>| entry.weight.load(Ordering::Relaxed);
+        let weights: usize = slots.entries.values().map(weight).sum();
         assert_eq!(slots.bytes, weights);
         (slots.entries.len(), slots.bytes)
     }
