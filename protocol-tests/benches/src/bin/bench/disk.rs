@@ -1,7 +1,7 @@
 //! What the disk itself sustains, measured beside the servers that write to it.
 
 use std::{
-    fs::{File, OpenOptions},
+    fs::{self, File, OpenOptions},
     io,
     os::unix::fs::FileExt as _,
     path::Path,
@@ -9,7 +9,10 @@ use std::{
     time::{Duration, Instant},
 };
 
-use crate::load::pattern;
+use crate::{
+    load::{Random, pattern},
+    process::own_cpu,
+};
 
 /// What lies between two syncs of a large write: as much as a server may lose at most.
 const SYNC_BYTES: u64 = 16 << 20;
@@ -71,6 +74,43 @@ pub(crate) fn syncs_per_second(
             .collect()
     });
     Ok(counts?.iter().sum::<u64>() as f64 / began.elapsed().as_secs_f64())
+}
+
+/// Makes files in `dir` as uploads of `bytes` do, in two threads: a record and a data file, bytes into
+/// both, another name for the data file. Gives the CPU time and what each upload took.
+pub(crate) fn uploads(
+    dir: &Path,
+    bytes: usize,
+    time: Duration,
+) -> io::Result<(Duration, Vec<Duration>)> {
+    let pattern = pattern();
+    let began = Instant::now();
+    let make = |seed: u64| -> io::Result<(Duration, Vec<Duration>)> {
+        let cpu = own_cpu();
+        // Other names than in the runs before.
+        let mut random = Random(seed << 56 | cpu.as_nanos() as u64);
+        let mut took = Vec::new();
+        while began.elapsed() < time {
+            let begins = Instant::now();
+            let id = format!("{:016x}{:016x}", random.next(), random.next());
+            let (record, part) = (format!("{id}.record"), format!("{id}.part"));
+            let (record, data) = (new(dir, &record)?, new(dir, &part)?);
+            record.write_all_at(&pattern[..200], 0)?;
+            data.write_all_at(&pattern[..bytes], 0)?;
+            record.write_all_at(&pattern[..200], 200)?;
+            fs::rename(dir.join(part), dir.join(id))?;
+            drop((record, data));
+            took.push(begins.elapsed());
+        }
+        Ok((own_cpu() - cpu, took))
+    };
+    thread::scope(|scope| {
+        let other = scope.spawn(|| make(1));
+        let (cpu, mut took) = make(2)?;
+        let (other_cpu, others) = other.join().expect("nothing in it panics")?;
+        took.extend(others);
+        Ok((cpu + other_cpu, took))
+    })
 }
 
 fn new(dir: &Path, name: &str) -> io::Result<File> {

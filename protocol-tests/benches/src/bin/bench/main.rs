@@ -141,6 +141,7 @@ fn bench(flags: &Flags) -> Result<Bench, String> {
         disk: absolute(&flags.disk)?,
         memory: absolute(&flags.memory)?,
         stored: RefCell::new(BTreeMap::new()),
+        over: RefCell::new(Vec::new()),
     })
 }
 

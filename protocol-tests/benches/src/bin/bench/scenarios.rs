@@ -408,6 +408,8 @@ pub(crate) const SCENARIOS: &[Scenario] = &[
         name: "stored",
         title: "the cost of a request against the number of stored uploads, 8 connections",
         entrants: &[
+            alone("files alone, 1", Work::Files { stored: 1 }),
+            alone("files alone, 1,000,000", Work::Files { stored: 1_000_000 }),
             entrant("1", Server::WindlassRelaxed, Work::Stored { count: 1 }),
             entrant(
                 "10,000",
