@@ -11,7 +11,7 @@ use std::{
 
 use bytes::Bytes;
 
-use super::pace::Pace;
+use super::{pace::Pace, rounds::Rounds};
 use crate::{store::Durability, upload::UploadId};
 
 /// What a name in the directory stands for.
@@ -73,6 +73,8 @@ pub(super) struct Disk {
     dir: PathBuf,
     /// The directory itself, to sync the names in it.
     names: File,
+    /// Its syncs, which uploads share.
+    names_synced: Rounds,
     durability: Durability,
     /// Nobody else has the directory as long as this is open: whoever may still write holds it.
     _lock: File,
@@ -91,6 +93,7 @@ impl Disk {
         Ok(Self {
             dir,
             names,
+            names_synced: Rounds::default(),
             durability,
             _lock: lock,
             pace: Pace::default(),
@@ -260,10 +263,10 @@ impl Disk {
     pub(super) fn sync_names(&self) -> io::Result<()> {
         match self.durability {
             Durability::Relaxed => Ok(()),
-            Durability::Synced => {
+            Durability::Synced => self.names_synced.join(|| {
                 self.step(Step::SyncNames { dir: &self.names })?;
                 self.names.sync_all()
-            }
+            }),
         }
     }
 

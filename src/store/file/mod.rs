@@ -50,6 +50,8 @@
 //! | remove | **record renamed** to `.gone` -> plain file unlinked -> all else unlinked, `.gone` last |
 //! | shorten a log | `.record.tmp` written -> **renamed** to `.record` -> |
 //!
+//! Names are those of one directory, so uploads that wait for them to last share a sync (`rounds.rs`).
+//!
 //! [`Durability::Relaxed`] takes the same steps in the same order and leaves the syncs out: the
 //! kernel outlives the process and forgets nothing.
 //!
@@ -77,6 +79,7 @@ mod lock;
 mod pace;
 mod reader;
 mod record;
+mod rounds;
 mod scan;
 mod secret;
 mod shared;
