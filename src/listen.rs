@@ -50,7 +50,7 @@ const HTTP2_PENDING_RESETS: usize = 20;
 const HTTP2_ERROR_RESETS: usize = 1024;
 
 /// How long an HTTP/2 client may take to answer the PING that a silent connection gets after
-/// [`Limits::head_timeout`].
+/// [`Limits::head_timeout`](crate::Limits::head_timeout).
 const HTTP2_PING_TIME: Duration = Duration::from_secs(20);
 
 /// How long requests may take to end after the signal to stop. All in all the process is gone
