@@ -314,7 +314,7 @@ impl Store for FileStore {
         let own = upload.clone();
         let open = move |shared: &Arc<Shared>| Pieces::open(Arc::clone(&shared.disk), &own, range);
         match self.shared.run(Cost::Disk, open).await {
-            Ok(pieces) => Ok(Box::pin(Ahead::new(pieces, 1))),
+            Ok(pieces) => Ok(pieces.stream()),
             Err(e) => Err(self.explain(&upload.id, "opening the data of", e).await),
         }
     }

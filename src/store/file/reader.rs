@@ -16,10 +16,16 @@ use futures_core::Stream;
 use tokio::task::{JoinHandle, spawn_blocking};
 
 use super::disk::{Disk, Kind, found};
-use crate::upload::{Upload, UploadId};
+use crate::{
+    store::ByteStream,
+    upload::{Upload, UploadId},
+};
 
-/// Bytes per read. Two reads are in memory at once for each download, 256 KiB.
-const READ_BYTES: usize = 128 << 10;
+/// Bytes per read: a frame of HTTP/2. A client that takes nothing keeps one or two of them.
+const READ_BYTES: usize = 16 << 10;
+
+/// Reads that are made at a time at most, 128 KiB. Twice as much is in memory for each download.
+const READS_AHEAD: usize = 8;
 
 /// The bytes of a range of an upload, piece by piece. Blocks.
 ///
@@ -98,6 +104,11 @@ impl Pieces {
         }
     }
 
+    /// The bytes as a stream.
+    pub(super) fn stream(self) -> ByteStream {
+        Box::pin(Ahead::new(self, READS_AHEAD))
+    }
+
     /// The next piece of a rest that is not empty.
     fn piece(&mut self) -> io::Result<Bytes> {
         let at = self.rest.start;
@@ -158,8 +169,11 @@ impl Iterator for Pieces {
 pub(super) struct Ahead<I: Iterator> {
     /// Items that were made.
     made: VecDeque<I::Item>,
-    /// How many are made at a time.
+    /// How many are made next: twice as many each time, so that a consumer that stops soon has
+    /// cost little.
     batch: usize,
+    /// How many are made at a time at most.
+    most: usize,
     state: State<I>,
 }
 
@@ -178,11 +192,12 @@ where
     I: Iterator + Send + 'static,
     I::Item: Send,
 {
-    /// The items of `items`, made `batch` at a time from the first poll on.
-    pub(super) fn new(items: I, batch: usize) -> Self {
+    /// The items of `items`, made from the first poll on, at most so many at a time.
+    pub(super) fn new(items: I, most: usize) -> Self {
         Self {
             made: VecDeque::new(),
-            batch,
+            batch: 1,
+            most,
             state: State::Idle(items),
         }
     }
@@ -224,6 +239,7 @@ where
             match ready!(Pin::new(task).poll(cx)) {
                 Ok((items, made)) if made.len() == self.batch => {
                     (self.state, self.made) = (State::Idle(items), made);
+                    self.batch = self.most.min(self.batch * 2);
                 }
                 // Fewer than asked for: the iterator has ended.
                 Ok((_, made)) => (self.state, self.made) = (State::Ended, made),

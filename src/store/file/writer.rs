@@ -11,13 +11,7 @@ use async_trait::async_trait;
 use bytes::{Bytes, BytesMut};
 use tokio::{sync::Notify, task::spawn_blocking};
 
-use super::{
-    disk::Disk,
-    entry::Lease,
-    lock,
-    pace::Cost,
-    reader::{Ahead, Pieces},
-};
+use super::{disk::Disk, entry::Lease, lock, pace::Cost, reader::Pieces};
 use crate::{
     store::{ByteStream, Durability, Pending, StoreError, Writer},
     upload::Receipt,
@@ -89,7 +83,7 @@ impl Writer for FileWriter {
         self.pump.wait(|flow| flow.written >= target).await?;
         let (disk, file) = (Arc::clone(&self.pump.disk), Arc::clone(&self.pump.file));
         let pieces = Pieces::of_file(disk, self.entry.id.clone(), file, self.start..target);
-        Ok(Box::pin(Ahead::new(pieces, 1)))
+        Ok(pieces.stream())
     }
 
     async fn finish(self: Box<Self>) -> Result<Receipt, StoreError> {
