@@ -1,6 +1,8 @@
 //! [`Windlass`]: the hyper service. Dialect in, engine, dialect out, bounded drain. No rule, no
 //! state.
 
+mod download;
+
 use std::{
     convert::Infallible,
     fmt,
@@ -25,10 +27,11 @@ use tokio::{
     time::{Instant, timeout, timeout_at},
 };
 
+use self::download::Download;
 use crate::{
     content::{Content, Rest, Unread},
     engine::{Engine, Running},
-    rules::{Denial, Intent, Outcome, Refusal, Refused},
+    rules::{Denial, FetchedBytes, Intent, Outcome, Refusal, Refused},
     wire::{
         Delay, Dialect, Reply, ReplyBody,
         cors::{Asked, Cors, Lists},
@@ -195,7 +198,10 @@ impl Windlass {
         extensions: Extensions,
     ) -> impl Future<Output = Result<Outcome, Refused>> + use<> {
         let engine = self.engine().clone();
-        let run = async move { engine.run(intent, content, &extensions).await };
+        let run = async move {
+            let outcome = engine.run(intent, content, &extensions).await?;
+            Ok(lent(outcome, engine.limits().idle_timeout).await)
+        };
         let mut run = ToTheEnd(Some(Box::pin(run)));
         std::future::poll_fn(move |cx| {
             let poll = std::panic::catch_unwind(AssertUnwindSafe(|| run.poll(cx)));
@@ -230,6 +236,33 @@ impl Drop for ToTheEnd {
         if let (Some(running), Ok(runtime)) = (self.0.take(), Handle::try_current()) {
             runtime.spawn(running);
         }
+    }
+}
+
+/// The same outcome; the bytes that go with it are the client's only while it takes them.
+async fn lent(outcome: Outcome, patience: Duration) -> Outcome {
+    let Outcome::Fetched {
+        bytes: Some(bytes),
+        upload,
+    } = outcome
+    else {
+        return outcome;
+    };
+    let FetchedBytes {
+        partial,
+        range,
+        stream,
+    } = bytes;
+    let length = range.end.saturating_sub(range.start);
+    let stream = Box::pin(Download::begin(stream, length, patience).await);
+    let bytes = FetchedBytes {
+        partial,
+        range,
+        stream,
+    };
+    Outcome::Fetched {
+        bytes: Some(bytes),
+        upload,
     }
 }
 

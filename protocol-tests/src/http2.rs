@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use h2::client::{ResponseFuture, SendRequest};
-use h2::{Reason, SendStream};
+use h2::{Reason, RecvStream, SendStream};
 use tokio::runtime::Runtime;
 
 use crate::failure::Failure;
@@ -32,6 +32,14 @@ pub struct Stream {
     about: String,
 }
 
+/// An answer of which nothing but the head was read.
+#[derive(Debug)]
+pub struct Unread {
+    /// The status of the answer.
+    pub status: u16,
+    _body: RecvStream,
+}
+
 impl std::fmt::Debug for Session {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Session").finish_non_exhaustive()
@@ -41,6 +49,19 @@ impl std::fmt::Debug for Session {
 impl Session {
     /// Connects and exchanges settings.
     pub fn open(address: SocketAddr) -> Result<Self, Failure> {
+        let mut builder = h2::client::Builder::new();
+        builder.max_header_list_size(256 * 1024);
+        Self::open_with(&builder, address)
+    }
+
+    /// The same for a client that opens no window for what it is sent, and answers PINGs for ever.
+    pub fn open_without_window(address: SocketAddr) -> Result<Self, Failure> {
+        let mut builder = h2::client::Builder::new();
+        builder.initial_window_size(0);
+        Self::open_with(&builder, address)
+    }
+
+    fn open_with(builder: &h2::client::Builder, address: SocketAddr) -> Result<Self, Failure> {
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(1)
             .enable_all()
@@ -49,8 +70,6 @@ impl Session {
             let handshake = async {
                 let stream = tokio::net::TcpStream::connect(address).await?;
                 stream.set_nodelay(true)?;
-                let mut builder = h2::client::Builder::new();
-                builder.max_header_list_size(256 * 1024);
                 let (sender, connection) = builder.handshake(stream).await.map_err(protocol)?;
                 tokio::spawn(connection);
                 sender.ready().await.map_err(protocol)
@@ -150,6 +169,20 @@ impl Session {
             }
         }
         sent
+    }
+
+    /// Reads the head of the final answer and leaves its body where it is.
+    pub fn read_head(&self, stream: Stream) -> Result<Unread, Failure> {
+        let about = stream.about;
+        let head = async { stream.answer.await.map_err(protocol) };
+        let answer = self.runtime.block_on(within(PATIENCE, head));
+        let (head, body) = answer
+            .map_err(|failure| failure.within(&about))?
+            .into_parts();
+        Ok(Unread {
+            status: head.status.as_u16(),
+            _body: body,
+        })
     }
 
     /// Reads the final answer of a stream.

@@ -13,6 +13,7 @@ use protocol_tests::content::bytes;
 use protocol_tests::failure::{Failure, Rows, Verdict, ensure, ensure_eq};
 use protocol_tests::frames::{END_HEADERS, END_STREAM, Kind, Wire, block, frame, string};
 use protocol_tests::http1::{Connection, ask, body, head};
+use protocol_tests::http2::Session;
 use protocol_tests::message::{OFFSET_OCTETS, Request, Response};
 use protocol_tests::server::{self, Windlass};
 use protocol_tests::site::{Base, path_of};
@@ -367,9 +368,39 @@ fn slow_and_silent_clients_are_cut() -> Verdict {
             }
             deaf.push(connection);
         }
+        let deadline = Instant::now() + SLACK;
+        while victim.descriptors()? < before + 100 {
+            ensure(Instant::now() < deadline, "the downloads do not begin")?;
+        }
         // The connections stay open on this side. Fresh clients have a few of their own.
         victim.settles(before + 10, victim.memory_bytes()? + KEPT_BYTES)?;
         drop(deaf);
+        Ok(())
+    });
+    row("HTTP/2 downloads without a window", |victim| {
+        let content = bytes(1 << 20, 3);
+        let path = victim.create(content.len() as u64)?;
+        let whole = Request::patch(&path, 0).body(&content);
+        victim.ask(&whole)?.is(204)?;
+        let before = victim.descriptors()?;
+        let mut deaf = Vec::new();
+        for _ in 0..5 {
+            let mut session = Session::open_without_window(victim.address)?;
+            let get = Request::plain("GET", &path);
+            let started = (0..100).map(|_| session.start(&get, "localhost", true));
+            let started = started.collect::<Result<Vec<_>, _>>()?;
+            let heads = started.into_iter().map(|stream| session.read_head(stream));
+            let heads = heads.collect::<Result<Vec<_>, _>>()?;
+            ensure(heads.iter().all(|head| head.status == 200), "no download")?;
+            deaf.push((session, heads));
+        }
+        victim.settles(before + 10, victim.memory_bytes()? + KEPT_BYTES)?;
+        // These answer PINGs and are clients like any other.
+        thread::sleep(TIMEOUT * 2);
+        for (session, _) in &mut deaf {
+            let head = Request::tus("HEAD", &path);
+            session.ask(&head, "localhost")?.is(200)?;
+        }
         Ok(())
     });
     rows.verdict()

@@ -24,8 +24,9 @@ pub struct Limits {
     /// How long a connection may take to bring a request head, from its opening or from the answer
     /// before. Kept by [`serve`](crate::serve).
     pub head_timeout: Duration,
-    /// How long a request waits for a byte of its body, and an answer for a client that does not read
-    /// it (kept by [`serve`](crate::serve)), before the connection is given up.
+    /// How long a request waits for a byte of its body, and a download for a client that takes
+    /// nothing of it, before it is given up. [`serve`](crate::serve) waits as long for a client that
+    /// does not read any other answer.
     pub idle_timeout: Duration,
     /// Whether a final upload may name partial uploads that are not finished yet.
     pub join_unfinished: bool,
