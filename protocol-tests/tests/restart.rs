@@ -3,6 +3,7 @@
 
 use std::net::SocketAddr;
 use std::sync::Barrier;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
@@ -28,6 +29,18 @@ const PATIENCE: Duration = Duration::from_secs(120);
 /// The length of each upload in chunks.
 const CHUNKED: usize = LENGTH / 2;
 
+/// What each sends when all of the first half was told, and nobody asks for.
+const UNTOLD: usize = 1_000;
+
+/// How long the server may take to read that.
+const READ_TIME: Duration = Duration::from_millis(500);
+
+/// The length of a download that no buffer on its way holds.
+const DOWNLOAD: usize = 32 << 20;
+
+/// How the log says that requests were cut off.
+const CUT_OFF: &str = "some connections did not end in time";
+
 /// A PATCH in the middle of its body.
 struct Begun {
     connection: Connection,
@@ -44,6 +57,8 @@ struct Client<'a> {
     path: String,
     /// All clients and the operator meet here: with bodies half sent, and before they go on.
     meet: &'a Barrier,
+    /// How often what nobody was told of was kept.
+    kept: &'a AtomicUsize,
 }
 
 impl Client<'_> {
@@ -112,6 +127,7 @@ impl Client<'_> {
         while self.offset()? < told {
             ensure(Instant::now() < deadline, "the bytes do not arrive")?;
         }
+        connection.send(&self.content[told..told + UNTOLD])?;
         Ok(Begun {
             connection,
             request,
@@ -119,14 +135,18 @@ impl Client<'_> {
         })
     }
 
-    /// Is told that the server stops, and finds what it was told before (D-59).
+    /// Is told that the server stops, and finds what it was told before (D-59). What came after
+    /// that is kept as well, if the server has read it.
     fn end(&self, mut begun: Begun) -> Verdict {
         let told = begun.told;
         // The answer was sent before the process ended, and waits to be read.
         let answer = begun.connection.read_answer(&begun.request)?.is(503)?;
         answer.carries("Retry-After")?;
         let kept = self.offset()?;
-        ensure(kept == told, format!("{kept} bytes are kept of {told}"))
+        self.kept
+            .fetch_add(usize::from(kept == told + UNTOLD), Ordering::Relaxed);
+        let sent = told..=told + UNTOLD;
+        ensure(sent.contains(&kept), format!("{kept} bytes of {sent:?}"))
     }
 }
 
@@ -162,6 +182,32 @@ fn send_chunks(address: SocketAddr, index: usize) -> Verdict {
     Ok(())
 }
 
+/// Is in the middle of a download whenever the server is stopped, and gets all of it.
+fn download(address: SocketAddr, path: &str, content: &[u8], meet: &Barrier) -> Verdict {
+    let half = content.len() / 2;
+    let mut verdict = Ok(());
+    for _ in 0..STOPS {
+        let begun = verdict.and_then(|()| begin_download(address, path));
+        meet.wait();
+        verdict = begun.and_then(|mut connection| {
+            let mut read = connection.read_bytes(half)?;
+            sleep(Duration::from_secs(1));
+            read.extend(connection.read_bytes(content.len() - half)?);
+            ensure(read == content, "the download is another")
+        });
+        meet.wait();
+    }
+    verdict
+}
+
+/// A download of which nothing but the head is read.
+fn begin_download(address: SocketAddr, path: &str) -> Result<Connection, Failure> {
+    let mut connection = Connection::open(address)?;
+    connection.send(&head(&Request::plain("GET", path), "localhost"))?;
+    connection.read_head()?.is(200)?;
+    Ok(connection)
+}
+
 /// Stops the server and starts it again.
 fn stop(process: &mut Windlass) -> Verdict {
     let begun = Instant::now();
@@ -182,18 +228,26 @@ fn restart_under_load_loses_no_byte_and_no_client() -> Verdict {
     process.keep_address()?;
     let base = Base::parse(&process.url)?;
     let address = base.address;
-    let meet = Barrier::new(UPLOADS + 1);
+    let (meet, kept) = (Barrier::new(UPLOADS + 2), AtomicUsize::new(0));
+    let create = |content: &[u8], held: &[u8]| {
+        let request = Request::tus("POST", &base.path)
+            .with("Upload-Length", content.len())
+            .octets()
+            .body(held);
+        let created = ask(address, &request)?.is(201)?;
+        Ok::<_, Failure>(path_of(created.field("Location").unwrap_or_default()).to_owned())
+    };
+    let large = bytes(DOWNLOAD, 0);
+    let large_path = create(&large, &large)?;
     let mut clients = Vec::new();
     for index in 0..UPLOADS {
-        let request = Request::tus("POST", &base.path)
-            .with("Upload-Length", LENGTH)
-            .body(b"");
-        let created = ask(address, &request)?.is(201)?;
+        let content = bytes(LENGTH, index as u64);
         clients.push(Client {
             address,
-            content: bytes(LENGTH, index as u64),
-            path: path_of(created.field("Location").unwrap_or_default()).to_owned(),
+            path: create(&content, b"")?,
+            content,
             meet: &meet,
+            kept: &kept,
         });
     }
     std::thread::scope(|scope| {
@@ -202,18 +256,33 @@ fn restart_under_load_loses_no_byte_and_no_client() -> Verdict {
         let chunks: Vec<_> = (0..4)
             .map(|index| scope.spawn(move || send_chunks(address, index)))
             .collect();
-        let stopped: Vec<Verdict> = (0..STOPS)
-            .map(|_| {
+        let reader = scope.spawn(|| download(address, &large_path, &large, &meet));
+        let mut stop_and_check = |is_last: bool| {
+            // Nobody waits for the last one: it never reads.
+            let _deaf = match is_last {
+                true => Some(begin_download(address, &large_path)?),
+                false => None,
+            };
+            stop(&mut process)?;
+            let cut_off = process.has_logged(CUT_OFF);
+            ensure(cut_off == is_last, format!("requests cut off: {cut_off}"))
+        };
+        let stopped: Vec<Verdict> = (1..=STOPS)
+            .map(|stop| {
                 meet.wait();
-                let stopped = stop(&mut process);
+                sleep(READ_TIME);
+                let stopped = stop_and_check(stop == STOPS);
                 meet.wait();
                 stopped
             })
             .collect();
-        let joined = tus.into_iter().chain(chunks);
+        let joined = tus.into_iter().chain(chunks).chain([reader]);
         let joined = joined.map(|client| client.join().expect("a client panicked"));
         stopped.into_iter().chain(joined).collect::<Verdict>()
     })?;
+    let kept = kept.into_inner();
+    let about = format!("{kept} times of {} what was read is kept", UPLOADS * STOPS);
+    ensure(kept > UPLOADS * STOPS / 2, about)?;
     ensure(
         process.panics().is_empty(),
         format!("{:?}", process.panics()),
