@@ -109,9 +109,9 @@ async fn ask(
         Locations::new("/resumable".parse().expect("a path")),
         "secret",
     );
-    let mut exchange = dialect.open(head);
+    let mut exchange = dialect.open(&head);
     let content = Content::new(Frames::cut(body, most));
-    match exchange.read(content, &Limits::default()).await {
+    match exchange.read(&head, content, &Limits::default()).await {
         Ok((intent, content)) => Ok((intent, all(content).await.ok())),
         Err(reply) => {
             let status = reply.status().as_u16();
