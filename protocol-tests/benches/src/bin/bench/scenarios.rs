@@ -41,6 +41,10 @@ const fn entrant(name: &'static str, server: Server, work: Work) -> Entrant {
     }
 }
 
+const fn sized(name: &'static str, server: Server, bytes: u64, connections: usize) -> Entrant {
+    entrant(name, server, Work::Sized { bytes, connections })
+}
+
 const fn alone(name: &'static str, work: Work) -> Entrant {
     Entrant {
         name,
@@ -185,6 +189,41 @@ pub(crate) const SCENARIOS: &[Scenario] = &[
             Target::at_least(WINDLASS, "units/s", 0.40, FLOOR),
             Target::at_least(WINDLASS, "units/s", 2.3, Of::BestPeer),
         ],
+    },
+    Scenario {
+        name: "sizes",
+        title: "creation-with-upload by size of the upload, 8 connections, tmpfs",
+        entrants: &[
+            sized("floor, 4 KiB", Server::Floor, 4 << 10, 8),
+            sized("4 KiB", Server::WindlassRelaxed, 4 << 10, 8),
+            sized("floor, 64 KiB", Server::Floor, 64 << 10, 8),
+            sized("64 KiB", Server::WindlassRelaxed, 64 << 10, 8),
+            sized("floor, 1 MiB", Server::Floor, 1 << 20, 8),
+            sized("1 MiB", Server::WindlassRelaxed, 1 << 20, 8),
+            sized("floor, 16 MiB", Server::Floor, 16 << 20, 8),
+            sized("16 MiB", Server::WindlassRelaxed, 16 << 20, 8),
+        ],
+        metrics: &["CPU µs per unit", "CPU s per GiB", "p50 ms", "peak MiB"],
+        targets: &[],
+    },
+    Scenario {
+        name: "connections",
+        title: "creation-with-upload of 4 KiB by number of connections, tmpfs",
+        entrants: &[
+            sized("1", Server::WindlassRelaxed, 4 << 10, 1),
+            sized("8", Server::WindlassRelaxed, 4 << 10, 8),
+            sized("64", Server::WindlassRelaxed, 4 << 10, 64),
+            sized("512", Server::WindlassRelaxed, 4 << 10, 512),
+            sized("4,096", Server::WindlassRelaxed, 4 << 10, 4096),
+        ],
+        metrics: &[
+            "units/s",
+            "CPU µs per unit",
+            "p50 ms",
+            "p99 ms",
+            "peak above idle MiB",
+        ],
+        targets: &[],
     },
     Scenario {
         name: "head",

@@ -62,6 +62,8 @@ pub(crate) enum Work {
     Line { http2: bool },
     /// Uploads in PATCHes of a chunk each.
     Patches { sha1: bool },
+    /// Uploads of this size, each in one request.
+    Sized { bytes: u64, connections: usize },
     /// Small uploads.
     Small {
         kind: Small,
@@ -162,6 +164,9 @@ impl Bench {
             (Some(server), Work::Heads) => self.heads(server),
             (Some(server), Work::Line { http2 }) => self.line(server, http2),
             (Some(server), Work::Patches { sha1 }) => self.patches(server, sha1),
+            (Some(server), Work::Sized { bytes, connections }) => {
+                self.sized(server, bytes, connections)
+            }
             (
                 Some(server),
                 Work::Small {
@@ -226,6 +231,15 @@ impl Bench {
         };
         host.warm_up(scripts())?;
         host.measure(Some(self.scale.time), scripts)
+    }
+
+    fn sized(&self, server: Server, bytes: u64, connections: usize) -> Result<Sample, String> {
+        let host = self.host(server, Place::Memory)?;
+        let at = server.tus_path();
+        let create = || script(CreateWithUpload { at, bytes });
+        let scripts = || (0..connections).map(|_| create()).collect();
+        // Short: a machine takes in several GB a second, and has to keep them in memory.
+        host.measure(Some(self.scale.time / 3), scripts)
     }
 
     fn heads(&self, server: Server) -> Result<Sample, String> {
