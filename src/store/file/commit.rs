@@ -10,6 +10,7 @@ use std::{
 use super::{
     disk::Kind,
     entry::{Held, Log},
+    handles::Which,
     record,
     shared::{Shared, failed},
 };
@@ -67,11 +68,11 @@ impl Shared {
         let bytes = line.len() as u64;
         let completes = next.is_complete() && !current.is_complete();
         if completes {
-            self.fit(&next).map_err(failed("completing", id))?;
+            self.fit(held, &next).map_err(failed("completing", id))?;
         }
         let record = self.append(held, line);
         let record = record.map_err(failed("changing the record of", id))?;
-        if completes && let Err(e) = self.appear(&next) {
+        if completes && let Err(e) = self.appear(held, &next) {
             self.retract(held, &record);
             return Err(failed("publishing", id)(e));
         }
@@ -89,7 +90,7 @@ impl Shared {
             self.disk.sync_names()?;
             self.names_unsynced.store(false, Ordering::Relaxed);
         }
-        let record = self.record(&held.entry.id)?;
+        let record = self.record(&held.entry)?;
         if held.log.torn {
             self.disk.truncate(&record, held.log.bytes)?;
         }
@@ -137,7 +138,7 @@ impl Shared {
     fn tidy(self: &Arc<Self>, held: &mut Held, upload: &Upload) {
         let id = &upload.id;
         if upload.phase == Phase::Void
-            && let Err(e) = self.settle(upload)
+            && let Err(e) = self.settle(held, upload)
         {
             tracing::warn!(%id, error = %e, "cannot free the bytes of a void upload");
         }
@@ -145,7 +146,7 @@ impl Shared {
         if held.log.bytes < limit {
             return;
         }
-        match self.compact(upload) {
+        match self.compact(held, upload) {
             Ok(bytes) => {
                 *held.log = Log {
                     bytes,
@@ -164,7 +165,7 @@ impl Shared {
     }
 
     /// Replaces the record by one line that says the same. Gives its length in bytes.
-    fn compact(&self, upload: &Upload) -> io::Result<u64> {
+    fn compact(&self, held: &Held, upload: &Upload) -> io::Result<u64> {
         let id = &upload.id;
         let line = record::first_line(upload);
         let bytes = line.len() as u64;
@@ -172,7 +173,8 @@ impl Shared {
         self.disk.write_at(&file, &[line.into()], 0)?;
         self.disk.sync(&file)?;
         self.disk.rename(id, Kind::RecordTmp, Kind::Record)?;
-        self.handles.forget(id);
+        self.handles
+            .keep(&held.entry, Which::Record, Arc::new(file));
         if self.disk.sync_names().is_err() {
             // Both logs say the same by now. The next append tries again first.
             self.names_unsynced.store(true, Ordering::Relaxed);

@@ -4,7 +4,8 @@ use std::{fs::File, io, sync::Arc};
 
 use super::{
     disk::{Kind, found},
-    entry::Held,
+    entry::{Entry, Held, Lease},
+    handles::Handles,
     lock,
     shared::{Shared, failed},
 };
@@ -15,8 +16,9 @@ use crate::{
 
 impl Shared {
     /// Makes an empty data file that no writer of an earlier upload knows.
-    pub(super) fn make_part(&self, id: &UploadId) -> io::Result<Arc<File>> {
-        self.handles.forget(id);
+    pub(super) fn make_part(&self, entry: &Entry) -> io::Result<Arc<File>> {
+        Handles::forget(entry);
+        let id = &entry.id;
         let made = match self.disk.create_new(id, Kind::Part) {
             Err(e) if e.kind() == io::ErrorKind::AlreadyExists => {
                 self.disk.unlink(id, Kind::Part)?;
@@ -40,31 +42,30 @@ impl Shared {
                 io::ErrorKind::NotFound.into(),
             ));
         }
-        let file = self.make_part(id);
+        let file = self.make_part(&held.entry);
         let file = file.and_then(|file| self.disk.sync_names().map(|()| file));
         file.map_err(failed("making the data file of", id))
     }
 
     /// Before an upload is recorded as complete: makes sure that its links last, or makes its data file
     /// exactly as long as the upload.
-    pub(super) fn fit(&self, next: &Upload) -> io::Result<()> {
+    pub(super) fn fit(&self, held: &Held, next: &Upload) -> io::Result<()> {
         if self.is_joined(next)? {
             return self.disk.sync_names();
         }
-        match self.trim(next) {
+        match self.trim(&held.entry, next) {
             // Lost with the power before anything was written, or never made: a final upload that
             // turns out to be empty.
             Err(e) if e.kind() == io::ErrorKind::NotFound && next.length == Some(0) => {
-                self.make_part(&next.id).map(drop)
+                self.make_part(&held.entry).map(drop)
             }
             trimmed => trimmed,
         }
     }
 
     /// Cuts off what dropped writers have left behind the end of a full upload.
-    fn trim(&self, upload: &Upload) -> io::Result<()> {
-        let id = &upload.id;
-        let file = self.part(id)?;
+    fn trim(&self, entry: &Lease, upload: &Upload) -> io::Result<()> {
+        let file = self.part(entry)?;
         let (held, length) = (file.metadata()?.len(), upload.offset());
         if held < length {
             let why = format!("its data file holds {held} bytes, its record says {length}");
@@ -79,9 +80,9 @@ impl Shared {
 
     /// After an upload was recorded as complete: gives its bytes their public name, or sees that
     /// they get one.
-    pub(super) fn appear(self: &Arc<Self>, upload: &Upload) -> io::Result<()> {
+    pub(super) fn appear(self: &Arc<Self>, held: &Held, upload: &Upload) -> io::Result<()> {
         // It takes no more bytes.
-        self.handles.forget(&upload.id);
+        Handles::forget(&held.entry);
         if !upload.is_published() {
             return Ok(());
         }
@@ -103,10 +104,10 @@ impl Shared {
     }
 
     /// Brings the names in the directory in line with the record. Repeating it is fine.
-    pub(super) fn settle(self: &Arc<Self>, upload: &Upload) -> io::Result<()> {
+    pub(super) fn settle(self: &Arc<Self>, held: &Held, upload: &Upload) -> io::Result<()> {
         let id = &upload.id;
         if upload.phase == Phase::Void {
-            self.handles.forget(id);
+            Handles::forget(&held.entry);
             self.disk.unlink(id, Kind::Plain)?;
             self.disk.unlink(id, Kind::Part)?;
             self.disk.unlink_tree(id, Kind::Join)?;
@@ -119,9 +120,9 @@ impl Shared {
             if !self.disk.exists(id, Kind::Part)? {
                 return Ok(());
             }
-            self.trim(upload)?;
+            self.trim(&held.entry, upload)?;
         }
-        self.appear(upload)
+        self.appear(held, upload)
     }
 
     /// Whether the bytes of `upload` are still those of its partials.

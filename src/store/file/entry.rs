@@ -11,7 +11,7 @@ use std::{
 
 use tokio::sync::OwnedMutexGuard;
 
-use super::{lock, writer::Pump};
+use super::{handles::Files, lock, writer::Pump};
 use crate::upload::{Role, Upload, UploadId};
 
 /// Entries kept at most, as long as nobody uses the rest: well above the uploads of a busy hour, at
@@ -39,6 +39,8 @@ pub(super) struct Entry {
     abandoned: Mutex<Vec<Weak<Pump>>>,
     /// Whether it was asked for since the cache last looked for room.
     touched: AtomicBool,
+    /// Its files that are open, see [`Handles`](super::handles::Handles).
+    pub(super) files: Mutex<Files>,
     /// Its share of [`Slots::bytes`]; 0 until a record was known, and not considered for eviction
     /// until then.
     weight: AtomicUsize,
@@ -81,6 +83,11 @@ impl Lease {
     pub(super) async fn hold(self) -> Held {
         let log = Arc::clone(&self.log).lock_owned().await;
         Held { log, entry: self }
+    }
+
+    /// The entry, as long as somebody else keeps it.
+    pub(super) fn downgrade(&self) -> Weak<Entry> {
+        self.entry.as_ref().map(Arc::downgrade).unwrap_or_default()
     }
 
     /// Sets the record; `None` = the disk knows.
@@ -131,6 +138,7 @@ impl Entry {
             log: Arc::default(),
             abandoned: Mutex::default(),
             touched: AtomicBool::new(true),
+            files: Mutex::default(),
             weight: AtomicUsize::new(0),
         }
     }

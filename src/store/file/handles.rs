@@ -1,13 +1,18 @@
 //! [`Handles`]: files of open uploads, kept open between requests. Bounded; knows no record.
 
 use std::{
-    collections::{HashMap, VecDeque},
+    collections::{HashSet, VecDeque},
     fs::File,
-    sync::{Arc, Mutex},
+    sync::{
+        Arc, Mutex, Weak,
+        atomic::{AtomicUsize, Ordering},
+    },
 };
 
-use super::lock;
-use crate::upload::UploadId;
+use super::{
+    entry::{Entry, Lease},
+    lock,
+};
 
 /// Uploads whose files are kept open at most, at two descriptors each. More only costs the time to
 /// open them again.
@@ -22,82 +27,111 @@ pub(super) enum Which {
     Record,
 }
 
-/// Files that the next request to their uploads finds open. Whoever gives one of these names to
-/// another file, or takes it away, has them forgotten.
+/// Files of one upload that the next request finds open; they lie in its entry.
 #[derive(Debug, Default)]
-pub(super) struct Handles(Mutex<Kept>);
+pub(super) struct Files {
+    files: [Option<Arc<File>>; 2],
+    counted: Option<Counted>,
+}
 
+/// An upload that has files open.
+#[derive(Debug)]
+struct Counted(Arc<AtomicUsize>);
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// Which uploads have files open. Whoever gives one of their names to another file, or takes it away,
+/// has them forgotten.
 #[derive(Debug, Default)]
-struct Kept {
-    files: HashMap<UploadId, [Option<Arc<File>>; 2]>,
-    /// The ids in `files` in the order in which they came, and some that are not there any more.
-    order: VecDeque<UploadId>,
+pub(super) struct Handles {
+    /// How many there are.
+    uploads: Arc<AtomicUsize>,
+    /// In the order in which they came, and some that have no file open any more.
+    order: Mutex<VecDeque<Weak<Entry>>>,
 }
 
 impl Handles {
     /// The file, if it is open.
-    pub(super) fn get(&self, id: &UploadId, which: Which) -> Option<Arc<File>> {
-        lock(&self.0).files.get(id)?[which as usize].clone()
+    pub(super) fn get(entry: &Entry, which: Which) -> Option<Arc<File>> {
+        lock(&entry.files).files[which as usize].clone()
     }
 
-    /// Keeps `file` open, in the place of the oldest where there is no other.
-    pub(super) fn keep(&self, id: &UploadId, which: Which, file: Arc<File>) {
-        let mut kept = lock(&self.0);
-        if let Some(files) = kept.files.get_mut(id) {
-            files[which as usize] = Some(file);
+    /// Keeps `file` open. If those are too many uploads, the files of the oldest are closed.
+    pub(super) fn keep(&self, entry: &Lease, which: Which, file: Arc<File>) {
+        let mut files = lock(&entry.files);
+        files.files[which as usize] = Some(file);
+        if files.counted.is_some() {
             return;
         }
-        let mut files = [None, None];
-        files[which as usize] = Some(file);
-        kept.files.insert(id.clone(), files);
-        kept.order.push_back(id.clone());
-        while kept.files.len() > MAX_UPLOADS
-            && let Some(oldest) = kept.order.pop_front()
-        {
-            kept.files.remove(&oldest);
+        let before = self.uploads.fetch_add(1, Ordering::Relaxed);
+        files.counted = Some(Counted(Arc::clone(&self.uploads)));
+        drop(files);
+        let mut order = lock(&self.order);
+        order.push_back(entry.downgrade());
+        let oldest = (before >= MAX_UPLOADS).then(|| std::iter::from_fn(|| order.pop_front()));
+        let oldest = oldest.and_then(|mut oldest| oldest.find_map(|entry| closed(&entry)));
+        if order.len() > 2 * MAX_UPLOADS {
+            let mut seen = HashSet::new();
+            order.retain(|entry| has_files(entry) && seen.insert(entry.as_ptr()));
         }
-        if kept.order.len() > 2 * MAX_UPLOADS {
-            let Kept { files, order } = &mut *kept;
-            order.retain(|id| files.contains_key(id));
-        }
+        drop(order);
+        // Closed without the lock.
+        drop(oldest);
     }
 
-    /// Closes the files of `id`, once nobody uses them.
-    pub(super) fn forget(&self, id: &UploadId) {
-        let files = lock(&self.0).files.remove(id);
-        // Closed without the lock.
+    /// Closes the files, once nobody uses them.
+    pub(super) fn forget(entry: &Entry) {
+        let files = std::mem::take(&mut *lock(&entry.files));
         drop(files);
     }
 }
 
+/// The files of an entry that had some, to be closed.
+fn closed(entry: &Weak<Entry>) -> Option<Files> {
+    let files = std::mem::take(&mut *lock(&entry.upgrade()?.files));
+    files.counted.is_some().then_some(files)
+}
+
+fn has_files(entry: &Weak<Entry>) -> bool {
+    let entry = entry.upgrade();
+    entry.is_some_and(|entry| lock(&entry.files).counted.is_some())
+}
+
 #[cfg(test)]
 mod tests {
-    use super::*;
-
-    fn id(index: usize) -> UploadId {
-        format!("a{index}").parse().expect("plain")
-    }
+    use super::{super::entry::Cache, *};
 
     #[test]
     fn so_many_files_are_kept_and_no_more() {
-        let handles = Handles::default();
+        let (cache, handles) = (Cache::default(), Handles::default());
         let file = Arc::new(tempfile::tempfile().expect("a file"));
-        let is_kept = |index: usize, which| handles.get(&id(index), which).is_some();
-        for index in 0..3 * MAX_UPLOADS {
-            handles.keep(&id(index), Which::Part, Arc::clone(&file));
-            handles.keep(&id(index), Which::Record, Arc::clone(&file));
+        let entry = |index: usize| cache.entry(&format!("a{index}").parse().expect("plain"));
+        let entries: Vec<_> = (0..3 * MAX_UPLOADS).map(entry).collect();
+        let is_kept = |index: usize, which| Handles::get(&entries[index], which).is_some();
+        for entry in &entries {
+            handles.keep(entry, Which::Part, Arc::clone(&file));
+            handles.keep(entry, Which::Record, Arc::clone(&file));
         }
         assert_eq!(Arc::strong_count(&file), 1 + 2 * MAX_UPLOADS);
         assert!(is_kept(3 * MAX_UPLOADS - 1, Which::Part));
         assert!(is_kept(2 * MAX_UPLOADS, Which::Record));
         assert!(!is_kept(2 * MAX_UPLOADS - 1, Which::Part));
-        handles.forget(&id(2 * MAX_UPLOADS));
+        Handles::forget(&entries[2 * MAX_UPLOADS]);
         assert!(!is_kept(2 * MAX_UPLOADS, Which::Record));
-        // Ids that come and go leave nothing behind.
-        for index in 0..10 * MAX_UPLOADS {
-            handles.keep(&id(index), Which::Part, Arc::clone(&file));
-            handles.forget(&id(index));
+        // Those that come and go leave nothing behind, and do not drive out those that stay.
+        for _ in 0..10 * MAX_UPLOADS {
+            handles.keep(&entries[0], Which::Part, Arc::clone(&file));
+            Handles::forget(&entries[0]);
         }
-        assert!(lock(&handles.0).order.len() <= 2 * MAX_UPLOADS);
+        assert!(lock(&handles.order).len() <= 2 * MAX_UPLOADS);
+        assert!(is_kept(2 * MAX_UPLOADS + 1, Which::Part));
+        // Nor does an entry that is gone.
+        drop(entries);
+        assert_eq!(Arc::strong_count(&file), 1);
+        assert_eq!(handles.uploads.load(Ordering::Relaxed), 0);
     }
 }

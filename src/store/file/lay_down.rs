@@ -191,7 +191,7 @@ impl Copy {
         }
         let Some(mut links) = disk.links(id).map_err(failed(doing, id))? else {
             // All but its rename may have been done before.
-            shared.settle(&upload).map_err(failed(doing, id))?;
+            shared.settle(held, &upload).map_err(failed(doing, id))?;
             return Ok(None);
         };
         links.reverse();

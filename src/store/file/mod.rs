@@ -265,10 +265,13 @@ impl Store for FileStore {
     async fn write(&self, upload: &Upload, at: u64) -> Result<Box<dyn Writer>, StoreError> {
         let entry = self.open_entry(upload).await?;
         entry.quiet().await;
-        let id = upload.id.clone();
-        let open = move |shared: &Arc<Shared>| found(shared.part(&id));
+        let open = move |shared: &Arc<Shared>| {
+            let file = found(shared.part(&entry));
+            (entry, file)
+        };
         let id = &upload.id;
-        let file = match self.shared.run(Cost::Memory, open).await {
+        let (entry, file) = self.shared.run(Cost::Memory, open).await;
+        let file = match file {
             Ok(Some(file)) => file,
             Ok(None) => {
                 let held = self.hold(id).await;

@@ -13,7 +13,7 @@ use std::{
 
 use super::{
     disk::{Disk, Kind, found},
-    entry::{Cache, Held, Log},
+    entry::{Cache, Entry, Held, Lease, Log},
     handles::{Handles, Which},
     lay_down::LayDowns,
     lock,
@@ -107,7 +107,7 @@ impl Shared {
         }
         let parsed = record::parse(id, &text)?.ok_or(StoreError::Absent)?;
         let upload = Arc::new(parsed.upload);
-        if let Err(e) = self.settle(&upload) {
+        if let Err(e) = self.settle(held, &upload) {
             // The record is right all the same, and reads find the bytes where they are.
             tracing::warn!(%id, error = %e, "cannot finish what a crash left half done");
         }
@@ -121,21 +121,21 @@ impl Shared {
     }
 
     /// The data file of an open upload, which is kept open for the next request.
-    pub(super) fn part(&self, id: &UploadId) -> io::Result<Arc<File>> {
-        self.kept(id, Which::Part, Kind::Part)
+    pub(super) fn part(&self, entry: &Lease) -> io::Result<Arc<File>> {
+        self.kept(entry, Which::Part, Kind::Part)
     }
 
     /// The record of an upload, which is kept open for the next request.
-    pub(super) fn record(&self, id: &UploadId) -> io::Result<Arc<File>> {
-        self.kept(id, Which::Record, Kind::Record)
+    pub(super) fn record(&self, entry: &Lease) -> io::Result<Arc<File>> {
+        self.kept(entry, Which::Record, Kind::Record)
     }
 
-    fn kept(&self, id: &UploadId, which: Which, kind: Kind) -> io::Result<Arc<File>> {
-        if let Some(file) = self.handles.get(id, which) {
+    fn kept(&self, entry: &Lease, which: Which, kind: Kind) -> io::Result<Arc<File>> {
+        if let Some(file) = Handles::get(entry, which) {
             return Ok(file);
         }
-        let file = Arc::new(self.disk.open_write(id, kind)?);
-        self.handles.keep(id, which, Arc::clone(&file));
+        let file = Arc::new(self.disk.open_write(&entry.id, kind)?);
+        self.handles.keep(entry, which, Arc::clone(&file));
         Ok(file)
     }
 
@@ -153,15 +153,16 @@ impl Shared {
         let Some(record) = claimed else {
             return Err(StoreError::Exists);
         };
-        match self.fill(upload, &record) {
+        match self.fill(held, upload, &record) {
             Ok(log) => *held.log = log,
             Err(e) => {
-                self.forget(id);
+                self.forget(&held.entry);
                 return Err(failed("creating", id)(e));
             }
         }
         if !upload.is_complete() {
-            self.handles.keep(id, Which::Record, Arc::new(record));
+            self.handles
+                .keep(&held.entry, Which::Record, Arc::new(record));
         }
         lock(&self.unborn).remove(id);
         held.entry.set(Some(Arc::new(upload.clone())));
@@ -193,8 +194,7 @@ impl Shared {
     }
 
     /// Makes the data file, and the record durable.
-    fn fill(self: &Arc<Self>, upload: &Upload, record: &File) -> io::Result<Log> {
-        let id = &upload.id;
+    fn fill(self: &Arc<Self>, held: &Held, upload: &Upload, record: &File) -> io::Result<Log> {
         let is_empty = upload.length == Some(0);
         if upload.phase != Phase::Void && !self.is_joined(upload)? {
             if upload.is_complete() && !is_empty {
@@ -203,9 +203,9 @@ impl Shared {
                     "its bytes are not there",
                 ));
             }
-            let part = self.make_part(id)?;
+            let part = self.make_part(&held.entry)?;
             if !is_empty {
-                self.handles.keep(id, Which::Part, part);
+                self.handles.keep(&held.entry, Which::Part, part);
             }
         }
         let line = record::first_line(upload);
@@ -220,7 +220,7 @@ impl Shared {
             // In this order the file system has the names on disk already, as a rule.
             self.disk.sync_names()?;
         }
-        self.settle(upload)?;
+        self.settle(held, upload)?;
         Ok(Log {
             bytes,
             base_bytes: bytes,
@@ -229,8 +229,9 @@ impl Shared {
     }
 
     /// Undoes what [`Self::fill`] has begun, as far as the system lets us.
-    fn forget(&self, id: &UploadId) {
-        self.handles.forget(id);
+    fn forget(&self, entry: &Entry) {
+        Handles::forget(entry);
+        let id = &entry.id;
         let undone = self
             .disk
             .unlink(id, Kind::Record)
@@ -246,7 +247,7 @@ impl Shared {
         let id = &held.entry.id;
         let gone = found(self.disk.rename(id, Kind::Record, Kind::Gone));
         gone.map_err(failed("removing", id))?;
-        self.handles.forget(id);
+        Handles::forget(&held.entry);
         held.entry.set(None);
         lock(&self.unborn).remove(id);
         let cleared = self.disk.sync_names().and_then(|()| self.clear(id));
@@ -268,7 +269,7 @@ impl Shared {
         };
         let cleaned = || {
             if let Ok(upload) = &loaded {
-                self.settle(upload)?;
+                self.settle(held, upload)?;
                 self.disk.unlink_tree(id, Kind::JoinTmp)?;
                 self.disk.unlink(id, Kind::RecordTmp)?;
                 // From an earlier life of the id; its bytes were gone before this record was made.
