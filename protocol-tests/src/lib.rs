@@ -11,6 +11,7 @@
     reason = "the helpers take values, so that cases read without a forest of `&`"
 )]
 
+pub mod advisories;
 pub mod case;
 pub mod content;
 pub mod contract;

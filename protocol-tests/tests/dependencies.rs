@@ -1,13 +1,18 @@
-//! The dependencies of the workspace are what `deny.toml` allows: licences, duplicates, sources. Of
-//! known faults nothing is known here; `cargo deny check advisories` asks for them.
+//! The dependencies of the workspace are what `deny.toml` allows: licences, duplicates, sources. None
+//! has a fault that the RustSec advisory database knew when `advisories.json` was made.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::time::{Duration, SystemTime};
 
+use protocol_tests::advisories::{self, Advisory, RENEWAL, Snapshot};
 use protocol_tests::failure::{Failure, Rows, ensure};
 use serde_json::Value;
+
+/// How old the snapshot of the advisories may be before the test says so.
+const FRESH: Duration = Duration::from_secs(120 * 24 * 60 * 60);
 
 fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
@@ -155,4 +160,72 @@ fn licence_expressions_are_read_as_they_are_meant() {
     ] {
         assert_eq!(is_met(expression, &allowed), expected, "{expression}");
     }
+}
+
+#[test]
+fn dependencies_have_no_known_fault() -> Result<(), Failure> {
+    let snapshot = Snapshot::read()?;
+    if SystemTime::now() > snapshot.time + FRESH {
+        println!(
+            "NOTE: advisories are known up to {}: {RENEWAL}",
+            snapshot.date
+        );
+    }
+    let mut rows = Rows::new();
+    for package in advisories::locked()? {
+        rows.row(format!("{} {}", package.name, package.version), || {
+            let is_known = snapshot.packages.contains(&package.name);
+            ensure(
+                is_known,
+                format!("nobody has looked for advisories: {RENEWAL}"),
+            )?;
+            let about = snapshot.about(&package);
+            let about: Vec<_> = about
+                .map(|one| format!("{} ({})", one.id, one.kind))
+                .collect();
+            ensure(
+                about.is_empty(),
+                format!("https://rustsec.org has {about:?}"),
+            )
+        });
+    }
+    rows.verdict()
+}
+
+#[test]
+fn advisory_is_about_every_version_that_it_does_not_except() -> Result<(), Failure> {
+    let advisory = |versions: &str| {
+        let head = "[advisory]\nid = \"RUSTSEC-2000-0001\"\npackage = \"leaky\"\n";
+        Advisory::parse(&format!("```toml\n{head}{versions}\n```\n\n# It leaks\n"))
+    };
+    let lock = |name: &str, version: &str| {
+        let source = "source = \"registry+https://github.com/rust-lang/crates.io-index\"";
+        let text = format!("[[package]]\nname = \"{name}\"\nversion = \"{version}\"\n{source}\n");
+        let packages = advisories::packages_of(&format!("version = 4\n\n{text}"));
+        packages.map(|mut packages| packages.remove(0))
+    };
+    let versions = "[versions]\npatched = [\n  \">= 1.2.3, < 1.3.0\",\n  \">= 1.4.0\",\n]\n\
+                    unaffected = [\"< 1.0.0\"]";
+    let found = advisory(versions)?.ok_or_else(|| Failure::new("it is not withdrawn"))?;
+    for (name, version, expected) in [
+        ("leaky", "0.9.9", false),
+        ("leaky", "1.0.0", true),
+        ("leaky", "1.2.2", true),
+        ("leaky", "1.2.3", false),
+        ("leaky", "1.3.5", true),
+        ("leaky", "1.4.0", false),
+        ("tight", "1.0.0", false),
+    ] {
+        assert_eq!(
+            found.is_about(&lock(name, version)?),
+            expected,
+            "{name} {version}"
+        );
+    }
+    let never = advisory("informational = \"unmaintained\"\n[versions]\npatched = []")?;
+    let never = never.ok_or_else(|| Failure::new("it is not withdrawn"))?;
+    assert_eq!(never.kind, "unmaintained");
+    assert!(never.is_about(&lock("leaky", "9.9.9")?));
+    assert!(advisory("withdrawn = \"2000-01-01\"\n[versions]\npatched = []")?.is_none());
+    Ok(())
 }
