@@ -22,6 +22,8 @@ pub(super) struct Book {
     pub(super) bytes: Vec<Option<u8>>,
     /// How often the completion step said yes in this life.
     finished: u32,
+    /// The last step after which nobody was writing to it.
+    idle: u64,
     /// The bytes that a client was told are there.
     kept: Ranges,
     /// The highest offset that a client was told.
@@ -112,7 +114,11 @@ impl Truth {
         is_written: bool,
         moment: &Moment<'_>,
     ) -> Checked {
-        let before = self.books.entry(number).or_default().record().cloned();
+        let book = self.books.entry(number).or_default();
+        if !is_written {
+            book.idle = moment.step;
+        }
+        let before = book.record().cloned();
         match (&before, record) {
             (None, None) => return Ok(()),
             (Some(old), Some(new)) if old == new => {
@@ -691,7 +697,19 @@ impl Truth {
                         .iter()
                         .any(|id| saw(&number_of(id), &|part| part.is_none_or(is_over)))
                 };
-                some(&|record| is_over(record) || parts_gone(record))
+                // What is being written lives on, whatever its deadline says (T-073).
+                let lives = |number: &usize| {
+                    let book = self.books.get(number);
+                    matches!(request.what, What::Status { .. })
+                        && book.is_some_and(|book| book.idle + 1 < start)
+                        && !saw(number, &|record| record.is_none_or(Upload::is_void))
+                };
+                let over = |number: &usize| {
+                    let is_over = |record: &Upload| is_over(record) && !lives(number);
+                    saw(number, &|record| record.is_some_and(is_over))
+                };
+                concerned.iter().any(over)
+                    || some(&parts_gone)
                     || (matches!(request.what, What::Chunk { .. })
                         && some(&|record| record.removed))
             }
