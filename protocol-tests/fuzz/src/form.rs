@@ -8,7 +8,7 @@ use windlass::{
     upload::Limits,
     wire::{
         Dialect as _,
-        form::{Form, Shape},
+        form::{Form, MAX_FIELD_BYTES, MAX_FIELDS, Shape},
         location::Locations,
         resumable_js::ResumableJs,
     },
@@ -54,6 +54,12 @@ async fn read(body: &[u8], most: usize, shape: Shape) -> Said {
         }
         let value = form.value().await?;
         fields.push((part.name, value));
+        let bytes: usize = fields.iter().map(|(_, value)| value.len()).sum();
+        assert!(
+            fields.len() <= MAX_FIELDS + 1 && bytes <= MAX_FIELD_BYTES,
+            "{} fields of {bytes} bytes",
+            fields.len()
+        );
     }
     Ok((fields, None))
 }

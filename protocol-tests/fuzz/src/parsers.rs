@@ -1,8 +1,11 @@
 //! Parsers that take their text whole.
 
+use std::collections::BTreeSet;
+
 use http::{HeaderMap, HeaderName, HeaderValue, Request, request::Parts};
 use sha1::{Digest as _, Sha1};
 use windlass::{
+    rules::Selection,
     store::file::record_of,
     upload::{Limits, Metadata, Role, UploadId},
     wire::{
@@ -72,7 +75,9 @@ pub fn fields(data: &[u8]) {
     let etag = HeaderValue::from_static("\"a\"");
     let _ = if_none_match::matches(headers, &etag);
     let _ = if_range::holds(headers, &etag);
-    let _ = range::decode(headers);
+    if let Selection::Span(first, last) = range::decode(headers) {
+        assert!(first <= last, "{first}-{last}");
+    }
     let _ = upload_checksum::decode(headers);
     if let Ok(offset) = upload_offset::decode(headers) {
         let again = one("upload-offset", upload_offset::encode(offset));
@@ -125,6 +130,8 @@ pub fn metadata(data: &[u8]) {
             .iter()
             .map(|(key, value)| (key.to_owned(), value.to_vec()))
     };
+    let keys: BTreeSet<_> = entries().map(|(key, _)| key).collect();
+    assert_eq!(keys.len(), entries().count(), "D-27");
     let again = Metadata::from_entries(entries()).expect("entries of metadata");
     assert!(
         entries().eq(again
