@@ -773,6 +773,26 @@ fn floods_of_frames_keep_nobody_out() -> Verdict {
     rows.verdict()
 }
 
+/// CVE-2025-8671: the client makes the server reset its streams, so that none of them counts as open.
+#[test]
+fn streams_that_must_be_reset_end_their_connection() -> Verdict {
+    // No silence ends the connection.
+    let victim = Victim::start(TIMEOUT * 60)?;
+    let blocks = Blocks::of(&victim.create(1)?);
+    let mut wire = Wire::open(victim.address, b"")?;
+    for stream in (1..4_000).step_by(2) {
+        let opened = frame(Kind::Headers, END_HEADERS, stream, &blocks.head);
+        let fault = frame(Kind::WindowUpdate, 0, stream, &[0; 4]);
+        wire.send(&[opened, fault].concat())?;
+    }
+    let deadline = Instant::now() + SLACK;
+    while wire.send(&frame(Kind::Ping, 0, 0, b"12345678"))? {
+        ensure(Instant::now() < deadline, "the connection is kept")?;
+        thread::sleep(Duration::from_millis(50));
+    }
+    Ok(())
+}
+
 #[test]
 fn requests_cancelled_anywhere_leave_nothing() -> Verdict {
     let victim = Victim::start(TIMEOUT)?;
@@ -905,6 +925,15 @@ fn what_is_too_large_is_refused_in_words() -> Verdict {
             rows.row(name, || {
                 victim.ask(request)?.is_one_of(statuses)?;
                 Ok(())
+            });
+        }
+        for (bytes, is_taken) in [(200_000, true), (300_000, false)] {
+            rows.row(format!("an HTTP/2 header list of {bytes} bytes"), || {
+                let request = creation(1).with("X", long(bytes));
+                let answer = Session::open(victim.address)?.ask(&request, "localhost");
+                // The other way of saying no is to end the connection.
+                let status = answer.map_or(431, |answer| answer.status);
+                ensure_eq("the status", status, if is_taken { 201 } else { 431 })
             });
         }
         Ok(())
