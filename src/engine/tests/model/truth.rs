@@ -435,7 +435,9 @@ impl Truth {
         ensure(!upload.is_full() || upload.is_complete(), || {
             format!("u{number}: I-05: told full and not complete")
         })?;
-        if !book.is_alive() {
+        // What a later upload of the same name holds is another matter.
+        let is_same = |record: &Arc<Upload>| record.created == upload.created;
+        if !book.is_alive() || !book.record().is_some_and(is_same) {
             return Ok(());
         }
         let offset = book.record().map_or(0, |record| record.offset());
