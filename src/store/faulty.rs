@@ -71,6 +71,8 @@ enum Fault {
     LoseAnswer,
     /// It is made later.
     Stall {
+        /// Whether the call is made before it waits.
+        is_made: bool,
         reached: watch::Sender<bool>,
         released: watch::Receiver<bool>,
     },
@@ -105,9 +107,23 @@ impl Faults {
 
     /// The `nth` call waits until it is released, then it is made.
     pub fn stall(&self, operation: Operation, nth: u64) -> Stall {
+        self.plan_stall(operation, nth, false)
+    }
+
+    /// The `nth` call is made, and its answer waits until it is released.
+    pub fn hold_answer(&self, operation: Operation, nth: u64) -> Stall {
+        self.plan_stall(operation, nth, true)
+    }
+
+    fn plan_stall(&self, operation: Operation, nth: u64, is_made: bool) -> Stall {
         let (reached, has_reached) = watch::channel(false);
         let (release, released) = watch::channel(false);
-        self.plan(operation, nth, Fault::Stall { reached, released });
+        let fault = Fault::Stall {
+            is_made,
+            reached,
+            released,
+        };
+        self.plan(operation, nth, fault);
         Stall {
             reached: has_reached,
             release,
@@ -176,12 +192,21 @@ impl Faults {
             Some(Fault::Fail(error)) => Err(error()),
             Some(Fault::LoseAnswer) => call.await.and_then(|_| Err(trouble())),
             Some(Fault::Stall {
+                is_made,
                 reached,
                 mut released,
             }) => {
-                // Errors mean that the test has dropped its end: it does not wait any more.
-                let _ = reached.send(true);
-                let _ = released.wait_for(|released| *released).await;
+                let wait = async {
+                    // Errors mean that the test has dropped its end: it does not wait any more.
+                    let _ = reached.send(true);
+                    let _ = released.wait_for(|released| *released).await;
+                };
+                if is_made {
+                    let answer = call.await;
+                    wait.await;
+                    return answer;
+                }
+                wait.await;
                 call.await
             }
         }
@@ -196,7 +221,7 @@ pub struct Stall {
 }
 
 impl Stall {
-    /// Waits until the call is made, and so waits itself.
+    /// Waits until the call, or its answer, waits itself.
     ///
     /// # Cancel safety
     /// May be dropped at any time.

@@ -603,6 +603,32 @@ async fn question_is_not_answered_with_bytes_that_may_still_be_taken_back() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn question_is_not_answered_with_bytes_taken_back_while_it_looked() {
+    let (bench, faults) = faulty_bench(Limits {
+        checkpoint_bytes: 1,
+        ..Limits::default()
+    });
+    assert_eq!(bench.put("a", 8..10).await, Ok(false));
+    let (sender, content) = fed();
+    let id = key("a").id(0);
+    let write = bench.spawn(append(&id, 0), content);
+    sender.send(Ok(Bytes::from_static(b"0123"))).expect("open");
+    settle().await;
+    let mut held = faults.hold_answer(Operation::Load, 1);
+    let of = Subject::Key(key("a"));
+    let asked = bench.spawn(Intent::Status { of }, Content::empty());
+    held.reached().await;
+    sender
+        .send(Ok(Bytes::from_static(b"456789a")))
+        .expect("open");
+    let refused = write.await.expect("no panic").err();
+    assert_eq!(refused, Some(Refusal::BodyTooLong { length: 10 }));
+    held.release();
+    let told = status_of(asked.await.expect("no panic")).expect("there");
+    assert_eq!((told.offset(), bench.offset(&id).await), (0, 0), "I-01");
+}
+
+#[tokio::test(start_paused = true)]
 async fn creation_that_finds_its_upload_tells_an_offset_that_stays() {
     let bench = Bench::new(Limits {
         checkpoint_bytes: 1,
