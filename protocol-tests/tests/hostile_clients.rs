@@ -183,6 +183,26 @@ impl Victim {
         }
     }
 
+    /// Whether the upload takes a byte at the offset that it shows, if it shows one and has room. It
+    /// does, but when another request comes in between.
+    fn takes_a_byte(&self, path: &str) -> Result<bool, Failure> {
+        let head = self.ask(&Request::tus("HEAD", path))?;
+        let (offset, length) = (head.number("Upload-Offset"), head.number("Upload-Length"));
+        let (200, Some(at)) = (head.status, offset) else {
+            return Ok(true);
+        };
+        if offset == length {
+            return Ok(true);
+        }
+        let patch = Request::patch(path, at).body(b"x");
+        let answer = self.ask(&patch)?.is_one_of(&[204, 409])?;
+        if answer.status == 204 {
+            answer.has("Upload-Offset", at + 1)?;
+            return Ok(true);
+        }
+        Ok(false)
+    }
+
     /// Every upload that is left takes a byte at once, and is removed.
     fn every_upload_is_free(&self) -> Result<usize, Failure> {
         let mut uploads = 0;
@@ -192,13 +212,10 @@ impl Victim {
                 continue;
             };
             let path = format!("/files/{id}");
-            let head = self.ask(&Request::tus("HEAD", &path))?;
-            let (offset, length) = (head.number("Upload-Offset"), head.number("Upload-Length"));
-            if let (200, Some(at)) = (head.status, offset)
-                && offset != length
-            {
-                let patch = Request::patch(&path, at).body(b"x");
-                self.ask(&patch)?.is(204)?.has("Upload-Offset", at + 1)?;
+            let deadline = Instant::now() + SLACK;
+            // A request that was cut off behind its last byte may be served only now.
+            while !self.takes_a_byte(&path)? {
+                ensure(Instant::now() < deadline, "an upload is not free")?;
             }
             self.ask(&Request::tus("DELETE", &path))?
                 .is_one_of(&[204, 404])?;
