@@ -151,9 +151,15 @@ impl Victim {
             slowest <= normal,
             format!("a fresh client took {slowest:?} of {normal:?}"),
         )?;
-        // In this order: the server keeps files of uploads open that were used of late.
-        let uploads = self.every_upload_is_free()?;
-        self.settles(descriptors, memory + KEPT_BYTES)?;
+        // In this order: the server keeps files of uploads open that were used of late. A creation
+        // that was cut off may be done only now.
+        let mut uploads = self.every_upload_is_free()?;
+        let deadline = Instant::now() + SLACK;
+        while let Err(failure) = self.is_settled(descriptors, memory + KEPT_BYTES) {
+            ensure(Instant::now() < deadline, failure)?;
+            thread::sleep(Duration::from_millis(20));
+            uploads += self.every_upload_is_free()?;
+        }
         let kept = self.memory_bytes()?.saturating_sub(memory) >> 10;
         let peak = self.process.peak_memory_bytes().unwrap_or_default();
         let peak = peak.saturating_sub(memory) >> 10;
@@ -170,17 +176,22 @@ impl Victim {
     /// Descriptors and memory go back.
     fn settles(&self, descriptors: usize, memory_bytes: u64) -> Verdict {
         let deadline = Instant::now() + SLACK;
-        loop {
-            let (open, memory) = (self.descriptors()?, self.memory_bytes()?);
-            if open <= descriptors && memory <= memory_bytes {
-                return Ok(());
-            }
-            let message = format!(
-                "{open} descriptors of {descriptors}, {memory} bytes of {memory_bytes} are left"
-            );
-            ensure(Instant::now() < deadline, message)?;
+        while let Err(failure) = self.is_settled(descriptors, memory_bytes) {
+            ensure(Instant::now() < deadline, failure)?;
             thread::sleep(Duration::from_millis(20));
         }
+        Ok(())
+    }
+
+    /// Whether no more descriptors and memory are in use than these.
+    fn is_settled(&self, descriptors: usize, memory_bytes: u64) -> Verdict {
+        let (open, memory) = (self.descriptors()?, self.memory_bytes()?);
+        ensure(
+            open <= descriptors && memory <= memory_bytes,
+            format!(
+                "{open} descriptors of {descriptors}, {memory} bytes of {memory_bytes} are left"
+            ),
+        )
     }
 
     /// Whether the upload takes a byte at the offset that it shows, if it shows one and has room. It
