@@ -161,6 +161,14 @@ impl Iterator for Pieces {
         }
         Some(piece)
     }
+
+    /// Says when there is nothing more, so that nobody looks in vain.
+    fn size_hint(&self) -> (usize, Option<usize>) {
+        match self.rest.is_empty() {
+            true => (0, Some(0)),
+            false => (1, None),
+        }
+    }
 }
 
 /// A blocking iterator as a stream: its items are made on the blocking pool, the next ones while
@@ -237,11 +245,11 @@ where
                 return Poll::Ready(None);
             };
             match ready!(Pin::new(task).poll(cx)) {
-                Ok((items, made)) if made.len() == self.batch => {
+                Ok((items, made)) if made.len() == self.batch && items.size_hint().1 != Some(0) => {
                     (self.state, self.made) = (State::Idle(items), made);
                     self.batch = self.most.min(self.batch * 2);
                 }
-                // Fewer than asked for: the iterator has ended.
+                // Fewer than asked for, or the last: the iterator has ended.
                 Ok((_, made)) => (self.state, self.made) = (State::Ended, made),
                 Err(e) => match e.try_into_panic() {
                     Ok(panic) => std::panic::resume_unwind(panic),
