@@ -66,7 +66,7 @@ impl Shared {
     /// Cuts off what dropped writers have left behind the end of a full upload.
     fn trim(&self, entry: &Lease, upload: &Upload) -> io::Result<()> {
         let file = self.part(entry)?;
-        let (held, length) = (file.metadata()?.len(), upload.offset());
+        let (held, length) = (self.disk.length(&file)?, upload.offset());
         if held < length {
             let why = format!("its data file holds {held} bytes, its record says {length}");
             return Err(io::Error::new(io::ErrorKind::UnexpectedEof, why));

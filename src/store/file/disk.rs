@@ -3,13 +3,14 @@
 
 use std::{
     ffi::OsStr,
-    fs::{self, File, OpenOptions, ReadDir},
+    fs::{self, File, ReadDir},
     io::{self, IoSlice, Read as _},
     os::unix::fs::MetadataExt as _,
     path::{Path, PathBuf},
 };
 
 use bytes::Bytes;
+use rustix::fs::{Mode, OFlags, SeekFrom};
 
 use super::{pace::Pace, rounds::Rounds};
 use crate::{store::Durability, upload::UploadId};
@@ -147,41 +148,40 @@ impl Disk {
         path
     }
 
+    /// Opens a path of this directory: by its name, so that the way to the directory is not looked up
+    /// each time.
+    fn open_at(&self, path: &Path, flags: OFlags) -> io::Result<File> {
+        let (flags, mode) = (flags | OFlags::CLOEXEC, Mode::from_raw_mode(0o666));
+        let open = || rustix::fs::openat(&self.names, name_of(path), flags, mode);
+        Ok(rustix::io::retry_on_intr(open)?.into())
+    }
+
     /// Makes an empty file, or empties the one that is there.
     pub(super) fn create(&self, id: &UploadId, kind: Kind) -> io::Result<File> {
         let path = self.path(id, kind);
         self.step(Step::Create { path: &path })?;
-        OpenOptions::new()
-            .read(true)
-            .write(true)
-            .create(true)
-            .truncate(true)
-            .open(path)
+        self.open_at(&path, OFlags::RDWR | OFlags::CREATE | OFlags::TRUNC)
     }
 
     /// Makes an empty file; one that is there is `AlreadyExists`.
     pub(super) fn create_new(&self, id: &UploadId, kind: Kind) -> io::Result<File> {
         let path = self.path(id, kind);
         self.step(Step::Create { path: &path })?;
-        OpenOptions::new()
-            .read(true)
-            .write(true)
-            .create_new(true)
-            .open(path)
+        self.open_at(&path, OFlags::RDWR | OFlags::CREATE | OFlags::EXCL)
     }
 
     /// Opens a file for reading.
     pub(super) fn open_read(&self, id: &UploadId, kind: Kind) -> io::Result<File> {
         let path = self.path(id, kind);
         self.step(Step::Open { path: &path })?;
-        File::open(path)
+        self.open_at(&path, OFlags::RDONLY)
     }
 
     /// Opens a file for reading and writing.
     pub(super) fn open_write(&self, id: &UploadId, kind: Kind) -> io::Result<File> {
         let path = self.path(id, kind);
         self.step(Step::Open { path: &path })?;
-        OpenOptions::new().read(true).write(true).open(path)
+        self.open_at(&path, OFlags::RDWR)
     }
 
     /// The whole content of a file just opened.
@@ -242,6 +242,12 @@ impl Disk {
         io::copy(&mut from.take(limit), &mut &*to)
     }
 
+    /// The length of a file in bytes.
+    pub(super) fn length(&self, file: &File) -> io::Result<u64> {
+        // Cheaper than all that there is to know about it; nobody cares where it stands.
+        Ok(rustix::fs::seek(file, SeekFrom::End(0))?)
+    }
+
     /// Cuts a file to `len` bytes.
     pub(super) fn truncate(&self, file: &File, len: u64) -> io::Result<()> {
         self.step(Step::Truncate { file, len })?;
@@ -289,7 +295,8 @@ impl Disk {
             from: &from,
             to: &to,
         })?;
-        fs::rename(from, to)
+        let (from, to) = (name_of(&from), name_of(&to));
+        Ok(rustix::fs::renameat(&self.names, from, &self.names, to)?)
     }
 
     /// Removes a file. Says whether there was one.
@@ -366,6 +373,11 @@ impl Disk {
         self.step(Step::Open { path: &self.dir })?;
         fs::read_dir(&self.dir)
     }
+}
+
+/// The last part of a path.
+fn name_of(path: &Path) -> &OsStr {
+    path.file_name().unwrap_or_default()
 }
 
 /// Makes everything survive that is in the file system of `dir`.

@@ -39,6 +39,8 @@ pub(super) struct Entry {
     abandoned: Mutex<Vec<Weak<Pump>>>,
     /// Whether it was asked for since the cache last looked for room.
     touched: AtomicBool,
+    /// Where it is kept.
+    slots: Weak<Mutex<Slots>>,
     /// Its files that are open, see [`Handles`](super::handles::Handles).
     pub(super) files: Mutex<Files>,
     /// Its share of [`Slots::bytes`]; 0 until a record was known, and not considered for eviction
@@ -60,7 +62,6 @@ pub(super) struct Log {
 /// An entry that somebody uses: it stays where it is until this is dropped.
 #[derive(Debug)]
 pub(super) struct Lease {
-    cache: Cache,
     /// `None` only while it is dropped.
     entry: Option<Arc<Entry>>,
 }
@@ -96,8 +97,10 @@ impl Lease {
         // Alone: whoever sets the record holds its files.
         let now = self.weigh();
         let before = self.weight.swap(now, Ordering::Relaxed);
-        if before != now {
-            lock(&self.cache.0).reweigh(self, before, now);
+        if before != now
+            && let Some(slots) = self.slots.upgrade()
+        {
+            lock(&slots).reweigh(self, before, now);
         }
     }
 }
@@ -123,7 +126,10 @@ impl Drop for Lease {
         if entry.current().is_some() {
             return;
         }
-        let mut slots = lock(&self.cache.0);
+        let Some(slots) = entry.slots.upgrade() else {
+            return;
+        };
+        let mut slots = lock(&slots);
         let id = entry.id.clone();
         drop(entry);
         slots.evict_if(&id, |entry| entry.current().is_none());
@@ -131,9 +137,10 @@ impl Drop for Lease {
 }
 
 impl Entry {
-    fn new(id: UploadId) -> Self {
+    fn new(id: UploadId, slots: Weak<Mutex<Slots>>) -> Self {
         Self {
             id,
+            slots,
             current: Mutex::default(),
             log: Arc::default(),
             abandoned: Mutex::default(),
@@ -192,7 +199,7 @@ fn weight(upload: &Upload) -> usize {
 }
 
 /// The entries in memory, bounded.
-#[derive(Debug, Default, Clone)]
+#[derive(Debug, Default)]
 pub(super) struct Cache(Arc<Mutex<Slots>>);
 
 #[derive(Debug, Default)]
@@ -225,16 +232,13 @@ impl Cache {
         let entry = match slots.entries.get(id) {
             Some(entry) => Arc::clone(entry),
             None => {
-                let entry = Arc::new(Entry::new(id.clone()));
+                let entry = Arc::new(Entry::new(id.clone(), Arc::downgrade(&self.0)));
                 slots.entries.insert(id.clone(), Arc::clone(&entry));
                 entry
             }
         };
         entry.touched.store(true, Ordering::Relaxed);
-        Lease {
-            cache: self.clone(),
-            entry: Some(entry),
-        }
+        Lease { entry: Some(entry) }
     }
 }
 

@@ -76,12 +76,13 @@ impl Pace {
         u64::try_from(self.begin.elapsed().as_millis()).unwrap_or(u64::MAX)
     }
 
-    /// Does `work` right here if it should stay in memory, and gives what it gives; otherwise gives
-    /// `work` back, for the pool.
-    pub(super) fn try_here<T, W: FnOnce() -> T>(&self, cost: Cost, work: W) -> Result<T, W> {
-        if cost == Cost::Disk || !self.is_prompt() {
-            return Err(work);
-        }
+    /// Whether work should be done right where it comes up, by [`Self::here`].
+    pub(super) fn is_for_here(&self, cost: Cost) -> bool {
+        cost == Cost::Memory && self.is_prompt()
+    }
+
+    /// Does `work` right here, and notes how long it takes.
+    pub(super) fn here<T>(&self, work: impl FnOnce() -> T) -> T {
         let begin = Instant::now();
         let value = work();
         let took = begin.elapsed();
@@ -94,25 +95,18 @@ impl Pace {
         } else if self.prompt_pieces.swap(0, Ordering::Relaxed) < SIGN_WITHIN {
             self.beware(took.saturating_mul(WARY_FACTOR));
         }
-        Ok(value)
+        value
     }
+}
 
-    /// Does `work` where it harms nobody.
-    ///
-    /// # Cancel safety
-    /// Dropping the future does not stop work that has begun; it is then done to its end.
-    pub(super) async fn run<T: Send + 'static>(
-        &self,
-        cost: Cost,
-        work: impl FnOnce() -> T + Send + 'static,
-    ) -> T {
-        match self.try_here(cost, work) {
-            Ok(value) => value,
-            Err(work) => match spawn_blocking(work).await {
-                Ok(value) => value,
-                Err(e) => raise(e).await,
-            },
-        }
+/// Does `work` on the blocking pool.
+///
+/// # Cancel safety
+/// Dropping the future does not stop work that has begun; it is then done to its end.
+pub(super) async fn in_pool<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
+    match spawn_blocking(work).await {
+        Ok(value) => value,
+        Err(e) => raise(e).await,
     }
 }
 
@@ -132,36 +126,33 @@ mod tests {
     #[test]
     fn slow_work_is_kept_away_for_a_while() {
         let pace = Pace::default();
-        assert!(pace.try_here(Cost::Memory, || ()).is_ok());
-        assert!(pace.try_here(Cost::Disk, || ()).is_err());
+        assert!(pace.is_for_here(Cost::Memory));
+        assert!(!pace.is_for_here(Cost::Disk));
         let slow = || std::thread::sleep(2 * SLOW);
         for prompt in [0, SIGN_WITHIN, SIGN_WITHIN - 1] {
             for _ in 0..prompt {
-                assert!(pace.try_here(Cost::Memory, || ()).is_ok(), "{prompt}");
+                assert!(pace.is_for_here(Cost::Memory), "{prompt}");
+                pace.here(|| ());
             }
-            assert!(pace.try_here(Cost::Memory, slow).is_ok(), "{prompt}");
+            assert!(pace.is_for_here(Cost::Memory), "{prompt}");
+            pace.here(slow);
         }
-        assert!(pace.try_here(Cost::Memory, || ()).is_err());
+        assert!(!pace.is_for_here(Cost::Memory));
         pace.beware(Duration::ZERO);
-        assert!(pace.try_here(Cost::Memory, || ()).is_ok());
+        assert!(pace.is_for_here(Cost::Memory));
+        pace.beware(Duration::from_secs(60));
+        assert!(!pace.is_for_here(Cost::Memory));
     }
 
     #[tokio::test]
-    async fn work_goes_to_another_thread_only_if_it_may_wait() {
-        let pace = Pace::default();
+    async fn pool_is_another_thread() {
         let here = std::thread::current().id();
-        let thread = || std::thread::current().id();
-        assert_eq!(pace.run(Cost::Memory, thread).await, here);
-        assert_ne!(pace.run(Cost::Disk, thread).await, here);
-        pace.beware(Duration::from_secs(60));
-        assert_ne!(pace.run(Cost::Memory, thread).await, here);
+        assert_ne!(in_pool(|| std::thread::current().id()).await, here);
     }
 
     #[tokio::test]
     #[should_panic(expected = "of the work")]
     async fn panic_of_the_work_goes_on() {
-        Pace::default()
-            .run(Cost::Disk, || panic!("of the work"))
-            .await;
+        in_pool(|| panic!("of the work")).await
     }
 }

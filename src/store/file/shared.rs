@@ -17,7 +17,7 @@ use super::{
     handles::{Handles, Which},
     lay_down::LayDowns,
     lock,
-    pace::Cost,
+    pace::{Cost, in_pool},
     record,
 };
 use crate::{
@@ -81,8 +81,12 @@ impl Shared {
         cost: Cost,
         work: impl FnOnce(&Arc<Self>) -> T + Send + 'static,
     ) -> T {
+        let pace = self.disk.pace();
+        if pace.is_for_here(cost) {
+            return pace.here(|| work(self));
+        }
         let shared = Arc::clone(self);
-        self.disk.pace().run(cost, move || work(&shared)).await
+        in_pool(move || work(&shared)).await
     }
 
     /// The record, from memory or from disk.

@@ -11,7 +11,7 @@ use async_trait::async_trait;
 use bytes::{Bytes, BytesMut};
 use tokio::{sync::Notify, task::spawn_blocking};
 
-use super::{disk::Disk, entry::Lease, lock, pace::Cost, reader::Pieces};
+use super::{disk::Disk, entry::Lease, lock, pace::{Cost, in_pool}, reader::Pieces};
 use crate::{
     store::{ByteStream, Durability, Pending, StoreError, Writer},
     upload::Receipt,
@@ -207,12 +207,10 @@ impl Pump {
         if std::mem::replace(&mut lock(&self.flow).running, true) {
             return;
         }
-        if self
-            .disk
-            .pace()
-            .try_here(Cost::Memory, || self.run())
-            .is_err()
-        {
+        let pace = self.disk.pace();
+        if pace.is_for_here(Cost::Memory) {
+            pace.here(|| self.run());
+        } else {
             let shift = Shift {
                 pump: Arc::clone(self),
                 begun: false,
@@ -253,7 +251,7 @@ impl Pump {
                 pump.moved.notify_waiters();
             }
         };
-        self.disk.pace().run(Cost::Disk, sync).await;
+        in_pool(sync).await;
         self.wait(|_| true).await
     }
 
