@@ -11,7 +11,13 @@ use async_trait::async_trait;
 use bytes::{Bytes, BytesMut};
 use tokio::{sync::Notify, task::spawn_blocking};
 
-use super::{disk::Disk, entry::Lease, lock, pace::{Cost, in_pool}, reader::Pieces};
+use super::{
+    disk::Disk,
+    entry::Lease,
+    lock,
+    pace::{Cost, in_pool},
+    reader::Pieces,
+};
 use crate::{
     store::{ByteStream, Durability, Pending, StoreError, Writer},
     upload::Receipt,

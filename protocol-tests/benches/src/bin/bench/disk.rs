@@ -6,7 +6,7 @@ use std::{
     os::unix::fs::FileExt as _,
     path::Path,
     thread,
-    time::{Duration, Instant},
+    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
 
 use crate::{
@@ -88,7 +88,8 @@ pub(crate) fn uploads(
     let make = |seed: u64| -> io::Result<(Duration, Vec<Duration>)> {
         let cpu = own_cpu();
         // Other names than in the runs before.
-        let mut random = Random(seed << 56 | cpu.as_nanos() as u64);
+        let now = SystemTime::now().duration_since(UNIX_EPOCH);
+        let mut random = Random(now.unwrap_or_default().as_nanos() as u64 ^ seed << 62);
         let mut took = Vec::new();
         while began.elapsed() < time {
             let begins = Instant::now();
