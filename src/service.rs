@@ -248,22 +248,10 @@ async fn lent(outcome: Outcome, patience: Duration) -> Outcome {
     else {
         return outcome;
     };
-    let FetchedBytes {
-        partial,
-        range,
-        stream,
-    } = bytes;
-    let length = range.end.saturating_sub(range.start);
-    let stream = Box::pin(Download::begin(stream, length, patience).await);
-    let bytes = FetchedBytes {
-        partial,
-        range,
-        stream,
-    };
-    Outcome::Fetched {
-        bytes: Some(bytes),
-        upload,
-    }
+    let length = bytes.range.end.saturating_sub(bytes.range.start);
+    let stream = Box::pin(Download::begin(bytes.stream, length, patience).await);
+    let bytes = Some(FetchedBytes { stream, ..bytes });
+    Outcome::Fetched { bytes, upload }
 }
 
 fn panicked(what: &dyn fmt::Display) -> Result<Outcome, Refused> {

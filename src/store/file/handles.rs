@@ -72,8 +72,10 @@ impl Handles {
         drop(files);
         let mut order = lock(&self.order);
         order.push_back(entry.downgrade());
-        let oldest = (before >= MAX_UPLOADS).then(|| std::iter::from_fn(|| order.pop_front()));
-        let oldest = oldest.and_then(|mut oldest| oldest.find_map(|entry| closed(&entry)));
+        let mut oldest = None;
+        if before >= MAX_UPLOADS {
+            oldest = std::iter::from_fn(|| order.pop_front()).find_map(|entry| closed(&entry));
+        }
         if order.len() > 2 * MAX_UPLOADS {
             let mut seen = HashSet::new();
             order.retain(|entry| has_files(entry) && seen.insert(entry.as_ptr()));
@@ -85,14 +87,18 @@ impl Handles {
 
     /// Closes the files, once nobody uses them.
     pub(super) fn forget(entry: &Entry) {
-        let files = std::mem::take(&mut *lock(&entry.files));
-        drop(files);
+        drop(taken(entry));
     }
+}
+
+/// The files of an entry, which has none from now on. They are closed without its lock.
+fn taken(entry: &Entry) -> Files {
+    std::mem::take(&mut *lock(&entry.files))
 }
 
 /// The files of an entry that had some, to be closed.
 fn closed(entry: &Weak<Entry>) -> Option<Files> {
-    let files = std::mem::take(&mut *lock(&entry.upgrade()?.files));
+    let files = taken(&*entry.upgrade()?);
     files.counted.is_some().then_some(files)
 }
 
