@@ -571,6 +571,31 @@ async fn store_trouble_does_not_complete_an_empty_file_again() {
     }
 }
 
+/// A write to an upload of 10 bytes that records what comes, and is refused in the end.
+struct Overlong {
+    sender: Sender,
+    task: tokio::task::JoinHandle<Result<Outcome, Refusal>>,
+}
+
+impl Overlong {
+    /// Has 4 bytes recorded.
+    async fn begin(bench: &Bench, id: &UploadId) -> Self {
+        let (sender, content) = fed();
+        let task = bench.spawn(append(id, 0), content);
+        sender.send(Ok(Bytes::from_static(b"0123"))).expect("open");
+        settle().await;
+        Self { sender, task }
+    }
+
+    /// Sends a byte too many.
+    async fn end(self) {
+        let rest = Bytes::from_static(b"456789a");
+        self.sender.send(Ok(rest)).expect("open");
+        let refused = self.task.await.expect("no panic").err();
+        assert_eq!(refused, Some(Refusal::BodyTooLong { length: 10 }));
+    }
+}
+
 #[tokio::test(start_paused = true)]
 async fn question_is_not_answered_with_bytes_that_may_still_be_taken_back() {
     let (bench, faults) = faulty_bench(Limits {
@@ -582,18 +607,11 @@ async fn question_is_not_answered_with_bytes_that_may_still_be_taken_back() {
     let of = Subject::Key(key("a"));
     let asked = bench.spawn(Intent::Status { of }, Content::empty());
     stall.reached().await;
-    let (sender, content) = fed();
     let id = key("a").id(0);
-    let write = bench.spawn(append(&id, 0), content);
-    sender.send(Ok(Bytes::from_static(b"0123"))).expect("open");
-    settle().await;
+    let write = Overlong::begin(&bench, &id).await;
     stall.release();
     let told = status_of(asked.await.expect("no panic")).expect("there");
-    sender
-        .send(Ok(Bytes::from_static(b"456789a")))
-        .expect("open");
-    let refused = write.await.expect("no panic").err();
-    assert_eq!(refused, Some(Refusal::BodyTooLong { length: 10 }));
+    write.end().await;
     let offset = bench.offset(&id).await;
     assert!(
         offset >= told.offset(),
@@ -609,20 +627,13 @@ async fn question_is_not_answered_with_bytes_taken_back_while_it_looked() {
         ..Limits::default()
     });
     assert_eq!(bench.put("a", 8..10).await, Ok(false));
-    let (sender, content) = fed();
     let id = key("a").id(0);
-    let write = bench.spawn(append(&id, 0), content);
-    sender.send(Ok(Bytes::from_static(b"0123"))).expect("open");
-    settle().await;
+    let write = Overlong::begin(&bench, &id).await;
     let mut held = faults.hold_answer(Operation::Load, 1);
     let of = Subject::Key(key("a"));
     let asked = bench.spawn(Intent::Status { of }, Content::empty());
     held.reached().await;
-    sender
-        .send(Ok(Bytes::from_static(b"456789a")))
-        .expect("open");
-    let refused = write.await.expect("no panic").err();
-    assert_eq!(refused, Some(Refusal::BodyTooLong { length: 10 }));
+    write.end().await;
     held.release();
     let told = status_of(asked.await.expect("no panic")).expect("there");
     assert_eq!((told.offset(), bench.offset(&id).await), (0, 0), "I-01");
@@ -635,11 +646,8 @@ async fn creation_that_finds_its_upload_tells_an_offset_that_stays() {
         ..Limits::default()
     });
     assert_eq!(bench.put("a", 8..10).await, Ok(false));
-    let (sender, content) = fed();
     let id = key("a").id(0);
-    let write = bench.spawn(append(&id, 0), content);
-    sender.send(Ok(Bytes::from_static(b"0123"))).expect("open");
-    settle().await;
+    let write = Overlong::begin(&bench, &id).await;
     let new = NewUpload {
         length: Some(10),
         ..NewUpload::default()
@@ -653,10 +661,6 @@ async fn creation_that_finds_its_upload_tells_an_offset_that_stays() {
     });
     let (_, told) = stored(bench.run(find, Content::empty()).await).expect("J-054");
     assert_eq!(told, 4);
-    sender
-        .send(Ok(Bytes::from_static(b"456789a")))
-        .expect("open");
-    let refused = write.await.expect("no panic").err();
-    assert_eq!(refused, Some(Refusal::BodyTooLong { length: 10 }));
+    write.end().await;
     assert_eq!(bench.offset(&id).await, told, "I-01");
 }
