@@ -202,7 +202,7 @@ pub fn packages_of(lock: &str) -> Result<Vec<Locked>, Failure> {
 }
 
 /// The texts that a line `key = "…"`, or a list that begins with such a line, holds in TOML.
-fn texts(toml: &str, key: &str) -> Vec<String> {
+pub fn texts(toml: &str, key: &str) -> Vec<String> {
     let mut rest = toml.split_inclusive('\n');
     let values = rest.by_ref().find_map(|line| {
         let value = line.strip_prefix(key)?.trim_start().strip_prefix('=')?;
@@ -247,7 +247,8 @@ fn git(clone: &Path, arguments: &[&str]) -> Result<String, Failure> {
     String::from_utf8(output.stdout).map_err(Failure::new)
 }
 
-fn root() -> PathBuf {
+/// The root of the repository.
+pub fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
 }
 

@@ -3,7 +3,6 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
-use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, SystemTime};
 
@@ -14,26 +13,12 @@ use serde_json::Value;
 /// How old the snapshot of the advisories may be before the test says so.
 const FRESH: Duration = Duration::from_secs(120 * 24 * 60 * 60);
 
-fn root() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
-}
-
 /// A list of texts in `deny.toml`.
 fn allowed(key: &str) -> Result<BTreeSet<String>, Failure> {
-    let text = fs::read_to_string(root().join("deny.toml"))?;
-    let list = text
-        .split_once(&format!("\n{key} = ["))
-        .map(|(_, rest)| rest);
-    let list = list
-        .and_then(|rest| rest.split_once(']'))
-        .map(|(list, _)| list);
-    let list = list.ok_or_else(|| Failure::new(format!("deny.toml has no list {key}")))?;
-    Ok(list
-        .split('"')
-        .skip(1)
-        .step_by(2)
-        .map(str::to_owned)
-        .collect())
+    let text = fs::read_to_string(advisories::root().join("deny.toml"))?;
+    let list = advisories::texts(&text, key);
+    ensure(!list.is_empty(), format!("deny.toml has no list {key}"))?;
+    Ok(list.into_iter().collect())
 }
 
 /// Every package of the lock file, for any system.
@@ -47,7 +32,7 @@ fn packages() -> Result<Vec<Value>, Failure> {
             "--locked",
             "--all-features",
         ])
-        .current_dir(root())
+        .current_dir(advisories::root())
         .output()?;
     let said = String::from_utf8_lossy(&output.stderr);
     ensure(output.status.success(), format!("cargo metadata: {said}"))?;
