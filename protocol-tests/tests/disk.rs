@@ -135,10 +135,14 @@ impl Small {
     fn fill(&self, left: u64) -> Result<PathBuf, Failure> {
         let path = self.disk.path().join("filler");
         let mut filler = File::create(&path)?;
-        while filler.write_all(&[1; 4096]).is_ok() {}
+        // Space is given back when the journal says so, and what was set aside for more than was needed
+        // when that is written: full is what has nothing left after a sync.
+        while filler.write_all(&[1; 1024]).is_ok() {
+            while filler.write_all(&[1; 1024]).is_ok() {}
+            filler.sync_all()?;
+        }
         let length = filler.metadata()?.len();
         filler.set_len(length.saturating_sub(left))?;
-        // Space that was given back is free when the journal says so.
         filler.sync_all()?;
         Ok(path)
     }
