@@ -48,9 +48,7 @@ impl Finisher for NoPrograms {
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn Error>> {
     let mut arguments = env::args().skip(1);
-    let address = arguments
-        .next()
-        .unwrap_or_else(|| "127.0.0.1:8080".to_owned());
+    let address = arguments.next().unwrap_or_else(|| "127.0.0.1:8080".to_owned());
     let dir = arguments.next().unwrap_or_else(|| "./uploads".to_owned());
 
     let store = Arc::new(FileStore::open(dir, Durability::Synced)?);
@@ -63,9 +61,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
         .route_service("/media/uploads", windlass.clone())
         .route_service("/media/uploads/{*rest}", windlass)
         .layer(middleware::from_fn(authenticate));
-    let app = Router::new()
-        .route("/", get(|| async { "an application\n" }))
-        .merge(uploads);
+    let app = Router::new().route("/", get(|| async { "an application\n" })).merge(uploads);
 
     let listener = TcpListener::bind(address).await?;
     println!("tus: http://{}/media/uploads", listener.local_addr()?);
@@ -73,9 +69,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
         let _ = tokio::signal::ctrl_c().await;
         engine.close().await;
     };
-    Ok(axum::serve(listener, app)
-        .with_graceful_shutdown(stop)
-        .await?)
+    Ok(axum::serve(listener, app).with_graceful_shutdown(stop).await?)
 }
 
 async fn authenticate(request: Request, next: Next) -> Result<Response, StatusCode> {

@@ -31,9 +31,7 @@ struct Owners;
 impl Gate for Owners {
     async fn admit(&self, ask: Ask<'_>) -> Result<(), Denial> {
         let Some(Caller(caller)) = ask.extensions.get() else {
-            return Err(Denial::unauthenticated(
-                "say who you are with a bearer token",
-            ));
+            return Err(Denial::unauthenticated("say who you are with a bearer token"));
         };
         let metadata = match ask.action {
             Action::Create(new) => return own(&mut new.metadata, caller),
@@ -67,25 +65,18 @@ impl Finisher for Announce {
     async fn finish(&self, finishing: Finishing<'_>) -> Result<Finished, Denial> {
         let upload = finishing.upload;
         println!("finished: {} with {} bytes", upload.id, upload.offset());
-        Ok(Finished {
-            headers: vec![("x-finished".to_owned(), upload.id.to_string())],
-        })
+        Ok(Finished { headers: vec![("x-finished".to_owned(), upload.id.to_string())] })
     }
 }
 
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn Error>> {
     let mut arguments = env::args().skip(1);
-    let address = arguments
-        .next()
-        .unwrap_or_else(|| "127.0.0.1:8080".to_owned());
+    let address = arguments.next().unwrap_or_else(|| "127.0.0.1:8080".to_owned());
     let dir = arguments.next().unwrap_or_else(|| "./uploads".to_owned());
 
     let store = Arc::new(FileStore::open(dir, Durability::Synced)?);
-    let engine = Engine::builder(store)
-        .gate(Owners)
-        .finisher(Announce)
-        .build();
+    let engine = Engine::builder(store).gate(Owners).finisher(Announce).build();
     let windlass = Windlass::new(engine).mount(Tus::new(Locations::new("/api/uploads".parse()?)));
 
     let listener = TcpListener::bind(address).await?;
@@ -99,9 +90,8 @@ async fn main() -> Result<(), Box<dyn Error>> {
         });
         tokio::spawn(async move {
             let io = TokioIo::new(stream);
-            if let Err(error) = Builder::new(TokioExecutor::new())
-                .serve_connection(io, service)
-                .await
+            if let Err(error) =
+                Builder::new(TokioExecutor::new()).serve_connection(io, service).await
             {
                 eprintln!("connection ended: {error}");
             }
@@ -111,10 +101,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
 
 /// Stands for whatever the application does: sessions, signed tokens, client certificates.
 fn authenticate(mut request: Request<Incoming>) -> Request<Incoming> {
-    let caller = request
-        .headers()
-        .get(AUTHORIZATION)
-        .and_then(|value| value.to_str().ok());
+    let caller = request.headers().get(AUTHORIZATION).and_then(|value| value.to_str().ok());
     if let Some(caller) = caller.and_then(|value| value.strip_prefix("Bearer ")) {
         let caller = Caller(caller.to_owned());
         request.extensions_mut().insert(caller);

@@ -28,21 +28,11 @@ pub struct Flags {
     listen: SocketAddr,
 
     /// Where uploads are kept; made if it does not exist
-    #[arg(
-        long,
-        value_name = "DIR",
-        default_value = "./windlass-data",
-        env = "WINDLASS_DATA_DIR"
-    )]
+    #[arg(long, value_name = "DIR", default_value = "./windlass-data", env = "WINDLASS_DATA_DIR")]
     data_dir: PathBuf,
 
     /// The path at which tus clients create uploads
-    #[arg(
-        long,
-        value_name = "PATH",
-        default_value = "/files",
-        env = "WINDLASS_TUS_PATH"
-    )]
+    #[arg(long, value_name = "PATH", default_value = "/files", env = "WINDLASS_TUS_PATH")]
     tus_path: Mount,
 
     /// The path of ResumableJS, flow.js and simple-uploader.js uploads
@@ -55,12 +45,7 @@ pub struct Flags {
     resumable_path: Mount,
 
     /// What an acknowledged byte survives: the loss of power, or the death of the process
-    #[arg(
-        long,
-        value_name = "MODE",
-        default_value = "synced",
-        env = "WINDLASS_DURABILITY"
-    )]
+    #[arg(long, value_name = "MODE", default_value = "synced", env = "WINDLASS_DURABILITY")]
     durability: DurabilityFlag,
 
     /// The largest upload
@@ -84,12 +69,7 @@ pub struct Flags {
     concatenation_unfinished: bool,
 
     /// An origin whose pages may upload; repeat for more. Without it: any, without credentials
-    #[arg(
-        long,
-        value_name = "ORIGIN",
-        env = "WINDLASS_CORS_ORIGIN",
-        value_delimiter = ','
-    )]
+    #[arg(long, value_name = "ORIGIN", env = "WINDLASS_CORS_ORIGIN", value_delimiter = ',')]
     cors_origin: Vec<Origin>,
 
     /// Send no CORS headers
@@ -105,12 +85,7 @@ pub struct Flags {
     public_url: Option<PublicUrl>,
 
     /// How much to log
-    #[arg(
-        long,
-        value_name = "LEVEL",
-        default_value = "info",
-        env = "WINDLASS_LOG_LEVEL"
-    )]
+    #[arg(long, value_name = "LEVEL", default_value = "info", env = "WINDLASS_LOG_LEVEL")]
     log_level: tracing::Level,
 }
 
@@ -155,11 +130,8 @@ impl Flags {
             Cors::listed(self.cors_origin)
         };
         let (public_url, trust_forwarded) = (self.public_url, self.trust_forwarded);
-        let locations = |mount| Locations {
-            mount,
-            public_url: public_url.clone(),
-            trust_forwarded,
-        };
+        let locations =
+            |mount| Locations { mount, public_url: public_url.clone(), trust_forwarded };
         let limits = Limits {
             expire_after: self.expire_after,
             head_timeout: self.head_timeout,
@@ -187,11 +159,7 @@ impl Flags {
 fn duration(text: &str) -> Result<Duration, String> {
     let duration = humantime::parse_duration(text)
         .map_err(|error| format!("{error}; durations look like 90s, 15m or 24h"))?;
-    if duration.is_zero() {
-        Err("must be longer than nothing".to_owned())
-    } else {
-        Ok(duration)
-    }
+    if duration.is_zero() { Err("must be longer than nothing".to_owned()) } else { Ok(duration) }
 }
 
 #[cfg(test)]
@@ -200,9 +168,7 @@ mod tests {
 
     fn check(flags: &[&str]) -> Result<Config, String> {
         let flags = std::iter::once("windlass").chain(flags.iter().copied());
-        Ok(Flags::try_parse_from(flags)
-            .map_err(|error| error.to_string())?
-            .check())
+        Ok(Flags::try_parse_from(flags).map_err(|error| error.to_string())?.check())
     }
 
     #[test]

@@ -125,10 +125,7 @@ impl Content {
             Some(Step::Data(bytes)) => u64::try_from(bytes.len()).ok()?,
             Some(Step::Checksum(_) | Step::Refused(_)) | None => 0,
         };
-        let unread = self
-            .body
-            .as_ref()
-            .map_or(Some(0), |body| body.size_hint().exact());
+        let unread = self.body.as_ref().map_or(Some(0), |body| body.size_hint().exact());
         unread?.checked_add(peeked)
     }
 
@@ -166,9 +163,7 @@ impl Content {
             };
             // A kind of frame that does not exist yet says nothing, as do trailers without a
             // checksum.
-            let checksum = frame
-                .into_trailers()
-                .map(|fields| (self.trailer_checksum)(&fields));
+            let checksum = frame.into_trailers().map(|fields| (self.trailer_checksum)(&fields));
             match checksum {
                 Ok(Ok(Some(digest))) => return Poll::Ready(Some(Ok(Step::Checksum(digest)))),
                 Ok(Err(refusal)) => return Poll::Ready(Some(Ok(Step::Refused(refusal)))),
@@ -198,19 +193,14 @@ fn refused_or_failed(error: io::Error) -> io::Result<Step> {
 impl Drop for Content {
     fn drop(&mut self) {
         let body = self.body.take().filter(|body| !body.is_end_stream());
-        let unread = body.map(|body| Unread {
-            body,
-            started: self.started,
-        });
+        let unread = body.map(|body| Unread { body, started: self.started });
         *self.rest.lock().unwrap_or_else(PoisonError::into_inner) = unread;
     }
 }
 
 impl fmt::Debug for Content {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Content")
-            .field("end", &self.is_end())
-            .finish_non_exhaustive()
+        f.debug_struct("Content").field("end", &self.is_end()).finish_non_exhaustive()
     }
 }
 
@@ -240,9 +230,7 @@ impl fmt::Debug for Rest {
 
 impl fmt::Debug for Unread {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Unread")
-            .field("started", &self.started)
-            .finish_non_exhaustive()
+        f.debug_struct("Unread").field("started", &self.started).finish_non_exhaustive()
     }
 }
 
@@ -315,11 +303,7 @@ mod tests {
             }
             drop(outer);
             let unread = rest.take();
-            assert!(
-                unread
-                    .as_ref()
-                    .is_none_or(|unread| unread.started == (steps > 0))
-            );
+            assert!(unread.as_ref().is_none_or(|unread| unread.started == (steps > 0)));
             let mut frames = 0;
             if let Some(unread) = &mut rest_body(unread) {
                 while let Some(Ok(_)) = unread.frame().await {
@@ -338,11 +322,9 @@ mod tests {
 
     #[tokio::test]
     async fn peeked_bytes_are_still_to_come() {
-        for (frames, empty, first) in [
-            (&[][..], true, None),
-            (&["", ""], true, None),
-            (&["", "a", "b"], false, Some("a")),
-        ] {
+        for (frames, empty, first) in
+            [(&[][..], true, None), (&["", ""], true, None), (&["", "a", "b"], false, Some("a"))]
+        {
             let mut content = framed(frames);
             assert_eq!(content.is_empty().await.ok(), Some(empty), "{frames:?}");
             assert_eq!(content.is_empty().await.ok(), Some(empty), "{frames:?}");
@@ -365,10 +347,7 @@ mod tests {
         let mut outer = Content::new(Wrapper(inner));
         assert!(matches!(outer.next().await, Some(Ok(Step::Data(bytes))) if bytes == "a"));
         let refused = outer.next().await;
-        assert!(
-            matches!(refused, Some(Ok(Step::Refused(Refusal::Busy)))),
-            "{refused:?}"
-        );
+        assert!(matches!(refused, Some(Ok(Step::Refused(Refusal::Busy)))), "{refused:?}");
         assert!(outer.next().await.is_none() && outer.is_end());
         assert!(rest.take().is_some_and(|unread| unread.started));
     }

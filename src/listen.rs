@@ -139,12 +139,7 @@ impl Connections {
             .max_local_error_reset_streams(HTTP2_ERROR_RESETS)
             .keep_alive_interval(limits.head_timeout)
             .keep_alive_timeout(limits.head_timeout.min(HTTP2_PING_TIME));
-        Self {
-            http1,
-            http2,
-            service,
-            stopped,
-        }
+        Self { http1, http2, service, stopped }
     }
 
     /// Serves one connection to its end.
@@ -336,15 +331,8 @@ impl AsyncWrite for Socket {
             ready!(Pin::new(&mut self.stream).poll_shutdown(cx))?;
             self.linger = Some(Box::pin(sleep(LINGER_TIME)));
         }
-        let Self {
-            left_bytes,
-            linger,
-            stream,
-            ..
-        } = &mut *self;
-        let late = linger
-            .as_mut()
-            .is_some_and(|linger| linger.as_mut().poll(cx).is_ready());
+        let Self { left_bytes, linger, stream, .. } = &mut *self;
+        let late = linger.as_mut().is_some_and(|linger| linger.as_mut().poll(cx).is_ready());
         let mut waste = [0; 16 << 10];
         while !late && *left_bytes > 0 {
             let mut buf = ReadBuf::new(&mut waste);

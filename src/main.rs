@@ -81,11 +81,7 @@ async fn run(config: Config) -> Result<(), String> {
         tracing::info!("stopping");
     };
 
-    println!(
-        "windlass {}: data in {}",
-        env!("CARGO_PKG_VERSION"),
-        config.data_dir.display()
-    );
+    println!("windlass {}: data in {}", env!("CARGO_PKG_VERSION"), config.data_dir.display());
     println!("tus: http://{address}{tus_path}");
     println!("resumable: http://{address}{resumable_path}");
     println!("stop with Ctrl-C or SIGTERM");
@@ -100,7 +96,5 @@ async fn run(config: Config) -> Result<(), String> {
         }
     });
     tokio::spawn(async move { engine.keep_swept().await });
-    windlass::serve(listener, service, stop)
-        .await
-        .map_err(|error| error.to_string())
+    windlass::serve(listener, service, stop).await.map_err(|error| error.to_string())
 }

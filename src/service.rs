@@ -43,11 +43,7 @@ use crate::{
 const CLOSING_DRAIN_TIME: Duration = Duration::from_millis(500);
 
 /// What pages may do where nothing is served: read that it is so.
-const NOTHING: Lists = Lists {
-    allow_headers: "",
-    allow_methods: "",
-    expose_headers: "",
-};
+const NOTHING: Lists = Lists { allow_headers: "", allow_methods: "", expose_headers: "" };
 
 /// The upload service: an [`Engine`] behind one or more dialects. A handle: clones are the same
 /// service.
@@ -69,11 +65,7 @@ pub struct Aborted;
 impl Windlass {
     /// A service without a dialect, for any origin.
     pub fn new(engine: Engine) -> Self {
-        Self(Arc::new(Inner {
-            cors: Cors::default(),
-            dialects: Vec::new(),
-            engine,
-        }))
+        Self(Arc::new(Inner { cors: Cors::default(), dialects: Vec::new(), engine }))
     }
 
     /// The same service with one more dialect. Of several that claim a path the first mounted wins.
@@ -159,11 +151,7 @@ impl Windlass {
                 }
                 Ok((intent, content)) => {
                     let result = self.run(intent, content, extensions).await;
-                    if let Err(Refused {
-                        refusal: Refusal::Abandoned,
-                        ..
-                    }) = result
-                    {
+                    if let Err(Refused { refusal: Refusal::Abandoned, .. }) = result {
                         return Err(Aborted);
                     }
                     exchange.answer(result)
@@ -183,11 +171,7 @@ impl Windlass {
     }
 
     fn dialect(&self, path: &str) -> Option<&dyn Dialect> {
-        self.0
-            .dialects
-            .iter()
-            .find(|dialect| dialect.claims(path))
-            .map(|dialect| &**dialect)
+        self.0.dialects.iter().find(|dialect| dialect.claims(path)).map(|dialect| &**dialect)
     }
 
     /// Runs the engine so that neither a client that goes away nor a panic leaves half a step.
@@ -241,11 +225,7 @@ impl Drop for ToTheEnd {
 
 /// The same outcome; the bytes that go with it are the client's only while it takes them.
 async fn lent(outcome: Outcome, patience: Duration) -> Outcome {
-    let Outcome::Fetched {
-        bytes: Some(bytes),
-        upload,
-    } = outcome
-    else {
+    let Outcome::Fetched { bytes: Some(bytes), upload } = outcome else {
         return outcome;
     };
     let length = bytes.range.end.saturating_sub(bytes.range.start);
@@ -260,20 +240,15 @@ fn panicked(what: &dyn fmt::Display) -> Result<Outcome, Refused> {
 }
 
 fn not_found() -> Reply {
-    reply::text(
-        StatusCode::NOT_FOUND,
-        "ERR_NOT_FOUND",
-        "nothing is served at this path",
-    )
+    reply::text(StatusCode::NOT_FOUND, "ERR_NOT_FOUND", "nothing is served at this path")
 }
 
 /// Whether every server on the way must see the same request in these fields: hyper refuses what
 /// contradicts itself, and takes `Transfer-Encoding` as long as it ends in `chunked`.
 fn is_framed_plainly(headers: &HeaderMap) -> bool {
     let mut codings = headers.get_all(TRANSFER_ENCODING).iter();
-    let coding = codings
-        .next()
-        .is_none_or(|coding| coding.as_bytes().eq_ignore_ascii_case(b"chunked"));
+    let coding =
+        codings.next().is_none_or(|coding| coding.as_bytes().eq_ignore_ascii_case(b"chunked"));
     coding && codings.next().is_none() && headers.get_all(HOST).iter().nth(1).is_none()
 }
 
@@ -295,10 +270,7 @@ impl Drain {
         let expect = headers.get(EXPECT).map(|value| value.as_bytes());
         let expects_continue =
             expect.is_some_and(|value| value.eq_ignore_ascii_case(b"100-continue"));
-        Self {
-            expects_continue,
-            version,
-        }
+        Self { expects_continue, version }
     }
 
     /// Reads and discards a bounded amount beside the answer. Not over HTTP/2, where a stream is
@@ -369,8 +341,6 @@ where
 
 impl fmt::Debug for Windlass {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Windlass")
-            .field("dialects", &self.0.dialects)
-            .finish_non_exhaustive()
+        f.debug_struct("Windlass").field("dialects", &self.0.dialects).finish_non_exhaustive()
     }
 }

@@ -68,9 +68,7 @@ impl Advisory {
 
     /// The advisory that a file of the database holds; `None` when it is withdrawn.
     pub fn parse(file: &str) -> Result<Option<Self>, Failure> {
-        let head = file
-            .split_once("```toml\n")
-            .and_then(|(_, rest)| rest.split_once("\n```"));
+        let head = file.split_once("```toml\n").and_then(|(_, rest)| rest.split_once("\n```"));
         let (head, _) = head.ok_or_else(|| Failure::new("an advisory without a head"))?;
         let one = |key| texts(head, key).into_iter().next();
         let needed = |key| one(key).ok_or_else(|| Failure::new(format!("no {key} in {head}")));
@@ -118,9 +116,7 @@ impl Snapshot {
         let seconds = value["time"].as_u64();
         let seconds = seconds.ok_or_else(|| Failure::new("no time in the snapshot"))?;
         Ok(Self {
-            advisories: advisories
-                .map(Advisory::of_json)
-                .collect::<Result<_, _>>()?,
+            advisories: advisories.map(Advisory::of_json).collect::<Result<_, _>>()?,
             commit: text_of(&value["commit"])?,
             date: text_of(&value["date"])?,
             packages: texts_of(&value["packages"])?.into_iter().collect(),
@@ -240,10 +236,7 @@ fn git(clone: &Path, arguments: &[&str]) -> Result<String, Failure> {
     let mut command = Command::new("git");
     let output = command.arg("-C").arg(clone).args(arguments).output()?;
     let said = String::from_utf8_lossy(&output.stderr);
-    ensure(
-        output.status.success(),
-        format!("git {arguments:?}: {said}"),
-    )?;
+    ensure(output.status.success(), format!("git {arguments:?}: {said}"))?;
     String::from_utf8(output.stdout).map_err(Failure::new)
 }
 

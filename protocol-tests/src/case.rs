@@ -151,16 +151,7 @@ impl Case {
         run: fn(&Site) -> Verdict,
     ) -> Self {
         let (setups, extensions): (&[Setup], _) = (&[Setup::Plain], &["creation"]);
-        Self {
-            name,
-            rules,
-            level,
-            says,
-            setups,
-            extensions,
-            waits: false,
-            run,
-        }
+        Self { name, rules, level, says, setups, extensions, waits: false, run }
     }
 
     /// A case for a MUST.
@@ -215,9 +206,6 @@ impl Case {
 
     /// The same case, started before those that do not wait.
     pub const fn waiting(self) -> Self {
-        Self {
-            waits: true,
-            ..self
-        }
+        Self { waits: true, ..self }
     }
 }

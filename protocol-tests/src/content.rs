@@ -43,8 +43,6 @@ pub fn checksum(algorithm: &str, bytes: &[u8]) -> String {
 
 /// The value of `Upload-Metadata` for these pairs.
 pub fn metadata(pairs: &[(&str, &str)]) -> String {
-    let pairs = pairs
-        .iter()
-        .map(|(key, value)| format!("{key} {}", base64(value)));
+    let pairs = pairs.iter().map(|(key, value)| format!("{key} {}", base64(value)));
     pairs.collect::<Vec<_>>().join(",")
 }

@@ -58,6 +58,5 @@ impl Contract {
 
 /// Every case of every contract, with the contract.
 pub fn cases() -> impl Iterator<Item = (&'static Contract, &'static Case)> {
-    ALL.into_iter()
-        .flat_map(|contract| contract.cases().map(move |case| (contract, case)))
+    ALL.into_iter().flat_map(|contract| contract.cases().map(move |case| (contract, case)))
 }

@@ -18,16 +18,12 @@ impl Failure {
     pub fn new(message: impl fmt::Display) -> Self {
         let place = Location::caller();
         let file = place.file().rsplit('/').next().unwrap_or_default();
-        Self {
-            message: format!("{message} ({file}:{})", place.line()),
-        }
+        Self { message: format!("{message} ({file}:{})", place.line()) }
     }
 
     /// The same failure, saying which row or step it belongs to.
     pub fn within(self, step: impl fmt::Display) -> Self {
-        Self {
-            message: format!("{step}: {}", self.message),
-        }
+        Self { message: format!("{step}: {}", self.message) }
     }
 }
 
@@ -47,11 +43,7 @@ impl From<std::io::Error> for Failure {
 /// Fails at the caller's line unless the condition holds.
 #[track_caller]
 pub fn ensure(condition: bool, message: impl fmt::Display) -> Verdict {
-    if condition {
-        Ok(())
-    } else {
-        Err(Failure::new(message))
-    }
+    if condition { Ok(()) } else { Err(Failure::new(message)) }
 }
 
 /// Fails at the caller's line unless both are equal.
@@ -60,9 +52,7 @@ pub fn ensure_eq<T: PartialEq + fmt::Debug>(what: &str, found: T, expected: T) -
     if found == expected {
         return Ok(());
     }
-    Err(Failure::new(format!(
-        "{what} is {found:?}, expected {expected:?}"
-    )))
+    Err(Failure::new(format!("{what} is {found:?}, expected {expected:?}")))
 }
 
 /// How many failing rows a report shows; the rest mostly says the same.
@@ -96,13 +86,7 @@ impl Rows {
             return Ok(());
         }
         let (failed, total) = (self.failed.len(), self.total);
-        let shown = self
-            .failed
-            .iter()
-            .take(SHOWN_ROWS)
-            .cloned()
-            .collect::<Vec<_>>()
-            .join("; ");
+        let shown = self.failed.iter().take(SHOWN_ROWS).cloned().collect::<Vec<_>>().join("; ");
         Err(Failure::new(format!("{failed} of {total} rows: {shown}")))
     }
 }

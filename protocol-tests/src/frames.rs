@@ -43,12 +43,8 @@ pub fn frame(kind: Kind, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
 
 /// The header block of a request: every field as a literal that is not indexed (RFC 7541, 6.2.2).
 pub fn block(method: &str, path: &str, fields: &[(&str, &str)]) -> Vec<u8> {
-    let pseudo = [
-        (":method", method),
-        (":scheme", "http"),
-        (":authority", "localhost"),
-        (":path", path),
-    ];
+    let pseudo =
+        [(":method", method), (":scheme", "http"), (":authority", "localhost"), (":path", path)];
     let mut bytes = Vec::new();
     for (name, value) in pseudo.iter().chain(fields) {
         bytes.push(0);

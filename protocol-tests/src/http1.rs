@@ -40,10 +40,7 @@ impl Connection {
         stream.set_nodelay(true)?;
         stream.set_read_timeout(Some(PATIENCE))?;
         stream.set_write_timeout(Some(PATIENCE))?;
-        Ok(Self {
-            stream,
-            pending: Vec::new(),
-        })
+        Ok(Self { stream, pending: Vec::new() })
     }
 
     /// Makes our send buffer small, so that little of a body is under way at any time.
@@ -96,9 +93,7 @@ impl Connection {
             response.interim = interim;
             let bodiless = request.method == "HEAD" || [204, 304].contains(&response.status);
             if !bodiless {
-                response.body = self
-                    .read_body(&response)
-                    .map_err(|f| f.within(request.about()))?;
+                response.body = self.read_body(&response).map_err(|f| f.within(request.about()))?;
             }
             return Ok(response);
         }
@@ -112,14 +107,8 @@ impl Connection {
         if !version.starts_with("HTTP/1.") {
             return Err(Failure::new(format!("no status line but {status_line:?}")));
         }
-        let status = status
-            .parse()
-            .map_err(|_| Failure::new(format!("status {status:?}")))?;
-        let mut response = Response {
-            status,
-            reason: reason.to_owned(),
-            ..Response::default()
-        };
+        let status = status.parse().map_err(|_| Failure::new(format!("status {status:?}")))?;
+        let mut response = Response { status, reason: reason.to_owned(), ..Response::default() };
         loop {
             let line = self.read_line()?;
             if line.is_empty() {
@@ -128,9 +117,7 @@ impl Connection {
             let Some((name, value)) = line.split_once(':') else {
                 return Err(Failure::new(format!("no field but {line:?}")));
             };
-            response
-                .fields
-                .push((name.to_ascii_lowercase(), value.trim().to_owned()));
+            response.fields.push((name.to_ascii_lowercase(), value.trim().to_owned()));
         }
     }
 
@@ -158,8 +145,7 @@ impl Connection {
         if !self.pending.is_empty() {
             return Ok(End::Data);
         }
-        self.stream
-            .set_read_timeout(Some(wait.max(Duration::from_millis(1))))?;
+        self.stream.set_read_timeout(Some(wait.max(Duration::from_millis(1))))?;
         let end = match self.fill() {
             Ok(0) => End::Closed,
             Ok(_) => End::Data,
@@ -223,9 +209,7 @@ impl Connection {
             }
             searched = self.pending.len();
             if self.fill()? == 0 {
-                return Err(Failure::new(
-                    "the server closed the connection without an answer",
-                ));
+                return Err(Failure::new("the server closed the connection without an answer"));
             }
         }
     }
@@ -234,9 +218,7 @@ impl Connection {
         while self.pending.len() < length {
             if self.fill()? == 0 {
                 let found = self.pending.len();
-                return Err(Failure::new(format!(
-                    "body ends after {found} of {length} bytes"
-                )));
+                return Err(Failure::new(format!("body ends after {found} of {length} bytes")));
             }
         }
         Ok(self.pending.drain(..length).collect())
@@ -299,10 +281,7 @@ pub fn body(body: &Body) -> Vec<u8> {
         Body::Sized(bytes) => bytes.clone(),
         Body::Chunked(chunks, trailers) => {
             let mut bytes: Vec<u8> = Vec::new();
-            chunks
-                .iter()
-                .filter(|c| !c.is_empty())
-                .for_each(|c| bytes.extend(chunk(c)));
+            chunks.iter().filter(|c| !c.is_empty()).for_each(|c| bytes.extend(chunk(c)));
             bytes.extend(b"0\r\n");
             for (name, value) in trailers {
                 bytes.extend(format!("{name}: {value}\r\n").bytes());

@@ -62,10 +62,8 @@ impl Session {
     }
 
     fn open_with(builder: &h2::client::Builder, address: SocketAddr) -> Result<Self, Failure> {
-        let runtime = tokio::runtime::Builder::new_multi_thread()
-            .worker_threads(1)
-            .enable_all()
-            .build()?;
+        let runtime =
+            tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
         let sender = runtime.block_on(async {
             let handshake = async {
                 let stream = tokio::net::TcpStream::connect(address).await?;
@@ -103,18 +101,13 @@ impl Session {
             let mut sender = sender.ready().await.map_err(protocol)?;
             sender.send_request(head, ended).map_err(protocol)
         }))?;
-        Ok(Stream {
-            body,
-            answer,
-            about: request.about(),
-        })
+        Ok(Stream { body, answer, about: request.about() })
     }
 
     /// Sends body bytes as the peer's window allows. A stream that the peer ended is no failure
     /// yet: its answer may be readable.
     pub fn send(&self, stream: &mut Stream, bytes: &[u8], last: bool) -> Result<(), Failure> {
-        self.runtime
-            .block_on(within(PATIENCE, send_all(&mut stream.body, bytes, last)))
+        self.runtime.block_on(within(PATIENCE, send_all(&mut stream.body, bytes, last)))
     }
 
     /// Ends the body, with trailers if there are any.
@@ -176,22 +169,13 @@ impl Session {
         let about = stream.about;
         let head = async { stream.answer.await.map_err(protocol) };
         let answer = self.runtime.block_on(within(PATIENCE, head));
-        let (head, body) = answer
-            .map_err(|failure| failure.within(&about))?
-            .into_parts();
-        Ok(Unread {
-            status: head.status.as_u16(),
-            _body: body,
-        })
+        let (head, body) = answer.map_err(|failure| failure.within(&about))?.into_parts();
+        Ok(Unread { status: head.status.as_u16(), _body: body })
     }
 
     /// Reads the final answer of a stream.
     pub fn read_answer(&self, stream: Stream) -> Result<Response, Failure> {
-        let Stream {
-            body,
-            answer,
-            about,
-        } = stream;
+        let Stream { body, answer, about } = stream;
         let answer = self.runtime.block_on(within(PATIENCE, read(answer)));
         // Only now: the request's side of the stream stays open until the answer is complete.
         drop(body);
@@ -206,11 +190,7 @@ impl Session {
         &self,
         stream: Stream,
     ) -> Result<(Response, Option<u32>), Failure> {
-        let Stream {
-            mut body,
-            answer,
-            about,
-        } = stream;
+        let Stream { mut body, answer, about } = stream;
         let answer = self.runtime.block_on(within(PATIENCE, read(answer)));
         let mut response = answer.map_err(|failure| failure.within(&about))?;
         response.about = about;
@@ -244,10 +224,7 @@ async fn send_all(body: &mut SendStream<Bytes>, bytes: &[u8], last: bool) -> Res
 
 async fn read(answer: ResponseFuture) -> Result<Response, Failure> {
     let (head, mut content) = answer.await.map_err(protocol)?.into_parts();
-    let mut response = Response {
-        status: head.status.as_u16(),
-        ..Response::default()
-    };
+    let mut response = Response { status: head.status.as_u16(), ..Response::default() };
     for (name, value) in &head.headers {
         let value = String::from_utf8_lossy(value.as_bytes()).into_owned();
         response.fields.push((name.as_str().to_owned(), value));
@@ -262,9 +239,7 @@ async fn read(answer: ResponseFuture) -> Result<Response, Failure> {
 
 fn head(request: &Request, host: &str) -> Result<http::Request<()>, Failure> {
     let uri = format!("http://{host}{}", request.target);
-    let mut head = http::Request::builder()
-        .method(request.method.as_str())
-        .uri(uri);
+    let mut head = http::Request::builder().method(request.method.as_str()).uri(uri);
     for (name, value) in &request.fields {
         head = head.header(field_name(name)?, field_value(value)?);
     }

@@ -72,9 +72,7 @@ impl Request {
 
     /// A PATCH at `offset`, still without a body.
     pub fn patch(target: &str, offset: u64) -> Self {
-        Self::tus("PATCH", target)
-            .with("Content-Type", OFFSET_OCTETS)
-            .with("Upload-Offset", offset)
+        Self::tus("PATCH", target).with("Content-Type", OFFSET_OCTETS).with("Upload-Offset", offset)
     }
 
     /// Adds a field, also a second one of the same name.
@@ -95,8 +93,7 @@ impl Request {
 
     /// Removes a field.
     pub fn without(mut self, name: &str) -> Self {
-        self.fields
-            .retain(|(key, _)| !key.eq_ignore_ascii_case(name));
+        self.fields.retain(|(key, _)| !key.eq_ignore_ascii_case(name));
         self
     }
 
@@ -139,19 +136,13 @@ impl Request {
 
     /// The last value of a field, as text.
     pub fn field(&self, name: &str) -> Option<String> {
-        let field = self
-            .fields
-            .iter()
-            .rev()
-            .find(|(key, _)| key.eq_ignore_ascii_case(name));
+        let field = self.fields.iter().rev().find(|(key, _)| key.eq_ignore_ascii_case(name));
         field.map(|(_, value)| String::from_utf8_lossy(value).into_owned())
     }
 
     /// The method as the server must understand it, an override included.
     pub fn effective_method(&self) -> String {
-        self.field("X-HTTP-Method-Override")
-            .unwrap_or_else(|| self.method.clone())
-            .to_uppercase()
+        self.field("X-HTTP-Method-Override").unwrap_or_else(|| self.method.clone()).to_uppercase()
     }
 
     /// Method and target, for messages.
@@ -180,20 +171,14 @@ pub struct Response {
 impl Response {
     /// The first value of a field.
     pub fn field(&self, name: &str) -> Option<&str> {
-        let field = self
-            .fields
-            .iter()
-            .find(|(key, _)| key.eq_ignore_ascii_case(name));
+        let field = self.fields.iter().find(|(key, _)| key.eq_ignore_ascii_case(name));
         field.map(|(_, value)| value.as_str())
     }
 
     /// All values of a field.
     pub fn all<'a>(&'a self, name: &'a str) -> impl Iterator<Item = &'a str> + 'a {
         let same = move |(key, _): &&(String, String)| key.eq_ignore_ascii_case(name);
-        self.fields
-            .iter()
-            .filter(same)
-            .map(|(_, value)| value.as_str())
+        self.fields.iter().filter(same).map(|(_, value)| value.as_str())
     }
 
     /// A field as a number, if it is one in the grammar of T-002.
@@ -206,20 +191,12 @@ impl Response {
     /// The elements of a comma-separated field, blanks around them removed.
     pub fn list(&self, name: &str) -> Vec<String> {
         let values = self.all(name).flat_map(|value| value.split(','));
-        values
-            .map(|v| v.trim().to_owned())
-            .filter(|v| !v.is_empty())
-            .collect()
+        values.map(|v| v.trim().to_owned()).filter(|v| !v.is_empty()).collect()
     }
 
     /// The body as text, shortened for messages.
     pub fn text(&self) -> String {
-        String::from_utf8_lossy(&self.body)
-            .chars()
-            .take(120)
-            .collect::<String>()
-            .trim()
-            .to_owned()
+        String::from_utf8_lossy(&self.body).chars().take(120).collect::<String>().trim().to_owned()
     }
 
     /// Expects this status.
@@ -244,12 +221,8 @@ impl Response {
     /// Expects any 2xx.
     #[track_caller]
     pub fn is_success(self) -> Result<Self, Failure> {
-        let message = format!(
-            "{} answers {} {:?}, expected 2xx",
-            self.about,
-            self.status,
-            self.text()
-        );
+        let message =
+            format!("{} answers {} {:?}, expected 2xx", self.about, self.status, self.text());
         ensure((200..300).contains(&self.status), message)?;
         Ok(self)
     }
@@ -269,10 +242,8 @@ impl Response {
     #[track_caller]
     pub fn carries(self, name: &str) -> Result<Self, Failure> {
         let count = self.all(name).count();
-        let message = format!(
-            "{} ({}) has {count} fields {name}, expected 1",
-            self.about, self.status
-        );
+        let message =
+            format!("{} ({}) has {count} fields {name}, expected 1", self.about, self.status);
         ensure(count == 1, message)?;
         Ok(self)
     }
@@ -280,11 +251,7 @@ impl Response {
     /// Expects a field not to be there.
     #[track_caller]
     pub fn lacks(self, name: &str) -> Result<Self, Failure> {
-        let message = format!(
-            "{} has {name} {:?}, expected none",
-            self.about,
-            self.field(name)
-        );
+        let message = format!("{} has {name} {:?}, expected none", self.about, self.field(name));
         ensure(self.field(name).is_none(), message)?;
         Ok(self)
     }

@@ -50,8 +50,5 @@ fn proofs(contract: &Contract, rule: &Rule) -> String {
 }
 
 fn not_here(elsewhere: &Elsewhere) -> String {
-    format!(
-        "*not on the wire: {}; see the {}*",
-        elsewhere.why, elsewhere.place
-    )
+    format!("*not on the wire: {}; see the {}*", elsewhere.why, elsewhere.place)
 }

@@ -77,10 +77,7 @@ pub fn run(
 ) -> Result<Report, Failure> {
     let wanted = |case: &&'static Case| {
         case.name.contains(filter)
-            || case
-                .rules
-                .iter()
-                .any(|rule| rule.eq_ignore_ascii_case(filter))
+            || case.rules.iter().any(|rule| rule.eq_ignore_ascii_case(filter))
     };
     let mut jobs: Vec<Job> = contracts
         .iter()
@@ -138,17 +135,14 @@ fn running(
     setup: Setup,
 ) -> Result<Place, String> {
     let base = Base::parse(url).map_err(|failure| failure.to_string())?;
-    let options = probe(contract, &base, Setup::Plain)
-        .options()
-        .map_err(|failure| failure.to_string())?;
+    let options =
+        probe(contract, &base, Setup::Plain).options().map_err(|failure| failure.to_string())?;
     let extensions = options.list("Tus-Extension");
     let offered = declared.contains(&setup)
         || match setup {
             Setup::Plain => true,
             Setup::Http2 => probe(contract, &base, Setup::Http2).options().is_ok(),
-            Setup::MaxSize => options
-                .number("Tus-Max-Size")
-                .is_some_and(|max| max <= 1 << 30),
+            Setup::MaxSize => options.number("Tus-Max-Size").is_some_and(|max| max <= 1 << 30),
             Setup::PendingFinals => extensions.iter().any(|e| e == "concatenation-unfinished"),
             Setup::Expiry
             | Setup::TrustForwarded
@@ -159,11 +153,7 @@ fn running(
             | Setup::IdleTimeout
             | Setup::Own => false,
         };
-    if offered {
-        Ok((base, extensions))
-    } else {
-        Err(format!("no setup {}", setup.name()))
-    }
+    if offered { Ok((base, extensions)) } else { Err(format!("no setup {}", setup.name())) }
 }
 
 fn probe(contract: &'static Contract, base: &Base, setup: Setup) -> Site {
@@ -172,9 +162,7 @@ fn probe(contract: &'static Contract, base: &Base, setup: Setup) -> Site {
 
 fn extensions(contract: &'static Contract, base: &Base) -> Vec<String> {
     let options = probe(contract, base, Setup::Plain).options();
-    options
-        .map(|options| options.list("Tus-Extension"))
-        .unwrap_or_default()
+    options.map(|options| options.list("Tus-Extension")).unwrap_or_default()
 }
 
 fn work(jobs: Vec<Job>, places: &Places, binary: Option<&Path>, watch: &Arc<Watch>) -> Vec<Row> {
@@ -187,9 +175,7 @@ fn work(jobs: Vec<Job>, places: &Places, binary: Option<&Path>, watch: &Arc<Watc
                     let job = queue.lock().unwrap_or_else(PoisonError::into_inner).pop();
                     let Some(job) = job else { return };
                     let row = run_one(job, places, binary, watch);
-                    rows.lock()
-                        .unwrap_or_else(PoisonError::into_inner)
-                        .push(row);
+                    rows.lock().unwrap_or_else(PoisonError::into_inner).push(row);
                 }
             });
         }
@@ -219,20 +205,12 @@ fn run_one(
                     let site =
                         Site::new(contract, base.clone(), setup, case.name, Arc::clone(watch));
                     let site = site.with_binary(binary.map(Path::to_owned));
-                    ending(std::panic::catch_unwind(AssertUnwindSafe(|| {
-                        (case.run)(&site)
-                    })))
+                    ending(std::panic::catch_unwind(AssertUnwindSafe(|| (case.run)(&site))))
                 }
             }
         }
     };
-    Row {
-        name: case.name,
-        rules: case.rules,
-        setup: setup.name(),
-        ending,
-        took: started.elapsed(),
-    }
+    Row { name: case.name, rules: case.rules, setup: setup.name(), ending, took: started.elapsed() }
 }
 
 fn ending(verdict: std::thread::Result<Verdict>) -> Ending {
@@ -248,33 +226,18 @@ fn check_row(check: &'static crate::watch::Check, watch: &Watch) -> Row {
     let mut ending = Ending::Passed;
     if let Some(first) = findings.first() {
         let count = findings.len();
-        ending = Ending::Failed(format!(
-            "{count} answers, first in {}: {}",
-            first.case, first.exchange
-        ));
+        ending =
+            Ending::Failed(format!("{count} answers, first in {}: {}", first.case, first.exchange));
     }
-    Row {
-        name: check.name,
-        rules: check.rules,
-        setup: "always",
-        ending,
-        took: Duration::ZERO,
-    }
+    Row { name: check.name, rules: check.rules, setup: "always", ending, took: Duration::ZERO }
 }
 
 fn panic_row(servers: &[Windlass]) -> Row {
     let panics: Vec<String> = servers.iter().flat_map(Windlass::panics).collect();
-    let ending = panics.first().map_or(Ending::Passed, |first| {
-        Ending::Failed(first.trim().to_owned())
-    });
+    let ending =
+        panics.first().map_or(Ending::Passed, |first| Ending::Failed(first.trim().to_owned()));
     let (name, rules) = (crate::watch::NO_PANIC, crate::tus::CONTRACT.panic_rules);
-    Row {
-        name,
-        rules,
-        setup: "always",
-        ending,
-        took: Duration::ZERO,
-    }
+    Row { name, rules, setup: "always", ending, took: Duration::ZERO }
 }
 
 impl Report {

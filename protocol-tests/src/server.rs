@@ -26,10 +26,7 @@ pub fn binary() -> Option<PathBuf> {
     let target = std::env::var_os("CARGO_TARGET_DIR").map_or(root.join("target"), PathBuf::from);
     let builds = ["release", "debug"].map(|profile| target.join(profile).join("windlass"));
     let built = |path: &PathBuf| path.metadata().and_then(|meta| meta.modified()).ok();
-    builds
-        .into_iter()
-        .filter(|path| path.is_file())
-        .max_by_key(built)
+    builds.into_iter().filter(|path| path.is_file()).max_by_key(built)
 }
 
 /// Dialects with their URLs, as the server prints them.
@@ -72,9 +69,7 @@ impl Windlass {
     }
 
     fn start_by(command: Command, binary: &Path, flags: &[&str]) -> Result<Self, Failure> {
-        let directory = tempfile::Builder::new()
-            .prefix("windlass-conformance-")
-            .tempdir()?;
+        let directory = tempfile::Builder::new().prefix("windlass-conformance-").tempdir()?;
         let data = directory.path().to_owned();
         Self::start_there(command, binary, flags, &data, Some(directory))
     }
@@ -112,13 +107,8 @@ impl Windlass {
     /// Starts the binary on a data directory that is in use and waits for its end.
     pub fn try_on(binary: &Path, data: &Path) -> Result<ExitStatus, Failure> {
         let mut command = Command::new(binary);
-        command
-            .args(["--listen", "127.0.0.1:0", "--data-dir"])
-            .arg(data);
-        let mut child = command
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .spawn()?;
+        command.args(["--listen", "127.0.0.1:0", "--data-dir"]).arg(data);
+        let mut child = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn()?;
         let deadline = Instant::now() + START_PATIENCE;
         while Instant::now() < deadline {
             if let Some(status) = child.try_wait()? {
@@ -196,9 +186,7 @@ impl Windlass {
             }
             std::thread::sleep(Duration::from_millis(20));
         }
-        Err(Failure::new(format!(
-            "the server still runs after {wait:?}"
-        )))
+        Err(Failure::new(format!("the server still runs after {wait:?}")))
     }
 
     /// Every file below the data directory with its size, sorted by name.
@@ -239,25 +227,15 @@ fn spawn(
     directory: &Path,
     log: &NamedTempFile,
 ) -> Result<(Child, Urls), Failure> {
-    command
-        .args(["--listen", listen, "--data-dir"])
-        .arg(directory)
-        .args(flags);
+    command.args(["--listen", listen, "--data-dir"]).arg(directory).args(flags);
     // Flags are also read from the environment; a developer's own must not change a case.
     let inherited = std::env::vars_os().map(|(name, _)| name);
     for name in inherited.filter(|name| name.to_string_lossy().starts_with("WINDLASS_")) {
         command.env_remove(name);
     }
     let log = File::options().append(true).open(log.path())?;
-    let mut child = command
-        .stdout(Stdio::piped())
-        .stderr(log)
-        .stdin(Stdio::null())
-        .spawn()?;
-    let output = child
-        .stdout
-        .take()
-        .ok_or_else(|| Failure::new("no standard output"))?;
+    let mut child = command.stdout(Stdio::piped()).stderr(log).stdin(Stdio::null()).spawn()?;
+    let output = child.stdout.take().ok_or_else(|| Failure::new("no standard output"))?;
     let (sender, receiver) = mpsc::channel();
     std::thread::spawn(move || {
         // Reads to the end so that the server never blocks on a full pipe.
@@ -280,9 +258,7 @@ fn spawn(
             let _ = child.kill();
             let status = child.wait()?;
             let flags = flags.join(" ");
-            Err(Failure::new(format!(
-                "the server did not say that it runs ({flags}): {status}"
-            )))
+            Err(Failure::new(format!("the server did not say that it runs ({flags}): {status}")))
         }
     }
 }

@@ -41,23 +41,11 @@ impl Base {
         let rest = url.strip_prefix("http://");
         let rest = rest.ok_or_else(|| Failure::new(format!("{url}: only http:// works")))?;
         let (host, path) = rest.find('/').map_or((rest, "/"), |at| rest.split_at(at));
-        let with_port = if host.contains(':') {
-            host.to_owned()
-        } else {
-            format!("{host}:80")
-        };
+        let with_port = if host.contains(':') { host.to_owned() } else { format!("{host}:80") };
         let address = with_port.to_socket_addrs()?.next();
         let address = address.ok_or_else(|| Failure::new(format!("{host}: no address")))?;
-        let path = if path == "/" {
-            path
-        } else {
-            path.trim_end_matches('/')
-        };
-        Ok(Self {
-            address,
-            host: host.to_owned(),
-            path: path.to_owned(),
-        })
+        let path = if path == "/" { path } else { path.trim_end_matches('/') };
+        Ok(Self { address, host: host.to_owned(), path: path.to_owned() })
     }
 }
 
@@ -108,22 +96,9 @@ impl Site {
         case: &'static str,
         watch: Arc<Watch>,
     ) -> Self {
-        let transport = if setup == Setup::Http2 {
-            Transport::Http2
-        } else {
-            Transport::Http1
-        };
+        let transport = if setup == Setup::Http2 { Transport::Http2 } else { Transport::Http1 };
         let floors = Mutex::default();
-        Self {
-            base,
-            contract,
-            transport,
-            setup,
-            binary: None,
-            case,
-            watch,
-            floors,
-        }
+        Self { base, contract, transport, setup, binary: None, case, watch, floors }
     }
 
     /// The same with a binary at hand.
@@ -134,43 +109,25 @@ impl Site {
 
     /// Starts a server for this case alone.
     pub fn launch(&self, flags: &[&str]) -> Result<Own, Failure> {
-        let binary = self
-            .binary
-            .as_ref()
-            .ok_or_else(|| Failure::new("no server binary"))?;
+        let binary = self.binary.as_ref().ok_or_else(|| Failure::new("no server binary"))?;
         self.own(Windlass::start(binary, flags)?)
     }
 
     /// Starts a server for this case alone whose files cannot grow past `blocks` KiB.
     pub fn launch_with_full_disk(&self, blocks: u64) -> Result<Own, Failure> {
-        let binary = self
-            .binary
-            .as_ref()
-            .ok_or_else(|| Failure::new("no server binary"))?;
+        let binary = self.binary.as_ref().ok_or_else(|| Failure::new("no server binary"))?;
         self.own(Windlass::start_with_full_disk(binary, blocks)?)
     }
 
     fn own(&self, process: Windlass) -> Result<Own, Failure> {
         let base = Base::parse(process.url_of(self.contract.name)?)?;
-        let site = Self::new(
-            self.contract,
-            base,
-            self.setup,
-            self.case,
-            Arc::clone(&self.watch),
-        );
-        Ok(Own {
-            process,
-            site: site.with_binary(self.binary.clone()),
-        })
+        let site = Self::new(self.contract, base, self.setup, self.case, Arc::clone(&self.watch));
+        Ok(Own { process, site: site.with_binary(self.binary.clone()) })
     }
 
     /// Another dialect of the same server, at this path.
     pub fn beside(&self, contract: &'static Contract, path: &str) -> Self {
-        let base = Base {
-            path: path.to_owned(),
-            ..self.base.clone()
-        };
+        let base = Base { path: path.to_owned(), ..self.base.clone() };
         let watch = Arc::clone(&self.watch);
         Self::new(contract, base, self.setup, self.case, watch).with_binary(self.binary.clone())
     }
@@ -200,11 +157,7 @@ impl Site {
 
     /// An HTTP/1.1 connection.
     pub fn connect(&self) -> Result<Link<'_>, Failure> {
-        Ok(Link {
-            site: self,
-            raw: Connection::open(self.base.address)?,
-            floor: None,
-        })
+        Ok(Link { site: self, raw: Connection::open(self.base.address)?, floor: None })
     }
 
     /// An HTTP/2 connection; its answers go to [`Site::note`] by hand where they matter.
@@ -219,11 +172,7 @@ impl Site {
 
     /// Whether the server announces an extension.
     pub fn offers(&self, extension: &str) -> Result<bool, Failure> {
-        Ok(self
-            .options()?
-            .list("Tus-Extension")
-            .iter()
-            .any(|name| name == extension))
+        Ok(self.options()?.list("Tus-Extension").iter().any(|name| name == extension))
     }
 
     /// A POST on the collection with a version and no other field.
@@ -269,10 +218,7 @@ impl Site {
 
     /// The upload at a path that is known already.
     pub fn upload(&self, path: &str) -> Upload<'_> {
-        Upload {
-            site: self,
-            path: path.to_owned(),
-        }
+        Upload { site: self, path: path.to_owned() }
     }
 
     /// The highest offset shown so far for what the request names; take it before sending.
@@ -283,22 +229,12 @@ impl Site {
 
     /// Checks what every answer must keep, and remembers the offset it shows.
     pub fn note(&self, request: &Request, response: &Response, floor: Option<u64>) {
-        self.watch.check(
-            self.contract.checks,
-            self.case,
-            self.setup,
-            request,
-            response,
-            floor,
-        );
+        self.watch.check(self.contract.checks, self.case, self.setup, request, response, floor);
         let path = plain_path(&request.target);
         let gone = [404, 410].contains(&response.status)
             || (request.effective_method() == "DELETE" && response.status == 204);
         if gone {
-            self.floors
-                .lock()
-                .unwrap_or_else(PoisonError::into_inner)
-                .remove(path);
+            self.floors.lock().unwrap_or_else(PoisonError::into_inner).remove(path);
         } else if let Some(offset) = response.number("Upload-Offset")
             && request.effective_method() != "POST"
         {
@@ -368,9 +304,5 @@ pub fn path_of(location: &str) -> &str {
 }
 
 fn plain_path(target: &str) -> &str {
-    target
-        .split(['?', '#'])
-        .next()
-        .unwrap_or_default()
-        .trim_end_matches('/')
+    target.split(['?', '#']).next().unwrap_or_default().trim_end_matches('/')
 }

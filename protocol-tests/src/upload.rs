@@ -123,10 +123,7 @@ impl Upload<'_> {
     /// Expects HEAD, PATCH and GET to know nothing of the upload any more.
     #[track_caller]
     pub fn is_gone(&self, status: u16) -> Verdict {
-        self.head()?
-            .is(status)?
-            .lacks("Upload-Offset")?
-            .lacks("Upload-Length")?;
+        self.head()?.is(status)?.lacks("Upload-Offset")?.lacks("Upload-Length")?;
         self.patch(0, b"x")?.is(status)?;
         self.get()?.is(status)?;
         Ok(())
@@ -137,11 +134,7 @@ impl Upload<'_> {
     pub fn reads_back(&self, content: &[u8]) -> Verdict {
         let state = self.state()?;
         let length = content.len() as u64;
-        ensure_eq(
-            "offset and length",
-            (state.offset, state.length),
-            (Some(length), Some(length)),
-        )?;
+        ensure_eq("offset and length", (state.offset, state.length), (Some(length), Some(length)))?;
         self.get()?.is(200)?.has_body(content)?;
         Ok(())
     }
@@ -152,23 +145,13 @@ impl Upload<'_> {
     pub fn completes_with(&self, content: &[u8]) -> Verdict {
         let offset = self.offset()?;
         let at = usize::try_from(offset).map_err(Failure::new)?;
-        ensure(
-            at <= content.len(),
-            format!("HEAD shows {offset} of {}", content.len()),
-        )?;
+        ensure(at <= content.len(), format!("HEAD shows {offset} of {}", content.len()))?;
         let deferred = self.state()?.length.is_none();
         if at < content.len() || deferred {
             let request = self.patch_at(offset).body(&content[at..]);
             let length = content.len();
-            let request = if deferred {
-                request.with("Upload-Length", length)
-            } else {
-                request
-            };
-            self.site
-                .ask(&request)?
-                .is(204)?
-                .has("Upload-Offset", length)?;
+            let request = if deferred { request.with("Upload-Length", length) } else { request };
+            self.site.ask(&request)?.is(204)?.has("Upload-Offset", length)?;
         }
         self.reads_back(content)
     }

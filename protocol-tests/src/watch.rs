@@ -64,40 +64,20 @@ impl Watch {
         floor: Option<u64>,
     ) {
         let method = request.effective_method();
-        let exchange = Exchange {
-            request,
-            response,
-            method,
-            setup,
-            floor,
-        };
+        let exchange = Exchange { request, response, method, setup, floor };
         for check in checks.iter().filter(|check| !(check.holds)(&exchange)) {
-            let fields = response
-                .fields
-                .iter()
-                .map(|(name, value)| format!("{name}: {value}"));
+            let fields = response.fields.iter().map(|(name, value)| format!("{name}: {value}"));
             let fields = fields.collect::<Vec<_>>().join(", ");
             let exchange = format!("{} -> {} [{fields}]", request.about(), response.status);
-            let finding = Finding {
-                check: check.name,
-                case,
-                exchange,
-            };
-            self.findings
-                .lock()
-                .unwrap_or_else(PoisonError::into_inner)
-                .push(finding);
+            let finding = Finding { check: check.name, case, exchange };
+            self.findings.lock().unwrap_or_else(PoisonError::into_inner).push(finding);
         }
     }
 
     /// What was found against one check.
     pub fn findings(&self, check: &str) -> Vec<Finding> {
         let findings = self.findings.lock().unwrap_or_else(PoisonError::into_inner);
-        findings
-            .iter()
-            .filter(|finding| finding.check == check)
-            .cloned()
-            .collect()
+        findings.iter().filter(|finding| finding.check == check).cloned().collect()
     }
 }
 
@@ -189,12 +169,10 @@ pub(crate) const CHECKS: &[Check] = &[
         level: Level::Must,
         says: "Upload-Offset and Upload-Length are digits alone, once",
         holds: |x| {
-            ["Upload-Offset", "Upload-Length", "Tus-Max-Size"]
-                .iter()
-                .all(|name| {
-                    let count = x.response.all(name).count();
-                    count == 0 || (count == 1 && x.response.number(name).is_some())
-                })
+            ["Upload-Offset", "Upload-Length", "Tus-Max-Size"].iter().all(|name| {
+                let count = x.response.all(name).count();
+                count == 0 || (count == 1 && x.response.number(name).is_some())
+            })
         },
     },
     Check {
@@ -259,9 +237,7 @@ pub(crate) fn answer_to_origin_is_readable(x: &Exchange<'_>) -> bool {
 pub(crate) fn answer_varies_by_origin(x: &Exchange<'_>) -> bool {
     let fields = &x.response.fields;
     if x.setup == Setup::NoCors {
-        return !fields
-            .iter()
-            .any(|(name, _)| name.starts_with("access-control-"));
+        return !fields.iter().any(|(name, _)| name.starts_with("access-control-"));
     }
     let vary = x.response.list("Vary");
     vary.iter().any(|name| name.eq_ignore_ascii_case("Origin"))
@@ -306,10 +282,7 @@ fn success_carries_its_fields(x: &Exchange<'_>) -> bool {
 
 fn success_keeps_all_bytes(x: &Exchange<'_>) -> bool {
     let written = x.method == "PATCH" && (200..300).contains(&x.response.status);
-    let start = x
-        .request
-        .field("Upload-Offset")
-        .and_then(|start| start.parse::<u64>().ok());
+    let start = x.request.field("Upload-Offset").and_then(|start| start.parse::<u64>().ok());
     let (Some(start), true) = (start, written) else {
         return true;
     };

@@ -26,10 +26,7 @@ fn every_rule_has_a_case_or_a_reason() {
             .filter(|id| contract.proofs(id).is_empty() && !excused(*id))
             .collect();
         let name = contract.name;
-        assert!(
-            bare.is_empty(),
-            "{name}: rules without a case or a reason: {bare:?}"
-        );
+        assert!(bare.is_empty(), "{name}: rules without a case or a reason: {bare:?}");
     }
 }
 
@@ -56,10 +53,8 @@ fn every_name_is_used_once() {
     let mut seen = HashSet::new();
     let cases = contract::cases().map(|(_, case)| case.name);
     let checks = contract::ALL.into_iter().flat_map(|c| c.checks);
-    let twice: Vec<_> = cases
-        .chain(checks.map(|check| check.name))
-        .filter(|name| !seen.insert(*name))
-        .collect();
+    let twice: Vec<_> =
+        cases.chain(checks.map(|check| check.name)).filter(|name| !seen.insert(*name)).collect();
     assert!(twice.is_empty(), "names used twice: {twice:?}");
     for contract in contract::ALL {
         let mut seen = HashSet::new();

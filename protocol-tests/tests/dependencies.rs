@@ -25,13 +25,7 @@ fn allowed(key: &str) -> Result<BTreeSet<String>, Failure> {
 fn packages() -> Result<Vec<Value>, Failure> {
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let output = Command::new(cargo)
-        .args([
-            "metadata",
-            "--format-version",
-            "1",
-            "--locked",
-            "--all-features",
-        ])
+        .args(["metadata", "--format-version", "1", "--locked", "--all-features"])
         .current_dir(advisories::root())
         .output()?;
     let said = String::from_utf8_lossy(&output.stderr);
@@ -45,10 +39,7 @@ fn packages() -> Result<Vec<Value>, Failure> {
 /// Whether a licence expression (SPDX, and the older form with a slash) can be met by what is
 /// allowed.
 fn is_met(expression: &str, allowed: &BTreeSet<String>) -> bool {
-    let spaced = expression
-        .replace('/', " OR ")
-        .replace('(', " ( ")
-        .replace(')', " ) ");
+    let spaced = expression.replace('/', " OR ").replace('(', " ( ").replace(')', " ) ");
     let words: Vec<&str> = spaced.split_whitespace().collect();
     let mut rest = words.as_slice();
     either(&mut rest, allowed) && rest.is_empty()
@@ -98,10 +89,7 @@ fn dependencies_are_what_is_allowed() -> Result<(), Failure> {
     for package in packages()? {
         let text = |key: &str| package[key].as_str().unwrap_or_default().to_owned();
         let (name, licence, source) = (text("name"), text("license"), text("source"));
-        versions
-            .entry(name.clone())
-            .or_default()
-            .push(text("version"));
+        versions.entry(name.clone()).or_default().push(text("version"));
         rows.row(&name, || {
             let met = is_met(&licence, &licences);
             ensure(met, format!("the licence is {licence:?}"))?;
@@ -114,10 +102,7 @@ fn dependencies_are_what_is_allowed() -> Result<(), Failure> {
     for (name, versions) in versions {
         rows.row(&name, || {
             let fine = versions.len() == 1 || twice.contains(&name);
-            ensure(
-                fine,
-                format!("it is there in several versions: {versions:?}"),
-            )
+            ensure(fine, format!("it is there in several versions: {versions:?}"))
         });
     }
     rows.verdict()
@@ -151,27 +136,16 @@ fn licence_expressions_are_read_as_they_are_meant() {
 fn dependencies_have_no_known_fault() -> Result<(), Failure> {
     let snapshot = Snapshot::read()?;
     if SystemTime::now() > snapshot.time + FRESH {
-        println!(
-            "NOTE: advisories are known up to {}: {RENEWAL}",
-            snapshot.date
-        );
+        println!("NOTE: advisories are known up to {}: {RENEWAL}", snapshot.date);
     }
     let mut rows = Rows::new();
     for package in advisories::locked()? {
         rows.row(format!("{} {}", package.name, package.version), || {
             let is_known = snapshot.packages.contains(&package.name);
-            ensure(
-                is_known,
-                format!("nobody has looked for advisories: {RENEWAL}"),
-            )?;
+            ensure(is_known, format!("nobody has looked for advisories: {RENEWAL}"))?;
             let about = snapshot.about(&package);
-            let about: Vec<_> = about
-                .map(|one| format!("{} ({})", one.id, one.kind))
-                .collect();
-            ensure(
-                about.is_empty(),
-                format!("https://rustsec.org has {about:?}"),
-            )
+            let about: Vec<_> = about.map(|one| format!("{} ({})", one.id, one.kind)).collect();
+            ensure(about.is_empty(), format!("https://rustsec.org has {about:?}"))
         });
     }
     rows.verdict()
@@ -201,11 +175,7 @@ fn advisory_is_about_every_version_that_it_does_not_except() -> Result<(), Failu
         ("leaky", "1.4.0", false),
         ("tight", "1.0.0", false),
     ] {
-        assert_eq!(
-            found.is_about(&lock(name, version)?),
-            expected,
-            "{name} {version}"
-        );
+        assert_eq!(found.is_about(&lock(name, version)?), expected, "{name} {version}");
     }
     let never = advisory("informational = \"unmaintained\"\n[versions]\npatched = []")?;
     let never = never.ok_or_else(|| Failure::new("it is not withdrawn"))?;

@@ -36,11 +36,7 @@ struct Bench {
 
 impl Bench {
     fn new(process: Windlass) -> Result<Self, Failure> {
-        Ok(Self {
-            address: Base::parse(&process.url)?.address,
-            process,
-            content: bytes(LENGTH, 7),
-        })
+        Ok(Self { address: Base::parse(&process.url)?.address, process, content: bytes(LENGTH, 7) })
     }
 
     fn ask(&self, request: &Request) -> Result<Response, Failure> {
@@ -54,9 +50,7 @@ impl Bench {
     }
 
     fn creation(&self) -> Request {
-        Request::tus("POST", "/files")
-            .with("Upload-Length", LENGTH)
-            .body(b"")
+        Request::tus("POST", "/files").with("Upload-Length", LENGTH).body(b"")
     }
 
     /// An upload that holds so many bytes.
@@ -124,11 +118,7 @@ impl Small {
         let disk = Mounted::new(&image, &directory.path().join("disk"), options)?;
         let flags = ["--durability", durability];
         let process = Windlass::start_on(&binary()?, &disk.path().join("data"), &flags)?;
-        Ok(Self {
-            bench: Bench::new(process)?,
-            disk,
-            directory,
-        })
+        Ok(Self { bench: Bench::new(process)?, disk, directory })
     }
 
     /// Takes all space but so many bytes.
@@ -157,13 +147,9 @@ fn full_disk_is_told_and_outlived() -> Verdict {
     for durability in ["relaxed", "synced"] {
         let small = Small::new("", durability)?;
         for left in [0, 4 << 10, 8 << 10, 64 << 10, 1 << 20, 1_900_000] {
-            rows.row(format!("{durability}, {left} bytes left"), || {
-                full_disk(&small, left)
-            });
+            rows.row(format!("{durability}, {left} bytes left"), || full_disk(&small, left));
         }
-        rows.row(format!("{durability}, record"), || {
-            record_without_room(&small)
-        });
+        rows.row(format!("{durability}, record"), || record_without_room(&small));
     }
     rows.verdict()
 }
@@ -201,10 +187,7 @@ fn full_disk(small: &Small, left: u64) -> Verdict {
     for path in [&complete, &open] {
         bench.ask(&Request::tus("DELETE", path))?.is(204)?;
     }
-    let status = bench
-        .chunk("GET", 1)
-        .target
-        .replace("/resumable?", "/resumable/status?");
+    let status = bench.chunk("GET", 1).target.replace("/resumable?", "/resumable/status?");
     bench.ask(&Request::plain("DELETE", &status))?.is(204)?;
     Ok(())
 }
@@ -238,11 +221,7 @@ fn disk_that_cannot_be_written_is_told_and_outlived() -> Verdict {
     if !can_mount()? {
         return Ok(());
     }
-    let Small {
-        mut bench,
-        disk,
-        directory,
-    } = Small::new("errors=remount-ro", "synced")?;
+    let Small { mut bench, disk, directory } = Small::new("errors=remount-ro", "synced")?;
     let complete = bench.create(LENGTH)?;
     let open = bench.create(10_000)?;
 
@@ -250,9 +229,7 @@ fn disk_that_cannot_be_written_is_told_and_outlived() -> Verdict {
     let data = disk.path().join("data");
     run("chattr", &["+i".as_ref(), &data])?;
     bench.ask(&bench.creation())?.is(503)?;
-    bench
-        .ask(&bench.patch(&open, 10_000..20_000))?
-        .is_one_of(&[204, 503])?;
+    bench.ask(&bench.patch(&open, 10_000..20_000))?.is_one_of(&[204, 503])?;
     let told = bench.offset(&open)?;
     bench.ask(&bench.patch(&open, told..LENGTH))?.is(503)?;
     // A completion that failed shows what was there before that request (I-05).
@@ -276,10 +253,7 @@ fn disk_that_cannot_be_written_is_told_and_outlived() -> Verdict {
     bench.ask(&bench.patch(&open, told..LENGTH))?.is(503)?;
     ensure_eq("the offset", bench.offset(&open)?, told)?;
     bench.reads_back(&complete)?;
-    ensure(
-        bench.process.has_logged("store trouble"),
-        "nothing is logged",
-    )?;
+    ensure(bench.process.has_logged("store trouble"), "nothing is logged")?;
 
     bench.process.kill()?;
     let image = directory.path().join("disk.img");
@@ -305,17 +279,10 @@ fn want_of_descriptors_is_told_and_outlived() -> Verdict {
     ask_there(&head)?.is(200)?;
     let fds = format!("/proc/{}/fd", bench.process.pid());
     let open = fs::read_dir(&fds)?.count() as u64;
-    let pid = i32::try_from(bench.process.pid())
-        .ok()
-        .and_then(Pid::from_raw);
-    let limit = |count| Rlimit {
-        current: Some(count),
-        maximum: Some(4096),
-    };
+    let pid = i32::try_from(bench.process.pid()).ok().and_then(Pid::from_raw);
+    let limit = |count| Rlimit { current: Some(count), maximum: Some(4096) };
     prlimit(pid, Resource::Nofile, limit(open + 10)).map_err(Failure::new)?;
-    let idle = (0..30)
-        .map(|_| TcpStream::connect(bench.address))
-        .collect::<Result<Vec<_>, _>>()?;
+    let idle = (0..30).map(|_| TcpStream::connect(bench.address)).collect::<Result<Vec<_>, _>>()?;
     let deadline = Instant::now() + Duration::from_secs(30);
     while !bench.process.has_logged("cannot accept a connection") {
         ensure(Instant::now() < deadline, "all connections were accepted")?;
@@ -362,9 +329,7 @@ fn damaged(name: &str, damage: Damage) -> Verdict {
         let path = three_bytes(&bench)?;
         fs::read(record(bench.process.data(), &path))?.len()
     };
-    let victims = (0..sample)
-        .map(|_| three_bytes(&bench))
-        .collect::<Result<Vec<_>, _>>()?;
+    let victims = (0..sample).map(|_| three_bytes(&bench)).collect::<Result<Vec<_>, _>>()?;
     bench.process.kill()?;
     let mut before = Vec::new();
     for (at, path) in victims.iter().enumerate() {
@@ -397,10 +362,7 @@ fn damaged(name: &str, damage: Damage) -> Verdict {
             let id = path.rsplit('/').next().unwrap_or_default();
             let said = bench.process.has_logged(&format!("{id}.record, line"));
             ensure(said, "the log does not say which file").map_err(about)?;
-            bench
-                .ask(&bench.patch(path, 3..4))
-                .map_err(about)?
-                .is(503)?;
+            bench.ask(&bench.patch(path, 3..4)).map_err(about)?.is(503)?;
             let kept = record(bench.process.data(), path).exists();
             ensure(kept, "the damaged record is gone").map_err(about)?;
         }

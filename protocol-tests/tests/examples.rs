@@ -33,10 +33,7 @@ impl Example {
             .arg(directory.path())
             .stdout(Stdio::piped())
             .spawn()?;
-        let stdout = child
-            .stdout
-            .take()
-            .ok_or_else(|| Failure::new("no stdout"))?;
+        let stdout = child.stdout.take().ok_or_else(|| Failure::new("no stdout"))?;
         let mut line = String::new();
         let mut stdout = BufReader::new(stdout);
         stdout.read_line(&mut line)?;
@@ -46,13 +43,7 @@ impl Example {
             .ok_or_else(|| Failure::new(format!("{name} printed {line:?}")))?;
         let address = address.parse().map_err(Failure::new)?;
         let path = format!("/{path}");
-        Ok(Self {
-            address,
-            child,
-            _directory: directory,
-            path,
-            _stdout: stdout,
-        })
+        Ok(Self { address, child, _directory: directory, path, _stdout: stdout })
     }
 
     fn ask(&self, request: &Request) -> Result<Response, Failure> {
@@ -88,10 +79,7 @@ fn binary(name: &str) -> Result<PathBuf, Failure> {
     if binary.is_file() {
         return Ok(binary);
     }
-    Err(Failure::new(format!(
-        "{} is missing: run `cargo build --examples`",
-        binary.display()
-    )))
+    Err(Failure::new(format!("{} is missing: run `cargo build --examples`", binary.display())))
 }
 
 fn by(caller: Option<&str>, request: Request) -> Request {
@@ -105,10 +93,7 @@ fn by(caller: Option<&str>, request: Request) -> Request {
 fn hyper_example_keeps_the_uploads_of_its_callers_apart() -> Result<(), Failure> {
     let example = Example::start("embed_hyper")?;
     example.create(None, b"hello")?.is(401)?;
-    let created = example
-        .create(Some("ann"), b"hello")?
-        .is(201)?
-        .carries("X-Finished")?;
+    let created = example.create(Some("ann"), b"hello")?.is(201)?.carries("X-Finished")?;
     let location = created.field("Location").unwrap_or_default().to_owned();
     assert!(location.starts_with("/api/uploads/"), "{location}");
     let read = |caller| example.ask(&by(Some(caller), Request::plain("GET", &location)));
@@ -124,18 +109,12 @@ fn hyper_example_keeps_the_uploads_of_its_callers_apart() -> Result<(), Failure>
 #[test]
 fn axum_example_serves_uploads_beside_its_other_routes() -> Result<(), Failure> {
     let example = Example::start("embed_axum")?;
-    example
-        .ask(&Request::plain("GET", "/"))?
-        .is(200)?
-        .has_body(b"an application\n")?;
+    example.ask(&Request::plain("GET", "/"))?.is(200)?.has_body(b"an application\n")?;
     example.create(None, b"hello")?.is(401)?;
     let created = example.create(Some("ann"), b"hello")?.is(201)?;
     let location = created.field("Location").unwrap_or_default().to_owned();
     let read = Request::plain("GET", &location);
-    example
-        .ask(&by(Some("ann"), read))?
-        .is(200)?
-        .has_body(b"hello")?;
+    example.ask(&by(Some("ann"), read))?.is(200)?.has_body(b"hello")?;
     // The completion step reads the upload and says no for good: nothing is left (I-04).
     example.create(Some("ann"), b"MZ program")?.is(400)?;
     Ok(())

@@ -65,20 +65,11 @@ impl Victim {
     fn start(head_timeout: Duration) -> Result<Self, Failure> {
         let alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
         let binary = server::binary().ok_or_else(|| Failure::new("no windlass binary"))?;
-        let flags = [
-            "--durability",
-            "relaxed",
-            "--max-size",
-            "9223372036854775807",
-        ];
+        let flags = ["--durability", "relaxed", "--max-size", "9223372036854775807"];
         let [head, idle] = [head_timeout, TIMEOUT].map(|time| format!("{}s", time.as_secs()));
         let timeouts = ["--head-timeout", &head, "--idle-timeout", &idle];
         let process = Windlass::start(&binary, &[&flags[..], &timeouts[..]].concat())?;
-        let victim = Self {
-            address: Base::parse(&process.url)?.address,
-            process,
-            _alone: alone,
-        };
+        let victim = Self { address: Base::parse(&process.url)?.address, process, _alone: alone };
         victim.is_usable()?;
         Ok(victim)
     }
@@ -101,11 +92,8 @@ impl Victim {
     fn is_usable(&self) -> Result<Duration, Failure> {
         let path = self.create(10)?;
         let begun = Instant::now();
-        self.ask(&Request::tus("HEAD", &path))?
-            .is(200)?
-            .has("Upload-Offset", 0)?;
-        self.ask(&Request::patch(&path, 0).body(b"0123456789"))?
-            .is(204)?;
+        self.ask(&Request::tus("HEAD", &path))?.is(200)?.has("Upload-Offset", 0)?;
+        self.ask(&Request::patch(&path, 0).body(b"0123456789"))?.is(204)?;
         let took = begun.elapsed();
         self.ask(&Request::tus("DELETE", &path))?.is(204)?;
         Ok(took)
@@ -147,10 +135,7 @@ impl Victim {
             Ok::<_, Failure>((attacked, fresh.map_err(|f| f.within("a fresh client"))?))
         })?;
         attacked?;
-        ensure(
-            slowest <= normal,
-            format!("a fresh client took {slowest:?} of {normal:?}"),
-        )?;
+        ensure(slowest <= normal, format!("a fresh client took {slowest:?} of {normal:?}"))?;
         // In this order: the server keeps files of uploads open that were used of late. A creation
         // that was cut off may be done only now.
         let mut uploads = self.every_upload_is_free()?;
@@ -228,8 +213,7 @@ impl Victim {
             while !self.takes_a_byte(&path)? {
                 ensure(Instant::now() < deadline, "an upload is not free")?;
             }
-            self.ask(&Request::tus("DELETE", &path))?
-                .is_one_of(&[204, 404])?;
+            self.ask(&Request::tus("DELETE", &path))?.is_one_of(&[204, 404])?;
             uploads += 1;
         }
         Ok(uploads)
@@ -237,9 +221,7 @@ impl Victim {
 }
 
 fn creation(length: impl ToString) -> Request {
-    Request::tus("POST", "/files")
-        .with("Upload-Length", length)
-        .body(b"")
+    Request::tus("POST", "/files").with("Upload-Length", length).body(b"")
 }
 
 /// A PATCH of a known length, without its body.
@@ -363,10 +345,7 @@ fn slow_and_silent_clients_are_cut() -> Verdict {
         }
         for (path, mut connection) in slow {
             ensure(!connection.has_arrived()?, "it was cut off")?;
-            let offset = victim
-                .ask(&Request::tus("HEAD", &path))?
-                .is(200)?
-                .number("Upload-Offset");
+            let offset = victim.ask(&Request::tus("HEAD", &path))?.is(200)?.number("Upload-Offset");
             let at = offset.unwrap_or_default();
             ensure(at >= 3, format!("4 bytes were sent, {at} count"))?;
             let patch = Request::patch(&path, at).body(b"other");
@@ -377,9 +356,7 @@ fn slow_and_silent_clients_are_cut() -> Verdict {
     row("readers that do not read", |victim| {
         let content = bytes(16 << 20, 3);
         let path = victim.create(content.len() as u64)?;
-        victim
-            .ask(&Request::patch(&path, 0).body(&content))?
-            .is(204)?;
+        victim.ask(&Request::patch(&path, 0).body(&content))?.is(204)?;
         let before = victim.descriptors()?;
         let mut deaf = Vec::new();
         for _ in 0..30 {
@@ -497,113 +474,37 @@ fn request_that_two_servers_may_read_differently_ends_its_connection() -> Verdic
     let chunked = "Transfer-Encoding: chunked\r\n";
     let none = "0\r\n\r\n";
     let table = [
-        (
-            "CL and TE",
-            format!("Content-Length: 42\r\n{chunked}"),
-            none,
-        ),
-        (
-            "TE and CL",
-            format!("{chunked}Content-Length: 42\r\n"),
-            none,
-        ),
-        (
-            "two CLs",
-            "Content-Length: 0\r\nContent-Length: 42\r\n".to_owned(),
-            "",
-        ),
+        ("CL and TE", format!("Content-Length: 42\r\n{chunked}"), none),
+        ("TE and CL", format!("{chunked}Content-Length: 42\r\n"), none),
+        ("two CLs", "Content-Length: 0\r\nContent-Length: 42\r\n".to_owned(), ""),
         ("CL list", "Content-Length: 0, 42\r\n".to_owned(), ""),
-        (
-            "CL list of one value",
-            "Content-Length: 0, 0\r\n".to_owned(),
-            "",
-        ),
+        ("CL list of one value", "Content-Length: 0, 0\r\n".to_owned(), ""),
         ("CL +0", "Content-Length: +0\r\n".to_owned(), ""),
         ("CL -0", "Content-Length: -0\r\n".to_owned(), ""),
         ("CL -1", "Content-Length: -1\r\n".to_owned(), ""),
         ("CL 0x0", "Content-Length: 0x0\r\n".to_owned(), ""),
         ("CL empty", "Content-Length:\r\n".to_owned(), ""),
         ("CL 0 0", "Content-Length: 0 0\r\n".to_owned(), ""),
-        (
-            "CL 2^64",
-            "Content-Length: 18446744073709551616\r\n".to_owned(),
-            "",
-        ),
+        ("CL 2^64", "Content-Length: 18446744073709551616\r\n".to_owned(), ""),
         ("TE twice", format!("{chunked}{chunked}"), none),
-        (
-            "TE list",
-            "Transfer-Encoding: chunked, chunked\r\n".to_owned(),
-            none,
-        ),
-        (
-            "TE gzip",
-            "Transfer-Encoding: gzip, chunked\r\n".to_owned(),
-            none,
-        ),
-        (
-            "TE not last",
-            "Transfer-Encoding: chunked, identity\r\n".to_owned(),
-            none,
-        ),
-        (
-            "TE unknown",
-            "Transfer-Encoding: xchunked\r\n".to_owned(),
-            none,
-        ),
-        (
-            "TE identity",
-            "Transfer-Encoding: identity\r\n".to_owned(),
-            none,
-        ),
-        (
-            "TE quoted",
-            "Transfer-Encoding: \"chunked\"\r\n".to_owned(),
-            none,
-        ),
-        (
-            "TE parameter",
-            "Transfer-Encoding: chunked;a=b\r\n".to_owned(),
-            none,
-        ),
-        (
-            "TE vertical tab",
-            "Transfer-Encoding: \x0bchunked\r\n".to_owned(),
-            none,
-        ),
+        ("TE list", "Transfer-Encoding: chunked, chunked\r\n".to_owned(), none),
+        ("TE gzip", "Transfer-Encoding: gzip, chunked\r\n".to_owned(), none),
+        ("TE not last", "Transfer-Encoding: chunked, identity\r\n".to_owned(), none),
+        ("TE unknown", "Transfer-Encoding: xchunked\r\n".to_owned(), none),
+        ("TE identity", "Transfer-Encoding: identity\r\n".to_owned(), none),
+        ("TE quoted", "Transfer-Encoding: \"chunked\"\r\n".to_owned(), none),
+        ("TE parameter", "Transfer-Encoding: chunked;a=b\r\n".to_owned(), none),
+        ("TE vertical tab", "Transfer-Encoding: \x0bchunked\r\n".to_owned(), none),
         ("TE empty", format!("Transfer-Encoding:\r\n{chunked}"), none),
-        (
-            "TE space colon",
-            "Transfer-Encoding : chunked\r\n".to_owned(),
-            none,
-        ),
+        ("TE space colon", "Transfer-Encoding : chunked\r\n".to_owned(), none),
         ("CL space colon", "Content-Length : 0\r\n".to_owned(), ""),
-        (
-            "TE folded",
-            "Transfer-Encoding:\r\n chunked\r\n".to_owned(),
-            none,
-        ),
-        (
-            "any field folded",
-            "X: a\r\n b\r\nContent-Length: 0\r\n".to_owned(),
-            "",
-        ),
-        (
-            "blank before a name",
-            " Content-Length: 0\r\n".to_owned(),
-            "",
-        ),
-        (
-            "bare CR",
-            "X: a\rContent-Length: 42\r\nContent-Length: 0\r\n".to_owned(),
-            "",
-        ),
+        ("TE folded", "Transfer-Encoding:\r\n chunked\r\n".to_owned(), none),
+        ("any field folded", "X: a\r\n b\r\nContent-Length: 0\r\n".to_owned(), ""),
+        ("blank before a name", " Content-Length: 0\r\n".to_owned(), ""),
+        ("bare CR", "X: a\rContent-Length: 42\r\nContent-Length: 0\r\n".to_owned(), ""),
         ("NUL", "X: a\0b\r\nContent-Length: 0\r\n".to_owned(), ""),
         ("no colon", "Content-Length 0\r\n".to_owned(), ""),
-        (
-            "two hosts",
-            "Host: other\r\nContent-Length: 0\r\n".to_owned(),
-            "",
-        ),
+        ("two hosts", "Host: other\r\nContent-Length: 0\r\n".to_owned(), ""),
         ("size -1", chunked.to_owned(), "-1\r\n\r\n"),
         ("size +0", chunked.to_owned(), "+0\r\n\r\n"),
         ("size 0x0", chunked.to_owned(), "0x0\r\n\r\n"),
@@ -614,11 +515,7 @@ fn request_that_two_servers_may_read_differently_ends_its_connection() -> Verdic
         ("size LF", chunked.to_owned(), "0\n\r\n"),
         ("extension LF", chunked.to_owned(), "0;a\nb\r\n\r\n"),
         ("extension CR", chunked.to_owned(), "0;a\rb\r\n\r\n"),
-        (
-            "chunk longer than its size",
-            chunked.to_owned(),
-            "1\r\nab\r\n0\r\n\r\n",
-        ),
+        ("chunk longer than its size", chunked.to_owned(), "1\r\nab\r\n0\r\n\r\n"),
     ];
     let after = "DELETE /files/smuggled HTTP/1.1\r\nHost: a\r\n\r\n";
     let mut row = |name: &str, fields: &str, begin: &str| {
@@ -751,12 +648,8 @@ fn floods_of_frames_keep_nobody_out() -> Verdict {
     let victim = Victim::start(TIMEOUT)?;
     let mut rows = Rows::new();
     let floods: [(&str, Wave); 13] = [
-        ("rapid reset, HEAD", |of, stream| {
-            [opened(&of.head, stream), reset(stream)].concat()
-        }),
-        ("rapid reset, POST", |of, stream| {
-            [opened(&of.post, stream), reset(stream)].concat()
-        }),
+        ("rapid reset, HEAD", |of, stream| [opened(&of.head, stream), reset(stream)].concat()),
+        ("rapid reset, POST", |of, stream| [opened(&of.post, stream), reset(stream)].concat()),
         ("rapid reset, PATCH", |of, stream| {
             let data = frame(Kind::Data, 0, stream, b"");
             [opened(&of.patch, stream), data, reset(stream)].concat()
@@ -773,26 +666,18 @@ fn floods_of_frames_keep_nobody_out() -> Verdict {
             1 => frame(Kind::Headers, 0, 1, &of.fields),
             _ => frame(Kind::Continuation, 0, 1, b""),
         }),
-        ("SETTINGS", |_, _| {
-            frame(Kind::Settings, 0, 0, &[0, 4, 0, 0, 0, 1])
-        }),
+        ("SETTINGS", |_, _| frame(Kind::Settings, 0, 0, &[0, 4, 0, 0, 0, 1])),
         ("PING", |_, _| frame(Kind::Ping, 0, 0, b"12345678")),
-        ("PRIORITY", |_, stream| {
-            frame(Kind::Priority, 0, stream, &[0, 0, 0, 0, 1])
-        }),
+        ("PRIORITY", |_, stream| frame(Kind::Priority, 0, stream, &[0, 0, 0, 0, 1])),
         ("empty DATA", |of, stream| match stream {
             1 => opened(&of.patch, 1),
             _ => frame(Kind::Data, 0, 1, b""),
         }),
-        ("window of the connection", |_, _| {
-            frame(Kind::WindowUpdate, 0, 0, &[0, 0, 0, 1])
-        }),
+        ("window of the connection", |_, _| frame(Kind::WindowUpdate, 0, 0, &[0, 0, 0, 1])),
         ("header list bomb", |of, stream| {
             frame(Kind::Headers, END_HEADERS | END_STREAM, stream, &of.bomb)
         }),
-        ("more streams than allowed", |of, stream| {
-            opened(&of.patch, stream)
-        }),
+        ("more streams than allowed", |of, stream| opened(&of.patch, stream)),
     ];
     for (name, next) in floods {
         rows.row(name, || {
@@ -858,9 +743,7 @@ fn requests_cancelled_anywhere_leave_nothing() -> Verdict {
                 // The chunk is free. No tus client knows of this upload: it is removed here.
                 victim.ask(&request)?.is(200)?;
                 let status = request.target.replace("/resumable?", "/resumable/status?");
-                victim
-                    .ask(&Request::plain("DELETE", &status))?
-                    .is_one_of(&[200, 204])?;
+                victim.ask(&Request::plain("DELETE", &status))?.is_one_of(&[200, 204])?;
             }
             Ok(())
         };
@@ -896,20 +779,13 @@ fn what_is_too_large_is_refused_in_words() -> Verdict {
     let partial = victim.ask(&creation(0).with("Upload-Concat", "partial"))?;
     let partial = path_of(partial.is(201)?.field("Location").unwrap_or_default()).to_owned();
     let list = |count| format!("final;{}", vec![partial.as_str(); count].join(" "));
-    let many = |count| {
-        (0..count).fold(creation(1), |request, at| {
-            request.with(&format!("X-{at}"), "a")
-        })
-    };
+    let many =
+        |count| (0..count).fold(creation(1), |request, at| request.with(&format!("X-{at}"), "a"));
     let pairs = |count| {
         let pairs = (0..count).map(|at| format!("k{at} YQ=="));
         pairs.collect::<Vec<_>>().join(",")
     };
-    let joined = |value| {
-        Request::tus("POST", "/files")
-            .with("Upload-Concat", value)
-            .body(b"")
-    };
+    let joined = |value| Request::tus("POST", "/files").with("Upload-Concat", value).body(b"");
     let table: [(&str, Request, &[u16]); 12] = [
         (
             "metadata within",
@@ -926,28 +802,12 @@ fn what_is_too_large_is_refused_in_words() -> Verdict {
             creation(1).with("Upload-Metadata", format!("a {}", long(300_000))),
             &[431],
         ),
-        (
-            "10,000 keys",
-            creation(1).with("Upload-Metadata", pairs(10_000)),
-            &[431],
-        ),
-        (
-            "a field of 1 MB",
-            creation(1).with("X", long(1_000_000)),
-            &[431],
-        ),
-        (
-            "a name of 70 KB",
-            creation(1).with(&long(70_000), "a"),
-            &[400, 431],
-        ),
+        ("10,000 keys", creation(1).with("Upload-Metadata", pairs(10_000)), &[431]),
+        ("a field of 1 MB", creation(1).with("X", long(1_000_000)), &[431]),
+        ("a name of 70 KB", creation(1).with(&long(70_000), "a"), &[400, 431]),
         ("90 fields", many(90), &[201]),
         ("200 fields", many(200), &[431]),
-        (
-            "a target of 70 KB",
-            Request::plain("GET", &format!("/{}", long(70_000))),
-            &[414],
-        ),
+        ("a target of 70 KB", Request::plain("GET", &format!("/{}", long(70_000))), &[414]),
         ("500 parts", joined(list(500)), &[201, 400]),
         ("5,000 parts", joined(list(5_000)), &[201, 400, 413, 431]),
         ("20,000 parts", joined(list(20_000)), &[400, 413, 431]),
@@ -1014,10 +874,7 @@ const NUMBERS: &[&str] = &[
 /// The value in the grammar of T-002, as far as one can be held.
 fn value(text: &str) -> Option<u64> {
     let digits = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
-    let value = text
-        .parse()
-        .ok()
-        .filter(|value| i64::try_from(*value).is_ok());
+    let value = text.parse().ok().filter(|value| i64::try_from(*value).is_ok());
     if digits { value } else { None }
 }
 
@@ -1091,9 +948,7 @@ fn numbers_at_every_boundary_are_read_or_refused() -> Verdict {
         }
         ensure_eq(
             "the offset",
-            victim
-                .ask(&Request::tus("HEAD", &open))?
-                .number("Upload-Offset"),
+            victim.ask(&Request::tus("HEAD", &open))?.number("Upload-Offset"),
             Some(0),
         )
     })?;

@@ -29,11 +29,7 @@ impl Server {
         let binary = server::binary().ok_or_else(|| Failure::new("no windlass binary"))?;
         let process = Windlass::start(&binary, &["--durability", "relaxed"])?;
         let base = Base::parse(&process.url)?;
-        Ok(Self {
-            address: base.address,
-            path: base.path,
-            process,
-        })
+        Ok(Self { address: base.address, path: base.path, process })
     }
 
     fn ask(&self, request: &Request) -> Result<Response, Failure> {
@@ -44,9 +40,7 @@ impl Server {
 
     /// The path of a new upload.
     fn create(&self, length: usize, concat: Option<&str>) -> Result<String, Failure> {
-        let request = Request::tus("POST", &self.path)
-            .with("Upload-Length", length)
-            .body(b"");
+        let request = Request::tus("POST", &self.path).with("Upload-Length", length).body(b"");
         let request = match concat {
             Some(concat) => request.with("Upload-Concat", concat),
             None => request,
@@ -80,9 +74,7 @@ impl Server {
         let status = std::fs::read_to_string(format!("/proc/{}/status", self.process.pid()))?;
         let line = status.lines().find(|line| line.starts_with("VmRSS:"));
         let number = line.and_then(|line| line.split_whitespace().nth(1));
-        number
-            .and_then(|n| n.parse().ok())
-            .ok_or_else(|| Failure::new("no VmRSS"))
+        number.and_then(|n| n.parse().ok()).ok_or_else(|| Failure::new("no VmRSS"))
     }
 }
 
@@ -113,10 +105,7 @@ fn patch_sent_twice_at_once_is_taken_once_a_thousand_times() -> Result<(), Failu
             }
         }
         assert_eq!(taken, 1, "round {round}");
-        server
-            .ask(&Request::plain("GET", &path))?
-            .is(200)?
-            .has_body(&content)?;
+        server.ask(&Request::plain("GET", &path))?.is(200)?.has_body(&content)?;
     }
     Ok(())
 }
@@ -126,9 +115,7 @@ fn patch_sent_twice_at_once_is_taken_once_a_thousand_times() -> Result<(), Failu
 fn ten_thousand_cut_patches_leave_memory_and_descriptors_where_they_were() -> Result<(), Failure> {
     const ROUND: usize = 2000;
     let server = Server::start()?;
-    let paths = (0..100)
-        .map(|_| server.create(MIB, None))
-        .collect::<Result<Vec<_>, _>>()?;
+    let paths = (0..100).map(|_| server.create(MIB, None)).collect::<Result<Vec<_>, _>>()?;
     let descriptors = server.descriptors()?;
     let cut = |number: usize| -> Result<(), Failure> {
         // A checksummed body leaves the offset at 0, so that every PATCH is a right one.
@@ -185,9 +172,7 @@ fn final_of_four_gibibytes_is_answered_and_read_at_once() -> Result<(), Failure>
         paths.push(path);
     }
     let concat = format!("final;{}", paths.join(" "));
-    let request = Request::tus("POST", &server.path)
-        .with("Upload-Concat", concat)
-        .body(b"");
+    let request = Request::tus("POST", &server.path).with("Upload-Concat", concat).body(b"");
     let asked = Instant::now();
     let joined = server.ask(&request)?.is(201)?;
     let answered = asked.elapsed();
@@ -202,11 +187,7 @@ fn final_of_four_gibibytes_is_answered_and_read_at_once() -> Result<(), Failure>
         stream.read_exact(&mut byte)?;
         head.push(byte[0]);
     }
-    assert!(
-        head.starts_with(b"HTTP/1.1 200"),
-        "{}",
-        String::from_utf8_lossy(&head)
-    );
+    assert!(head.starts_with(b"HTTP/1.1 200"), "{}", String::from_utf8_lossy(&head));
     let mut read = vec![0; MIB];
     for part in 0..4 {
         for number in 0..PART_MIB {

@@ -30,18 +30,8 @@ const IMPURE: &[&str] = &[
 ];
 
 const LAYERS: &[Layer] = &[
-    Layer {
-        name: "upload",
-        may_use: &["upload"],
-        never: IMPURE,
-        below_wire: true,
-    },
-    Layer {
-        name: "rules",
-        may_use: &["rules", "upload"],
-        never: IMPURE,
-        below_wire: true,
-    },
+    Layer { name: "upload", may_use: &["upload"], never: IMPURE, below_wire: true },
+    Layer { name: "rules", may_use: &["rules", "upload"], never: IMPURE, below_wire: true },
     Layer {
         name: "store",
         may_use: &["store", "upload"],
@@ -51,13 +41,7 @@ const LAYERS: &[Layer] = &[
     Layer {
         name: "engine",
         may_use: &["content", "engine", "rules", "store", "upload"],
-        never: &[
-            "hyper",
-            "StatusCode",
-            "http::header",
-            "http::Method",
-            "http::Uri",
-        ],
+        never: &["hyper", "StatusCode", "http::header", "http::Method", "http::Uri"],
         below_wire: true,
     },
     Layer {
@@ -90,10 +74,8 @@ fn modules_use_only_what_lies_below_them() {
         for used in used_modules(&text) {
             if !layer.may_use.contains(&used.as_str()) {
                 let allowed = layer.may_use.join(", ");
-                broken.push(format!(
-                    "{file}: uses crate::{used}; {} may use {allowed}",
-                    layer.name
-                ));
+                broken
+                    .push(format!("{file}: uses crate::{used}; {} may use {allowed}", layer.name));
             }
         }
     }
@@ -105,10 +87,7 @@ fn modules_keep_away_from_what_is_not_theirs() {
     let mut broken = Vec::new();
     for (layer, file, text) in layered_files() {
         for path in layer.never.iter().filter(|path| names_path(&text, path)) {
-            broken.push(format!(
-                "{file}: names {path}, which {} must not know",
-                layer.name
-            ));
+            broken.push(format!("{file}: names {path}, which {} must not know", layer.name));
         }
     }
     report(&broken);
@@ -117,14 +96,8 @@ fn modules_keep_away_from_what_is_not_theirs() {
 #[test]
 fn dialects_stay_in_wire() {
     let mut broken = Vec::new();
-    for (_, file, text) in layered_files()
-        .into_iter()
-        .filter(|(layer, ..)| layer.below_wire)
-    {
-        for word in words(&text)
-            .iter()
-            .filter(|word| DIALECTS.contains(&word.as_str()))
-        {
+    for (_, file, text) in layered_files().into_iter().filter(|(layer, ..)| layer.below_wire) {
+        for word in words(&text).iter().filter(|word| DIALECTS.contains(&word.as_str())) {
             broken.push(format!("{file}: says {word:?}, a dialect's name"));
         }
     }
@@ -158,11 +131,7 @@ fn scanner_ignores_comments_and_test_modules() {
 }
 
 fn report(broken: &[String]) {
-    assert!(
-        broken.is_empty(),
-        "the arrows of the design are broken:\n{}",
-        broken.join("\n")
-    );
+    assert!(broken.is_empty(), "the arrows of the design are broken:\n{}", broken.join("\n"));
 }
 
 fn source_root() -> PathBuf {
@@ -173,21 +142,12 @@ fn source_root() -> PathBuf {
 fn layered_files() -> Vec<(&'static Layer, String, String)> {
     let root = source_root();
     let files = sources(&root);
-    assert!(
-        !files.is_empty(),
-        "no source files below {}",
-        root.display()
-    );
+    assert!(!files.is_empty(), "no source files below {}", root.display());
     let test_files: BTreeSet<PathBuf> = files.iter().flat_map(|path| test_modules(path)).collect();
     let mut found = Vec::new();
     for path in files.iter().filter(|path| !test_files.contains(*path)) {
-        let inside = path
-            .strip_prefix(&root)
-            .expect("sources lie below the root");
-        let first = inside
-            .components()
-            .next()
-            .map(|part| part.as_os_str().to_string_lossy());
+        let inside = path.strip_prefix(&root).expect("sources lie below the root");
+        let first = inside.components().next().map(|part| part.as_os_str().to_string_lossy());
         let name = first.unwrap_or_default().trim_end_matches(".rs").to_owned();
         if let Some(layer) = LAYERS.iter().find(|layer| layer.name == name) {
             let text = without_tests(&without_comments(&read(path)));
@@ -223,26 +183,18 @@ fn sources(directory: &Path) -> Vec<PathBuf> {
 /// The files that `path` declares by `#[cfg(test)] mod name;`.
 fn test_modules(path: &Path) -> Vec<PathBuf> {
     let text = without_comments(&read(path));
-    let stem = path
-        .file_stem()
-        .map(|stem| stem.to_string_lossy().into_owned())
-        .unwrap_or_default();
+    let stem = path.file_stem().map(|stem| stem.to_string_lossy().into_owned()).unwrap_or_default();
     let parent = path.parent().unwrap_or(path).to_owned();
     let own = ["mod", "lib", "main"].contains(&stem.as_str());
     let directory = if own { parent } else { parent.join(&stem) };
     let declared = text.split("#[cfg(test)]").skip(1).filter_map(|rest| {
         let rest = rest.trim_start().strip_prefix("mod ")?;
         let end = rest.find([';', '{'])?;
-        rest[end..]
-            .starts_with(';')
-            .then(|| rest[..end].trim().to_owned())
+        rest[end..].starts_with(';').then(|| rest[..end].trim().to_owned())
     });
     declared
         .flat_map(|name| {
-            [
-                directory.join(format!("{name}.rs")),
-                directory.join(name).join("mod.rs"),
-            ]
+            [directory.join(format!("{name}.rs")), directory.join(name).join("mod.rs")]
         })
         .collect()
 }
@@ -311,9 +263,7 @@ fn raw_literal(rest: &[char]) -> usize {
     let mut close = vec!['"'];
     close.extend(std::iter::repeat_n('#', marks));
     let body = 2 + marks;
-    let end = rest[body..]
-        .windows(close.len())
-        .position(|window| window == close);
+    let end = rest[body..].windows(close.len()).position(|window| window == close);
     end.map_or(rest.len(), |end| body + end + close.len())
 }
 
@@ -356,13 +306,11 @@ fn group_heads(group: &str) -> Vec<String> {
 /// Whether a text names a path, at the beginning of a word.
 fn names_path(text: &str, path: &str) -> bool {
     let is_word = |c: char| c.is_alphanumeric() || c == '_';
-    text.match_indices(path)
-        .any(|(at, _)| !text[..at].ends_with(is_word))
+    text.match_indices(path).any(|(at, _)| !text[..at].ends_with(is_word))
 }
 
 fn identifiers(text: &str) -> impl Iterator<Item = &str> {
-    text.split(|c: char| !(c.is_alphanumeric() || c == '_'))
-        .filter(|word| !word.is_empty())
+    text.split(|c: char| !(c.is_alphanumeric() || c == '_')).filter(|word| !word.is_empty())
 }
 
 /// The words that identifiers are made of, in lower case: `TusHead` is `tus` and `head`.

@@ -13,13 +13,7 @@ fn power_cuts_lose_nothing() -> Result<(), Failure> {
         return Ok(());
     }
     for (file_system, cuts) in [(FileSystem::Ext4, 8), (FileSystem::Xfs, 4)] {
-        let plan = Plan {
-            seed: 20,
-            cuts,
-            clients: 4,
-            max_bytes: 100_000,
-            file_system,
-        };
+        let plan = Plan { seed: 20, cuts, clients: 4, max_bytes: 100_000, file_system };
         println!("{file_system:?}: {}", run(&binary, &plan)?);
     }
     Ok(())

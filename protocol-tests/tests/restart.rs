@@ -109,9 +109,7 @@ impl Client<'_> {
             ask(self.address, &request)
         })?;
         let get = Request::plain("GET", &self.path);
-        self.persist(|| ask(self.address, &get))?
-            .is(200)?
-            .has_body(&self.content)?;
+        self.persist(|| ask(self.address, &get))?.is(200)?.has_body(&self.content)?;
         Ok(())
     }
 
@@ -128,11 +126,7 @@ impl Client<'_> {
             ensure(Instant::now() < deadline, "the bytes do not arrive")?;
         }
         connection.send(&self.content[told..told + UNTOLD])?;
-        Ok(Begun {
-            connection,
-            request,
-            told,
-        })
+        Ok(Begun { connection, request, told })
     }
 
     /// Is told that the server stops, and finds what it was told before (D-59). What came after
@@ -143,8 +137,7 @@ impl Client<'_> {
         let answer = begun.connection.read_answer(&begun.request)?.is(503)?;
         answer.carries("Retry-After")?;
         let kept = self.offset()?;
-        self.kept
-            .fetch_add(usize::from(kept == told + UNTOLD), Ordering::Relaxed);
+        self.kept.fetch_add(usize::from(kept == told + UNTOLD), Ordering::Relaxed);
         let sent = told..=told + UNTOLD;
         ensure(sent.contains(&kept), format!("{kept} bytes of {sent:?}"))
     }
@@ -253,9 +246,8 @@ fn restart_under_load_loses_no_byte_and_no_client() -> Verdict {
     std::thread::scope(|scope| {
         let tus = clients.iter().map(|client| scope.spawn(|| client.run()));
         let tus: Vec<_> = tus.collect();
-        let chunks: Vec<_> = (0..4)
-            .map(|index| scope.spawn(move || send_chunks(address, index)))
-            .collect();
+        let chunks: Vec<_> =
+            (0..4).map(|index| scope.spawn(move || send_chunks(address, index))).collect();
         let reader = scope.spawn(|| download(address, &large_path, &large, &meet));
         let mut stop_and_check = |is_last: bool| {
             // Nobody waits for the last one: it never reads.
@@ -283,8 +275,5 @@ fn restart_under_load_loses_no_byte_and_no_client() -> Verdict {
     let kept = kept.into_inner();
     let about = format!("{kept} times of {} what was read is kept", UPLOADS * STOPS);
     ensure(kept > UPLOADS * STOPS / 2, about)?;
-    ensure(
-        process.panics().is_empty(),
-        format!("{:?}", process.panics()),
-    )
+    ensure(process.panics().is_empty(), format!("{:?}", process.panics()))
 }

@@ -194,11 +194,7 @@ fn parameters(hostile: &Hostile, text: &[u8]) -> Verdict {
                 _ => {}
             }
             let ask = file.ask(1);
-            let ask = if place == "type" {
-                ask.set("type", &text)
-            } else {
-                ask
-            };
+            let ask = if place == "type" { ask.set("type", &text) } else { ask };
             hostile.everything(&ask, &file)?;
         }
         if form == Form::Doubled || form == Form::Base64 {
@@ -227,27 +223,16 @@ fn parts(hostile: &Hostile, text: &[u8]) -> Verdict {
         part("form-data; name=\"file\"; filename=\"", text, "\""),
         part("form-data; name=\"file\"; filename*=UTF-8''", text, ""),
         part("form-data; name=", text, "; filename=x"),
-        part(
-            "form-data; name=\"file\"; filename=\"x\"\r\nContent-Type: ",
-            text,
-            "",
-        ),
-        part(
-            "form-data; name=\"file\"; filename=\"x\"\r\nX-Other: ",
-            text,
-            "",
-        ),
+        part("form-data; name=\"file\"; filename=\"x\"\r\nContent-Type: ", text, ""),
+        part("form-data; name=\"file\"; filename=\"x\"\r\nX-Other: ", text, ""),
         part("", text, "; name=\"file\"; filename=\"x\""),
         text.to_vec(),
     ];
     for head in heads {
         let ask = file.ask(1);
-        let fields = ask
-            .parameters
-            .iter()
-            .fold(Multipart::new(), |form, (name, value)| {
-                form.field(&file.profile.name(name), value)
-            });
+        let fields = ask.parameters.iter().fold(Multipart::new(), |form, (name, value)| {
+            form.field(&file.profile.name(name), value)
+        });
         let form = fields.part(head, &ask.payload);
         let request = Request::plain("POST", hostile.site.collection());
         hostile.ask(&form.into_request(request))?;
@@ -289,31 +274,16 @@ fn heads(hostile: &Hostile, text: &[u8]) -> Verdict {
     ];
     let request = file.ask(1).request(site);
     for name in lines {
-        hostile.ask(
-            &request
-                .clone()
-                .set(name, "")
-                .without(name)
-                .with_raw(name, text),
-        )?;
+        hostile.ask(&request.clone().set(name, "").without(name).with_raw(name, text))?;
     }
     let kinds = [
         [b"multipart/form-data; boundary=", text].concat(),
         [b"multipart/form-data; boundary=\"", text, b"\""].concat(),
-        [
-            format!("multipart/form-data; boundary={BOUNDARY}; x=").as_bytes(),
-            text,
-        ]
-        .concat(),
+        [format!("multipart/form-data; boundary={BOUNDARY}; x=").as_bytes(), text].concat(),
         text.to_vec(),
     ];
     for kind in kinds {
-        hostile.ask(
-            &request
-                .clone()
-                .without("Content-Type")
-                .with_raw("Content-Type", &kind),
-        )?;
+        hostile.ask(&request.clone().without("Content-Type").with_raw("Content-Type", &kind))?;
     }
     // As it is, in the request line: most of it is no HTTP, and answered as such or not at all.
     let mut bytes = head(&Request::plain("GET", "@"), &site.base.host);
@@ -331,18 +301,13 @@ fn heads(hostile: &Hostile, text: &[u8]) -> Verdict {
 
 fn names_in(directory: &Path) -> Vec<String> {
     let entries = std::fs::read_dir(directory).into_iter().flatten().flatten();
-    entries
-        .map(|entry| entry.file_name().to_string_lossy().into_owned())
-        .collect()
+    entries.map(|entry| entry.file_name().to_string_lossy().into_owned()).collect()
 }
 
 /// Ids, with an ending of the store's, and the store's own few files, all in one directory.
 fn files_are_the_stores_own(process: &Windlass) -> Verdict {
     let files = process.files();
-    ensure(
-        files.len() > 10,
-        "nothing was stored: the test shows nothing",
-    )?;
+    ensure(files.len() > 10, "nothing was stored: the test shows nothing")?;
     for (path, _) in files {
         let name = path.strip_prefix(process.data()).unwrap_or(&path);
         let name = name.to_string_lossy().into_owned();
@@ -361,34 +326,20 @@ fn files_are_the_stores_own(process: &Windlass) -> Verdict {
 /// the reading order.
 fn log_is_clean(log: &[u8]) -> Verdict {
     let text = String::from_utf8(log.to_vec()).map_err(Failure::new)?;
-    ensure(
-        text.lines().count() > 100,
-        "the log says little: the test shows nothing",
-    )?;
+    ensure(text.lines().count() > 100, "the log says little: the test shows nothing")?;
     for line in text.lines() {
         let about = format!("in the log: {line:?}");
         let levels = ["ERROR", "WARN", "INFO", "DEBUG", "TRACE"];
         let mut words = line.split_whitespace();
-        let stamped = words
-            .next()
-            .is_some_and(|word| word.ends_with('Z') && word.len() >= 20);
+        let stamped = words.next().is_some_and(|word| word.ends_with('Z') && word.len() >= 20);
         let levelled = words.next().is_some_and(|word| levels.contains(&word));
-        ensure(
-            stamped && levelled,
-            format!("no line of the server's {about}"),
-        )?;
-        ensure(
-            !line.contains("windlass: forged"),
-            format!("a forged line {about}"),
-        )?;
+        ensure(stamped && levelled, format!("no line of the server's {about}"))?;
+        ensure(!line.contains("windlass: forged"), format!("a forged line {about}"))?;
         let bad = |c: char| {
             c.is_control()
                 || matches!(c, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{2028}' | '\u{2029}')
         };
-        ensure(
-            !line.chars().any(bad),
-            format!("a control character {about}"),
-        )?;
+        ensure(!line.chars().any(bad), format!("a control character {about}"))?;
     }
     Ok(())
 }

@@ -121,9 +121,7 @@ fn history(seed: u64) -> (usize, Vec<Step>) {
     };
     let most = length.max(1) as u64;
     // Few sizes in one history: clients keep theirs, and chunks must meet to make duplicates.
-    let sizes: Vec<u64> = (0..3)
-        .map(|_| (most / 12).max(1) + random.below(most / 2 + 1))
-        .collect();
+    let sizes: Vec<u64> = (0..3).map(|_| (most / 12).max(1) + random.below(most / 2 + 1)).collect();
     let mut steps = Vec::new();
     while steps.len() < STEPS {
         let piece = Piece {
@@ -156,10 +154,7 @@ fn history(seed: u64) -> (usize, Vec<Step>) {
 
 impl Model {
     fn new(length: usize) -> Self {
-        Self {
-            held: vec![false; length],
-            ..Self::default()
-        }
+        Self { held: vec![false; length], ..Self::default() }
     }
 
     fn prefix(&self) -> usize {
@@ -186,11 +181,7 @@ impl Model {
 
     /// What a yes says now.
     fn yes(&self) -> Said {
-        if self.state == State::Complete {
-            Said::File
-        } else {
-            Said::Chunk
-        }
+        if self.state == State::Complete { Said::File } else { Said::Chunk }
     }
 
     /// What is missing, as `Upload-Missing` lists it.
@@ -265,11 +256,7 @@ impl Walk<'_> {
         self.model.store(range);
         ensure_eq("the answer", answer.said.clone(), self.model.yes())?;
         let number_of = |name: &str| answer.upload[name].as_u64();
-        ensure_eq(
-            "offset",
-            number_of("offset"),
-            Some(self.model.prefix() as u64),
-        )?;
+        ensure_eq("offset", number_of("offset"), Some(self.model.prefix() as u64))?;
         let received = self.model.held.iter().filter(|held| **held).count();
         ensure_eq("received", number_of("received"), Some(received as u64))?;
         self.model.url = Some(answer.url()?);
@@ -289,8 +276,7 @@ impl Walk<'_> {
         }
         let mut ask = file.ask(number);
         ask.payload[at] ^= 0x20;
-        ask.put(&self.own.site)?
-            .is(refused(400, "content_conflict"))
+        ask.put(&self.own.site)?.is(refused(400, "content_conflict"))
     }
 
     fn cut(&mut self, piece: Piece, sent: usize) -> Verdict {
@@ -303,9 +289,7 @@ impl Walk<'_> {
         let request = file.ask(number).request(&self.own.site);
         let bytes = body(&request.body);
         // Whether a form without its very end is whole is not the question here.
-        let most = bytes
-            .len()
-            .saturating_sub(if file.form == Form::Octet { 1 } else { 60 });
+        let most = bytes.len().saturating_sub(if file.form == Form::Octet { 1 } else { 60 });
         let mut link = self.own.site.connect()?;
         link.send_head(&request)?;
         link.raw.send(&bytes[..most * sent / 1000])?;
@@ -330,11 +314,7 @@ impl Walk<'_> {
             }
             State::Unknown => false,
         };
-        let expected = if there {
-            self.model.yes()
-        } else {
-            Said::Absent
-        };
+        let expected = if there { self.model.yes() } else { Said::Absent };
         ensure_eq("the test", found, expected)
     }
 
@@ -351,11 +331,7 @@ impl Walk<'_> {
             Some(self.model.prefix() as u64),
         )?;
         let missing = self.model.missing();
-        ensure_eq(
-            "Upload-Missing",
-            answer.field("Upload-Missing"),
-            missing.as_deref(),
-        )
+        ensure_eq("Upload-Missing", answer.field("Upload-Missing"), missing.as_deref())
     }
 
     /// The tus side, if the upload was ever seen and nothing has taken its place since.
@@ -411,10 +387,7 @@ impl Walk<'_> {
         if flipped.is_some() {
             // Nothing of it is kept: what was there stays, and what was missing is.
             let refused = (400..500).contains(&answer.status);
-            return ensure(
-                refused,
-                format!("a different PATCH is answered {}", answer.status),
-            );
+            return ensure(refused, format!("a different PATCH is answered {}", answer.status));
         }
         let offset = answer.is(204)?.number("Upload-Offset");
         ensure_eq("Upload-Offset of the PATCH", offset, Some(end as u64))?;
@@ -551,8 +524,7 @@ fn walk(own: &mut Own, length: usize, steps: &[Step]) -> Result<(), (usize, Fail
         let result = walk.step(step);
         result.map_err(|failure| (number, failure.within(format!("{step:?}"))))?;
     }
-    walk.finish()
-        .map_err(|failure| (steps.len(), failure.within("the rest of the file")))
+    walk.finish().map_err(|failure| (steps.len(), failure.within("the rest of the file")))
 }
 
 /// The shortest history that this finds by leaving steps out of one that fails.

@@ -181,8 +181,7 @@ impl Claims {
     /// The right to all of `id` if nobody holds any of it, to clean up: while the server is going
     /// down as well.
     pub(super) fn claim_idle(&self, id: &UploadId) -> Option<Claim> {
-        self.try_claim(id, 0..u64::MAX, Kind::Guard, Duration::MAX)
-            .ok()
+        self.try_claim(id, 0..u64::MAX, Kind::Guard, Duration::MAX).ok()
     }
 
     fn try_claim(
@@ -201,21 +200,13 @@ impl Claims {
         }
         let holder = Arc::new(Holder::new(range, kind, stall_after));
         holders.push(Arc::clone(&holder));
-        Ok(Claim {
-            holder,
-            id: id.clone(),
-            registry: Arc::clone(&self.0),
-        })
+        Ok(Claim { holder, id: id.clone(), registry: Arc::clone(&self.0) })
     }
 
     /// Whether anybody writes to `id`.
     pub(super) fn is_written(&self, id: &UploadId) -> bool {
         let held = self.0.lock();
-        let holders = held
-            .by_upload
-            .get(id)
-            .map(Vec::as_slice)
-            .unwrap_or_default();
+        let holders = held.by_upload.get(id).map(Vec::as_slice).unwrap_or_default();
         holders.iter().any(|holder| holder.kind != Kind::Guard)
     }
 
@@ -240,12 +231,10 @@ impl Claims {
             .map(|holder| Box::pin(holder.until(Duration::MAX, deadline, |state| state.released)))
             .collect();
         poll_fn(|cx| {
-            let ready = released
-                .iter_mut()
-                .find_map(|one| match one.as_mut().poll(cx) {
-                    Poll::Ready(released) => Some(released),
-                    Poll::Pending => None,
-                });
+            let ready = released.iter_mut().find_map(|one| match one.as_mut().poll(cx) {
+                Poll::Ready(released) => Some(released),
+                Poll::Pending => None,
+            });
             ready.map_or(Poll::Pending, Poll::Ready)
         })
         .await
@@ -265,11 +254,7 @@ impl Claims {
     /// when one is about to; ask again after [`Claims::settle`].
     pub(super) fn tell(&self, id: &UploadId, offset: u64) -> bool {
         let held = self.0.lock();
-        let holders = held
-            .by_upload
-            .get(id)
-            .map(Vec::as_slice)
-            .unwrap_or_default();
+        let holders = held.by_upload.get(id).map(Vec::as_slice).unwrap_or_default();
         holders.iter().all(|holder| holder.tell(offset))
     }
 
@@ -337,8 +322,7 @@ impl Holder {
     /// False at the deadline.
     async fn released(&self, deadline: Instant) -> bool {
         let stall_after = self.stall_after;
-        self.until(stall_after, deadline, |state| state.released)
-            .await
+        self.until(stall_after, deadline, |state| state.released).await
     }
 
     /// Waits until the holder's bytes are safe or it is gone; see [`Claims::settle`].
@@ -365,9 +349,7 @@ impl Holder {
     }
 
     fn is_silent(&self) -> bool {
-        self.lock()
-            .waiting_since
-            .is_some_and(|since| since.elapsed() >= self.stall_after)
+        self.lock().waiting_since.is_some_and(|since| since.elapsed() >= self.stall_after)
     }
 
     async fn until(
@@ -394,11 +376,7 @@ impl Holder {
             if look_again <= now {
                 self.ask_to_stop(Stop::Displaced);
             }
-            let wake_at = if look_again <= now {
-                deadline
-            } else {
-                look_again.min(deadline)
-            };
+            let wake_at = if look_again <= now { deadline } else { look_again.min(deadline) };
             tokio::select! {
                 () = changed => {}
                 () = sleep_until(wake_at) => {}
@@ -450,10 +428,7 @@ impl Claim {
 
     /// The holder begins to wait for its client, if it does not already.
     pub(super) fn waits(&self) {
-        self.holder
-            .lock()
-            .waiting_since
-            .get_or_insert_with(Instant::now);
+        self.holder.lock().waiting_since.get_or_insert_with(Instant::now);
     }
 
     /// The holder does not wait for its client any more.
@@ -494,31 +469,19 @@ mod tests {
     use super::*;
 
     fn patience(limits: &Limits) -> Patience {
-        Patience {
-            stall_after: limits.stall_after,
-            wait: limits.lock_wait,
-        }
+        Patience { stall_after: limits.stall_after, wait: limits.lock_wait }
     }
 
     fn claims() -> (Claims, Limits, UploadId) {
-        (
-            Claims::default(),
-            Limits::default(),
-            "a".parse().expect("plain"),
-        )
+        (Claims::default(), Limits::default(), "a".parse().expect("plain"))
     }
 
     #[tokio::test(start_paused = true)]
     async fn claims_of_separate_ranges_run_side_by_side() {
         let (claims, limits, id) = claims();
-        let first = claims
-            .claim(&id, 0..10, Kind::Pieces, patience(&limits))
-            .await
-            .expect("free");
-        let second = claims
-            .claim(&id, 10..20, Kind::Pieces, patience(&limits))
-            .await
-            .expect("free");
+        let first = claims.claim(&id, 0..10, Kind::Pieces, patience(&limits)).await.expect("free");
+        let second =
+            claims.claim(&id, 10..20, Kind::Pieces, patience(&limits)).await.expect("free");
         drop((first, second));
         assert!(!claims.is_written(&id));
     }
@@ -526,10 +489,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn live_holder_is_waited_for_and_never_displaced() {
         let (claims, limits, id) = claims();
-        let claim = claims
-            .claim(&id, 0..10, Kind::Pieces, patience(&limits))
-            .await
-            .expect("free");
+        let claim = claims.claim(&id, 0..10, Kind::Pieces, patience(&limits)).await.expect("free");
         let started = Instant::now();
         let newcomer = claims.claim(&id, 5..9, Kind::Pieces, patience(&limits));
         let feed = async {
@@ -550,20 +510,15 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn silent_holder_is_told_to_stop_after_the_stall_time() {
         let (claims, limits, id) = claims();
-        let claim = claims
-            .claim(&id, 0..10, Kind::Pieces, patience(&limits))
-            .await
-            .expect("free");
+        let claim = claims.claim(&id, 0..10, Kind::Pieces, patience(&limits)).await.expect("free");
         claim.waits();
         let started = Instant::now();
         let holder = async {
             assert_eq!(claim.signal().await, Signal::Stop(Stop::Displaced));
             drop(claim);
         };
-        let (newcomer, ()) = tokio::join!(
-            claims.claim(&id, 5..9, Kind::Pieces, patience(&limits)),
-            holder
-        );
+        let (newcomer, ()) =
+            tokio::join!(claims.claim(&id, 5..9, Kind::Pieces, patience(&limits)), holder);
         assert!(newcomer.is_ok());
         assert_eq!(started.elapsed(), limits.stall_after);
     }
@@ -571,10 +526,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn seizing_stops_a_live_holder_at_once() {
         let (claims, limits, id) = claims();
-        let claim = claims
-            .claim(&id, 0..10, Kind::Pieces, patience(&limits))
-            .await
-            .expect("free");
+        let claim = claims.claim(&id, 0..10, Kind::Pieces, patience(&limits)).await.expect("free");
         let started = Instant::now();
         let holder = async {
             assert_eq!(claim.signal().await, Signal::Stop(Stop::Terminated));
@@ -588,10 +540,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn status_asks_a_live_holder_to_flush_and_stops_a_silent_one() {
         let (claims, limits, id) = claims();
-        let claim = claims
-            .claim(&id, 0..10, Kind::Pieces, patience(&limits))
-            .await
-            .expect("free");
+        let claim = claims.claim(&id, 0..10, Kind::Pieces, patience(&limits)).await.expect("free");
         let ((), signal) = tokio::join!(claims.settle(&id, &limits), async {
             let signal = claim.signal().await;
             if let Signal::Flush(flush) = signal {
@@ -613,10 +562,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn offsets_told_bound_what_is_taken_back() {
         let (claims, limits, id) = claims();
-        let claim = claims
-            .claim(&id, 0..10, Kind::Pieces, patience(&limits))
-            .await
-            .expect("free");
+        let claim = claims.claim(&id, 0..10, Kind::Pieces, patience(&limits)).await.expect("free");
         assert!(claims.tell(&id, 3) && claims.tell(&id, 2));
         assert_eq!(claim.withdraw(), Some(3));
         assert!(!claims.tell(&id, 4));
@@ -627,10 +573,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn signal_that_was_answered_already_yields_nothing() {
         let (claims, limits, id) = claims();
-        let claim = claims
-            .claim(&id, 0..10, Kind::Pieces, patience(&limits))
-            .await
-            .expect("free");
+        let claim = claims.claim(&id, 0..10, Kind::Pieces, patience(&limits)).await.expect("free");
         // As when two requests to flush are answered by one flush.
         claim.holder.wake();
         assert!(claim.signalled());
@@ -642,18 +585,13 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn closing_refuses_newcomers_and_waits_for_holders() {
         let (claims, limits, id) = claims();
-        let claim = claims
-            .claim(&id, 0..10, Kind::Pieces, patience(&limits))
-            .await
-            .expect("free");
+        let claim = claims.claim(&id, 0..10, Kind::Pieces, patience(&limits)).await.expect("free");
         let holder = async {
             assert_eq!(claim.signal().await, Signal::Stop(Stop::ShuttingDown));
             drop(claim);
         };
         tokio::join!(claims.close(), holder);
-        let late = claims
-            .claim(&id, 0..10, Kind::Pieces, patience(&limits))
-            .await;
+        let late = claims.claim(&id, 0..10, Kind::Pieces, patience(&limits)).await;
         assert_eq!(late.err(), Some(Refusal::ShuttingDown));
     }
 }

@@ -23,9 +23,7 @@ impl Pending {
     fn wait(&self, partials: &[UploadId], waiting: &UploadId) {
         let mut map = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         for partial in partials {
-            map.entry(partial.clone())
-                .or_default()
-                .push(waiting.clone());
+            map.entry(partial.clone()).or_default().push(waiting.clone());
         }
     }
 
@@ -43,10 +41,7 @@ impl Engine {
         extensions: &Extensions,
     ) -> Result<Outcome, Refused> {
         if !self.store().capabilities().join {
-            return Err(Refusal::Unsupported {
-                what: "concatenation",
-            }
-            .into());
+            return Err(Refusal::Unsupported { what: "concatenation" }.into());
         }
         join::admit(&join, self.limits())?;
         self.admit(Action::Join(&mut join), extensions).await?;
@@ -86,11 +81,9 @@ impl Engine {
             Ok(finished)
         };
         match made.await {
-            Ok(finished) => Ok(Outcome::Stored {
-                finished,
-                offset: length,
-                upload: Arc::new(upload),
-            }),
+            Ok(finished) => {
+                Ok(Outcome::Stored { finished, offset: length, upload: Arc::new(upload) })
+            }
             Err(refusal) => {
                 if let Err(error) = self.store().remove(&upload.id).await {
                     tracing::warn!(id = %upload.id, %error, "a refused upload was left behind");
@@ -124,11 +117,7 @@ impl Engine {
                 self.complete_waiting(&part);
             }
         }
-        Ok(Outcome::Stored {
-            finished: Default::default(),
-            offset: 0,
-            upload: Arc::new(upload),
-        })
+        Ok(Outcome::Stored { finished: Default::default(), offset: 0, upload: Arc::new(upload) })
     }
 
     /// The same as [`Engine::resolve`], done to its end even when nobody waits for it any more.
@@ -166,10 +155,7 @@ impl Engine {
         // Parts that outgrew the limit after they were named can never be joined.
         let length = join::length(&parts, self.limits()).map_err(|_| Refusal::Expired)?;
         if !parts.iter().all(|part| part.is_complete()) {
-            return Ok(Arc::new(Upload {
-                length,
-                ..Upload::clone(&upload)
-            }));
+            return Ok(Arc::new(Upload { length, ..Upload::clone(&upload) }));
         }
         let length = length.ok_or(Refusal::Internal)?;
         let claim = self.claim_all(&upload.id);
@@ -212,10 +198,7 @@ impl Engine {
 
     async fn lay(&self, upload: &Upload, parts: &[Arc<Upload>]) -> Result<(), Refusal> {
         // A part that was removed after it was looked up is unknown, like any other.
-        self.store()
-            .join(upload, parts)
-            .await
-            .map_err(|error| refusal_of(&upload.id, &error))
+        self.store().join(upload, parts).await.map_err(|error| refusal_of(&upload.id, &error))
     }
 
     /// The uploads of these ids, each loaded once.

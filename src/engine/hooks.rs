@@ -91,9 +91,7 @@ impl Finishing<'_> {
 
 impl fmt::Debug for Finishing<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Finishing")
-            .field("upload", &self.upload.id)
-            .finish_non_exhaustive()
+        f.debug_struct("Finishing").field("upload", &self.upload.id).finish_non_exhaustive()
     }
 }
 

@@ -300,8 +300,7 @@ impl<'a> Ingest<'a> {
         let failed = |error: StoreError| Ending::Failed(refusal_of(id, &error));
         if let Some((since, writer)) = self.writer.take() {
             let receipt = writer.finish().await.map_err(failed)?;
-            self.pieces
-                .push((since.max(self.recorded)..self.pushed, receipt));
+            self.pieces.push((since.max(self.recorded)..self.pushed, receipt));
         }
         let mut at = self.pushed;
         while !bytes.is_empty() {
@@ -311,10 +310,7 @@ impl<'a> Ingest<'a> {
                     let (end, _) = self.plan.stretch(at);
                     let stream = self.engine.store().read(self.upload, at..end).await;
                     let stream = stream.map_err(failed)?;
-                    none.insert(Original {
-                        at_hand: Bytes::new(),
-                        stream,
-                    })
+                    none.insert(Original { at_hand: Bytes::new(), stream })
                 }
             };
             if original.at_hand.is_empty() {
@@ -371,12 +367,8 @@ impl<'a> Ingest<'a> {
     fn start_checkpoint(&mut self) {
         self.last_checkpoint = Instant::now();
         let writer = self.writer.as_mut();
-        let receipt = writer.map(|(since, writer)| {
-            (
-                (*since).max(self.recorded)..self.pushed,
-                writer.checkpoint(),
-            )
-        });
+        let receipt = writer
+            .map(|(since, writer)| ((*since).max(self.recorded)..self.pushed, writer.checkpoint()));
         let mut pieces = std::mem::take(&mut self.pieces);
         let engine = self.engine.clone();
         let (id, plan) = (self.upload.id.clone(), self.plan.clone());

@@ -212,30 +212,17 @@ impl Engine {
             upload = self.resolve_detached(upload, extensions).await?;
         }
         let Some(range) = fetch::select(&upload, selection, self.now())? else {
-            return Ok(Outcome::Fetched {
-                bytes: None,
-                upload,
-            });
+            return Ok(Outcome::Fetched { bytes: None, upload });
         };
         let stream = self.store().read(&upload, range.clone()).await;
         let stream = stream.map_err(|error| refusal_of(id, &error))?;
         let partial = *selection != Selection::All;
-        Ok(Outcome::Fetched {
-            bytes: Some(FetchedBytes {
-                partial,
-                range,
-                stream,
-            }),
-            upload,
-        })
+        Ok(Outcome::Fetched { bytes: Some(FetchedBytes { partial, range, stream }), upload })
     }
 
     async fn terminate(&self, of: &Subject, extensions: &Extensions) -> Result<Outcome, Refused> {
         if !self.limits().termination {
-            return Err(Refusal::Unsupported {
-                what: "removing uploads",
-            }
-            .into());
+            return Err(Refusal::Unsupported { what: "removing uploads" }.into());
         }
         let upload = self.find(of).await?;
         self.alive(&upload)?;
@@ -255,9 +242,7 @@ impl Engine {
         }
         self.forget_hints(&upload.id);
         let changes = lifecycle::removal(self.limits(), self.now());
-        self.commit(&upload.id, &Extensions::new(), |_| changes.clone())
-            .await
-            .map(|_| ())
+        self.commit(&upload.id, &Extensions::new(), |_| changes.clone()).await.map(|_| ())
     }
 
     /// Drops what is kept in memory about an upload that is gone.
@@ -271,18 +256,11 @@ impl Engine {
     }
 
     async fn admit(&self, action: Action<'_>, extensions: &Extensions) -> Result<(), Refusal> {
-        self.0
-            .gate
-            .admit(Ask { action, extensions })
-            .await
-            .map_err(Refusal::Denied)
+        self.0.gate.admit(Ask { action, extensions }).await.map_err(Refusal::Denied)
     }
 
     async fn load(&self, id: &UploadId) -> Result<Arc<Upload>, Refusal> {
-        self.store()
-            .load(id)
-            .await
-            .map_err(|error| refusal_of(id, &error))
+        self.store().load(id).await.map_err(|error| refusal_of(id, &error))
     }
 
     /// An upload that is being written does not expire, whatever its record says (T-073).
@@ -294,10 +272,7 @@ impl Engine {
     }
 
     async fn remove(&self, upload: &Upload) -> Result<(), Refusal> {
-        self.store()
-            .remove(&upload.id)
-            .await
-            .map_err(|error| refusal_of(&upload.id, &error))?;
+        self.store().remove(&upload.id).await.map_err(|error| refusal_of(&upload.id, &error))?;
         self.forget_hints(&upload.id);
         self.0.observer.removed(upload);
         Ok(())
@@ -341,11 +316,7 @@ impl Engine {
         if upload.is_partial() {
             return Ok(Finished::default());
         }
-        let finishing = hooks::Finishing {
-            extensions,
-            upload,
-            store: &**self.store(),
-        };
+        let finishing = hooks::Finishing { extensions, upload, store: &**self.store() };
         self.0.finisher.finish(finishing).await.map_err(|denial| {
             tracing::warn!(id = %upload.id, reason = %denial, "completion step failed");
             Refusal::Denied(denial)
@@ -417,9 +388,7 @@ fn refusal_of(id: &UploadId, error: &StoreError) -> Refusal {
             tracing::error!(%id, "the store has no space left");
             Refusal::StoreFull
         }
-        StoreError::Unsupported => Refusal::Unsupported {
-            what: "this kind of upload",
-        },
+        StoreError::Unsupported => Refusal::Unsupported { what: "this kind of upload" },
         StoreError::Damaged(_) | StoreError::Exists | StoreError::Io { .. } | StoreError::Stale => {
             tracing::error!(%id, %error, "store trouble");
             Refusal::StoreTrouble
@@ -429,16 +398,12 @@ fn refusal_of(id: &UploadId, error: &StoreError) -> Refusal {
 
 impl fmt::Debug for Engine {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Engine")
-            .field("limits", &self.0.limits)
-            .finish_non_exhaustive()
+        f.debug_struct("Engine").field("limits", &self.0.limits).finish_non_exhaustive()
     }
 }
 
 impl fmt::Debug for Builder {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Builder")
-            .field("limits", &self.0.limits)
-            .finish_non_exhaustive()
+        f.debug_struct("Builder").field("limits", &self.0.limits).finish_non_exhaustive()
     }
 }

@@ -47,11 +47,8 @@ impl Engine {
         extensions: &Extensions,
     ) -> Result<Outcome, Refused> {
         loop {
-            let Found {
-                mut finished,
-                is_new,
-                upload,
-            } = self.find_or_create(key, new, write, extensions).await?;
+            let Found { mut finished, is_new, upload } =
+                self.find_or_create(key, new, write, extensions).await?;
             if !is_new {
                 self.admit(Action::Write(&upload), extensions).await?;
             }
@@ -63,11 +60,7 @@ impl Engine {
                 if content.is_end() {
                     let upload = self.told(upload, false).await?;
                     let offset = upload.offset();
-                    return Ok(Outcome::Stored {
-                        finished,
-                        offset,
-                        upload,
-                    });
+                    return Ok(Outcome::Stored { finished, offset, upload });
                 }
             }
             let claim = self.claim(&upload.id, write).await?;
@@ -77,9 +70,7 @@ impl Engine {
                 Err(Refusal::Unknown) => continue,
                 Err(refusal) => return Err(refusal.into()),
             };
-            let result = self
-                .write_claimed(&mut upload, write, content, &claim, extensions)
-                .await;
+            let result = self.write_claimed(&mut upload, write, content, &claim, extensions).await;
             drop(claim);
             return match result {
                 Ok(mut outcome) => {
@@ -92,10 +83,7 @@ impl Engine {
                     if is_new {
                         self.remove_unused(&upload.id).await;
                     }
-                    Err(Refused {
-                        expires: upload.expires,
-                        refusal,
-                    })
+                    Err(Refused { expires: upload.expires, refusal })
                 }
             };
         }
@@ -125,11 +113,7 @@ impl Engine {
         write: &Write,
         extensions: &Extensions,
     ) -> Result<Found, Refusal> {
-        let found = |upload| Found {
-            finished: Finished::default(),
-            is_new: false,
-            upload,
-        };
+        let found = |upload| Found { finished: Finished::default(), is_new: false, upload };
         let begins = match &write.at {
             At::Offset(at) => *at == 0,
             At::Range(range) => range.start == 0,
@@ -189,9 +173,7 @@ impl Engine {
             }
             last = Some(upload);
         }
-        Err(Refusal::TooManyUploads {
-            limit: MAX_GENERATIONS,
-        })
+        Err(Refusal::TooManyUploads { limit: MAX_GENERATIONS })
     }
 
     /// Makes the upload of a name, unless somebody else just has.
@@ -202,10 +184,7 @@ impl Engine {
         write: &Write,
         extensions: &Extensions,
     ) -> Result<Option<Found>, Refusal> {
-        let mut new = NewUpload {
-            named: true,
-            ..new.clone()
-        };
+        let mut new = NewUpload { named: true, ..new.clone() };
         self.admit(Action::Create(&mut new), extensions).await?;
         let (limits, now) = (self.limits(), self.now());
         let upload = create::create(new, id, limits, now)?;
@@ -230,11 +209,7 @@ impl Engine {
             Ok(()) => {
                 tracing::debug!(id = %upload.id, length = upload.length, "created");
                 self.tell(&upload, &upload.history());
-                Ok(Some(Found {
-                    finished,
-                    is_new: true,
-                    upload: Arc::new(upload),
-                }))
+                Ok(Some(Found { finished, is_new: true, upload: Arc::new(upload) }))
             }
             Err(StoreError::Exists) => Ok(None),
             Err(error) => Err(refusal_of(&upload.id, &error)),

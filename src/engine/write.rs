@@ -39,10 +39,11 @@ impl Engine {
             Target::Existing(id) => {
                 Box::pin(async move { self.append(&id, &write, &mut content, extensions).await })
             }
-            Target::Named(key, new) => Box::pin(async move {
-                self.place(&key, &new, &write, &mut content, extensions)
-                    .await
-            }),
+            Target::Named(key, new) => {
+                Box::pin(
+                    async move { self.place(&key, &new, &write, &mut content, extensions).await },
+                )
+            }
             Target::New(new) => Box::pin(async move {
                 let created = self.create(new, &write, &mut content, extensions).await;
                 created.map_err(Refused::from)
@@ -62,13 +63,8 @@ impl Engine {
         self.admit(Action::Write(&upload), extensions).await?;
         let claim = self.claim(id, write).await?;
         let mut upload = self.load(id).await?;
-        let written = self
-            .write_claimed(&mut upload, write, content, &claim, extensions)
-            .await;
-        written.map_err(|refusal| Refused {
-            expires: upload.expires,
-            refusal,
-        })
+        let written = self.write_claimed(&mut upload, write, content, &claim, extensions).await;
+        written.map_err(|refusal| Refused { expires: upload.expires, refusal })
     }
 
     /// The right to write where `write` wants to.
@@ -77,18 +73,12 @@ impl Engine {
         let (range, patience) = match &write.at {
             At::Offset(at) => (
                 *at..u64::MAX,
-                Patience {
-                    stall_after: limits.stall_after,
-                    wait: limits.lock_wait,
-                },
+                Patience { stall_after: limits.stall_after, wait: limits.lock_wait },
             ),
             // An empty chunk claims a byte, so that two of them do not complete an upload at once.
             At::Range(range) => (
                 range.start..range.end.max(range.start.saturating_add(1)),
-                Patience {
-                    stall_after: limits.chunk_stall_after,
-                    wait: limits.chunk_wait,
-                },
+                Patience { stall_after: limits.chunk_stall_after, wait: limits.chunk_wait },
             ),
         };
         let kind = match (&write.at, &write.checksum) {
@@ -103,14 +93,8 @@ impl Engine {
     /// The right to all of an upload, as for a write from its start.
     pub(super) async fn claim_all(&self, id: &UploadId) -> Result<Claim, Refusal> {
         let limits = self.limits();
-        let patience = Patience {
-            stall_after: limits.stall_after,
-            wait: limits.lock_wait,
-        };
-        self.0
-            .claims
-            .claim(id, 0..u64::MAX, Kind::Guard, patience)
-            .await
+        let patience = Patience { stall_after: limits.stall_after, wait: limits.lock_wait };
+        self.0.claims.claim(id, 0..u64::MAX, Kind::Guard, patience).await
     }
 
     pub(super) async fn write_claimed(
@@ -127,22 +111,9 @@ impl Engine {
             *upload = self.record(&upload.id, &plan, &[]).await?;
         }
         let mut arrived = Ingest::new(self, upload, &plan, claim, content).run().await;
-        let result = self
-            .conclude(
-                upload,
-                &plan,
-                &mut arrived,
-                claim,
-                extensions,
-                Origin::Found,
-            )
-            .await;
-        if let Ok(Outcome::Stored {
-            offset,
-            upload: stored,
-            ..
-        }) = &result
-        {
+        let result =
+            self.conclude(upload, &plan, &mut arrived, claim, extensions, Origin::Found).await;
+        if let Ok(Outcome::Stored { offset, upload: stored, .. }) = &result {
             if !plan.exact {
                 self.0.jumps.tell(stored, *offset);
             }
@@ -179,22 +150,15 @@ impl Engine {
                 Default::default()
             };
             self.create_record(&upload).await?;
-            return Ok(Outcome::Stored {
-                finished,
-                offset: 0,
-                upload: Arc::new(upload),
-            });
+            return Ok(Outcome::Stored { finished, offset: 0, upload: Arc::new(upload) });
         }
         self.create_record(&upload).await?;
         let claim = self.claim(&upload.id, write);
         let result = match claim.await {
             Ok(claim) => {
-                let mut arrived = Ingest::new(self, &upload, &plan, &claim, content)
-                    .run()
-                    .await;
+                let mut arrived = Ingest::new(self, &upload, &plan, &claim, content).run().await;
                 let (arrived, origin) = (&mut arrived, Origin::Created);
-                self.conclude(&upload, &plan, arrived, &claim, extensions, origin)
-                    .await
+                self.conclude(&upload, &plan, arrived, &claim, extensions, origin).await
             }
             Err(refusal) => Err(refusal),
         };
@@ -208,10 +172,7 @@ impl Engine {
     }
 
     pub(super) async fn create_record(&self, upload: &Upload) -> Result<(), Refusal> {
-        self.store()
-            .create(upload)
-            .await
-            .map_err(|error| refusal_of(&upload.id, &error))?;
+        self.store().create(upload).await.map_err(|error| refusal_of(&upload.id, &error))?;
         tracing::debug!(id = %upload.id, length = upload.length, "created");
         self.tell(upload, &upload.history());
         Ok(())
@@ -245,8 +206,7 @@ impl Engine {
                     let receipt = finished.map_err(|error| refusal_of(&upload.id, &error))?;
                     arrived.pieces.push((range, receipt));
                 }
-                self.keep(upload, plan, &arrived.pieces, arrived.reached, extensions)
-                    .await
+                self.keep(upload, plan, &arrived.pieces, arrived.reached, extensions).await
             }
             Err(refusal) => Err(refusal),
         };
@@ -256,8 +216,7 @@ impl Engine {
                 Err(refusal.clone())
             }
             (Err(refusal), _) if origin == Origin::Found => {
-                self.take_back(upload, plan, &arrived.recorded, claim, &refusal)
-                    .await;
+                self.take_back(upload, plan, &arrived.recorded, claim, &refusal).await;
                 Err(refusal)
             }
             (result, _) => result,
@@ -275,11 +234,7 @@ impl Engine {
     ) -> Result<Outcome, Refusal> {
         let settle = |now: &Upload| write::settle(now, plan, pieces, self.limits(), self.now());
         let (upload, finished) = self.commit(&upload.id, extensions, settle).await?;
-        Ok(Outcome::Stored {
-            finished,
-            offset: reached,
-            upload,
-        })
+        Ok(Outcome::Stored { finished, offset: reached, upload })
     }
 
     /// Undoes what a write recorded on its way, now that it is refused.
@@ -297,9 +252,7 @@ impl Engine {
         } else {
             let changes = write::withdraw(plan, recorded, claim.withdraw());
             let none = Extensions::new();
-            self.commit(&upload.id, &none, |_| changes.clone())
-                .await
-                .map(|_| ())
+            self.commit(&upload.id, &none, |_| changes.clone()).await.map(|_| ())
         };
         if let Err(refusal) = result {
             tracing::warn!(id = %upload.id, %refusal, "a refused write was not taken back");

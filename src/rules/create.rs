@@ -22,25 +22,10 @@ pub fn create(
         fits(length, limits)?;
     }
     if new.metadata.as_text().len() > limits.max_metadata_bytes {
-        return Err(Refusal::MetadataTooLong {
-            limit_bytes: limits.max_metadata_bytes,
-        });
+        return Err(Refusal::MetadataTooLong { limit_bytes: limits.max_metadata_bytes });
     }
-    let NewUpload {
-        completion,
-        length,
-        metadata,
-        named,
-        role,
-    } = new;
-    let created = Change::Created {
-        completion,
-        length,
-        metadata,
-        named,
-        role,
-        at: now,
-    };
+    let NewUpload { completion, length, metadata, named, role } = new;
+    let created = Change::Created { completion, length, metadata, named, role, at: now };
     let mut upload = Upload::new(id, &created).map_err(|_| Refusal::Internal)?;
     upload.expires = lifecycle::deadline(limits, now);
     Ok(upload)
@@ -53,9 +38,7 @@ pub fn create(
 pub fn offered(role: &Role, capabilities: &Capabilities) -> Result<(), Refusal> {
     match role {
         Role::Partial { .. } | Role::Final { .. } if !capabilities.join => {
-            Err(Refusal::Unsupported {
-                what: "concatenation",
-            })
+            Err(Refusal::Unsupported { what: "concatenation" })
         }
         Role::Whole | Role::Partial { .. } | Role::Final { .. } => Ok(()),
     }
@@ -67,11 +50,7 @@ pub fn offered(role: &Role, capabilities: &Capabilities) -> Result<(), Refusal> 
 /// [`Refusal::OverLimit`].
 pub fn fits(length: u64, limits: &Limits) -> Result<(), Refusal> {
     let limit_bytes = lifecycle::max_size(limits);
-    if length > limit_bytes {
-        Err(Refusal::OverLimit { limit_bytes })
-    } else {
-        Ok(())
-    }
+    if length > limit_bytes { Err(Refusal::OverLimit { limit_bytes }) } else { Ok(()) }
 }
 
 #[cfg(test)]
@@ -94,18 +73,10 @@ mod tests {
             (None, "", Ok(())),
             (Some(0), "", Ok(())),
             (Some(11), "", Err(Refusal::OverLimit { limit_bytes: 10 })),
-            (
-                Some(1),
-                "abcde",
-                Err(Refusal::MetadataTooLong { limit_bytes: 4 }),
-            ),
+            (Some(1), "abcde", Err(Refusal::MetadataTooLong { limit_bytes: 4 })),
         ] {
             let metadata = metadata.parse().expect("plain");
-            let new = NewUpload {
-                length,
-                metadata,
-                ..NewUpload::default()
-            };
+            let new = NewUpload { length, metadata, ..NewUpload::default() };
             let id = "a".parse().expect("plain");
             let made = create(new, id, &limits, UNIX_EPOCH);
             assert_eq!(made.as_ref().map(|_| ()).map_err(Clone::clone), expected);

@@ -30,11 +30,7 @@ pub fn select(
         Selection::Last(count) => length.saturating_sub(count)..length,
         Selection::Span(first, last) => first..last.saturating_add(1).min(length),
     };
-    if range.is_empty() {
-        Err(Refusal::RangeUnsatisfiable { length })
-    } else {
-        Ok(Some(range))
-    }
+    if range.is_empty() { Err(Refusal::RangeUnsatisfiable { length }) } else { Ok(Some(range)) }
 }
 
 #[cfg(test)]
@@ -51,127 +47,29 @@ mod tests {
     fn selections_are_cut_to_the_bytes_there_are() {
         let unsatisfiable = |length| Err(Refusal::RangeUnsatisfiable { length });
         for (role, phase, length, selection, expected) in [
-            (
-                Role::Whole,
-                Phase::Complete,
-                10,
-                Selection::All,
-                Ok(Some(0..10)),
-            ),
-            (
-                Role::Whole,
-                Phase::Complete,
-                10,
-                Selection::From(3),
-                Ok(Some(3..10)),
-            ),
-            (
-                Role::Whole,
-                Phase::Complete,
-                10,
-                Selection::From(10),
-                unsatisfiable(10),
-            ),
-            (
-                Role::Whole,
-                Phase::Complete,
-                10,
-                Selection::Last(3),
-                Ok(Some(7..10)),
-            ),
-            (
-                Role::Whole,
-                Phase::Complete,
-                10,
-                Selection::Last(30),
-                Ok(Some(0..10)),
-            ),
-            (
-                Role::Whole,
-                Phase::Complete,
-                10,
-                Selection::Last(0),
-                unsatisfiable(10),
-            ),
-            (
-                Role::Whole,
-                Phase::Complete,
-                10,
-                Selection::Span(2, 4),
-                Ok(Some(2..5)),
-            ),
-            (
-                Role::Whole,
-                Phase::Complete,
-                10,
-                Selection::Span(2, u64::MAX),
-                Ok(Some(2..10)),
-            ),
-            (
-                Role::Whole,
-                Phase::Complete,
-                10,
-                Selection::Span(12, 14),
-                unsatisfiable(10),
-            ),
-            (
-                Role::Whole,
-                Phase::Complete,
-                10,
-                Selection::Nothing,
-                Ok(None),
-            ),
-            (
-                Role::Whole,
-                Phase::Complete,
-                0,
-                Selection::All,
-                Ok(Some(0..0)),
-            ),
-            (
-                Role::Whole,
-                Phase::Complete,
-                0,
-                Selection::From(0),
-                unsatisfiable(0),
-            ),
-            (
-                Role::Whole,
-                Phase::Open,
-                10,
-                Selection::All,
-                Err(Refusal::Unknown),
-            ),
-            (
-                Role::partial(),
-                Phase::Complete,
-                10,
-                Selection::All,
-                Err(Refusal::Unknown),
-            ),
-            (
-                Role::Whole,
-                Phase::Void,
-                10,
-                Selection::All,
-                Err(Refusal::Expired),
-            ),
+            (Role::Whole, Phase::Complete, 10, Selection::All, Ok(Some(0..10))),
+            (Role::Whole, Phase::Complete, 10, Selection::From(3), Ok(Some(3..10))),
+            (Role::Whole, Phase::Complete, 10, Selection::From(10), unsatisfiable(10)),
+            (Role::Whole, Phase::Complete, 10, Selection::Last(3), Ok(Some(7..10))),
+            (Role::Whole, Phase::Complete, 10, Selection::Last(30), Ok(Some(0..10))),
+            (Role::Whole, Phase::Complete, 10, Selection::Last(0), unsatisfiable(10)),
+            (Role::Whole, Phase::Complete, 10, Selection::Span(2, 4), Ok(Some(2..5))),
+            (Role::Whole, Phase::Complete, 10, Selection::Span(2, u64::MAX), Ok(Some(2..10))),
+            (Role::Whole, Phase::Complete, 10, Selection::Span(12, 14), unsatisfiable(10)),
+            (Role::Whole, Phase::Complete, 10, Selection::Nothing, Ok(None)),
+            (Role::Whole, Phase::Complete, 0, Selection::All, Ok(Some(0..0))),
+            (Role::Whole, Phase::Complete, 0, Selection::From(0), unsatisfiable(0)),
+            (Role::Whole, Phase::Open, 10, Selection::All, Err(Refusal::Unknown)),
+            (Role::partial(), Phase::Complete, 10, Selection::All, Err(Refusal::Unknown)),
+            (Role::Whole, Phase::Void, 10, Selection::All, Err(Refusal::Expired)),
         ] {
-            let new = NewUpload {
-                length: Some(length),
-                role,
-                ..NewUpload::default()
-            };
+            let new = NewUpload { length: Some(length), role, ..NewUpload::default() };
             let id = "a".parse().expect("plain");
             let mut upload =
                 create(new, id, &Limits::default(), UNIX_EPOCH).expect("within limits");
             upload.received.insert(0..length);
             upload.phase = phase;
-            assert_eq!(
-                select(&upload, &selection, UNIX_EPOCH),
-                expected,
-                "{selection:?}"
-            );
+            assert_eq!(select(&upload, &selection, UNIX_EPOCH), expected, "{selection:?}");
         }
     }
 }

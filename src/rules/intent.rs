@@ -196,9 +196,7 @@ pub struct FetchedBytes {
 
 impl fmt::Debug for FetchedBytes {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("FetchedBytes")
-            .field("range", &self.range)
-            .finish_non_exhaustive()
+        f.debug_struct("FetchedBytes").field("range", &self.range).finish_non_exhaustive()
     }
 }
 

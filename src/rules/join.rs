@@ -17,9 +17,7 @@ pub fn admit(join: &Join, limits: &Limits) -> Result<(), Refusal> {
         return Err(Refusal::FinalUpload);
     }
     if join.partials.len() > limits.max_partials {
-        return Err(Refusal::TooManyPartials {
-            limit: limits.max_partials,
-        });
+        return Err(Refusal::TooManyPartials { limit: limits.max_partials });
     }
     Ok(())
 }
@@ -32,14 +30,10 @@ pub fn usable(part: &Upload, limits: &Limits, now: SystemTime) -> Result<(), Ref
     // An expired part is as unknown as a removed one: the client can only start again.
     lifecycle::alive(part, now).map_err(|_| Refusal::Unknown)?;
     if !part.is_partial() {
-        return Err(Refusal::NotPartial {
-            id: part.id.clone(),
-        });
+        return Err(Refusal::NotPartial { id: part.id.clone() });
     }
     if !part.is_complete() && !limits.join_unfinished {
-        return Err(Refusal::PartialUnfinished {
-            id: part.id.clone(),
-        });
+        return Err(Refusal::PartialUnfinished { id: part.id.clone() });
     }
     Ok(())
 }
@@ -87,10 +81,7 @@ pub fn plan(
         length,
         metadata: join.metadata,
         named: false,
-        role: Role::Final {
-            partials: join.partials,
-            text: join.text,
-        },
+        role: Role::Final { partials: join.partials, text: join.text },
     };
     create::create(new, id, limits, now)
 }
@@ -103,10 +94,7 @@ pub fn settle(upload: &Upload, length: u64, now: SystemTime) -> Vec<Change> {
         changes.push(Change::LengthDeclared { length });
     }
     changes.extend([
-        Change::Received {
-            range: 0..length,
-            receipt: Receipt::default(),
-        },
+        Change::Received { range: 0..length, receipt: Receipt::default() },
         Change::Completed { at: now },
     ]);
     if upload.expires.is_some() {
@@ -123,11 +111,7 @@ mod tests {
     use crate::upload::{MAX_POSITION_BYTES, Phase};
 
     fn part(length: Option<u64>, role: Role, phase: Phase) -> Arc<Upload> {
-        let new = NewUpload {
-            length,
-            role,
-            ..NewUpload::default()
-        };
+        let new = NewUpload { length, role, ..NewUpload::default() };
         let id = "p".parse().expect("plain");
         let mut upload = create::create(new, id, &Limits::default(), UNIX_EPOCH).expect("fits");
         upload.phase = phase;
@@ -138,21 +122,10 @@ mod tests {
     fn parts_must_be_finished_partials() {
         let id: UploadId = "p".parse().expect("plain");
         let no_limits = Limits::default();
-        let unfinished = Limits {
-            join_unfinished: true,
-            ..Limits::default()
-        };
+        let unfinished = Limits { join_unfinished: true, ..Limits::default() };
         for (part, limits, expected) in [
-            (
-                part(Some(3), Role::partial(), Phase::Complete),
-                &no_limits,
-                Ok(()),
-            ),
-            (
-                part(Some(3), Role::partial(), Phase::Open),
-                &unfinished,
-                Ok(()),
-            ),
+            (part(Some(3), Role::partial(), Phase::Complete), &no_limits, Ok(())),
+            (part(Some(3), Role::partial(), Phase::Open), &unfinished, Ok(())),
             (
                 part(Some(3), Role::partial(), Phase::Open),
                 &no_limits,
@@ -163,11 +136,7 @@ mod tests {
                 &no_limits,
                 Err(Refusal::NotPartial { id }),
             ),
-            (
-                part(Some(3), Role::partial(), Phase::Void),
-                &no_limits,
-                Err(Refusal::Unknown),
-            ),
+            (part(Some(3), Role::partial(), Phase::Void), &no_limits, Err(Refusal::Unknown)),
         ] {
             assert_eq!(usable(&part, limits, UNIX_EPOCH), expected, "{part:?}");
         }
@@ -175,10 +144,7 @@ mod tests {
 
     #[test]
     fn final_length_is_the_sum_of_its_parts() {
-        let limits = Limits {
-            max_size_bytes: Some(10),
-            ..Limits::default()
-        };
+        let limits = Limits { max_size_bytes: Some(10), ..Limits::default() };
         let of = |length| part(length, Role::partial(), Phase::Complete);
         for (parts, given, expected) in [
             (vec![of(Some(3)), of(Some(4))], None, Ok(Some(7))),
@@ -194,11 +160,7 @@ mod tests {
                     known: "made of parts of 7 bytes".to_owned(),
                 }),
             ),
-            (
-                vec![of(Some(6)), of(Some(5))],
-                None,
-                Err(Refusal::OverLimit { limit_bytes: 10 }),
-            ),
+            (vec![of(Some(6)), of(Some(5))], None, Err(Refusal::OverLimit { limit_bytes: 10 })),
             (
                 vec![of(Some(MAX_POSITION_BYTES)); 3],
                 None,

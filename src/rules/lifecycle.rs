@@ -34,9 +34,7 @@ pub fn touched(upload: &Upload, limits: &Limits, now: SystemTime) -> Option<Chan
     let (after, expires) = (limits.expire_after?, upload.expires?);
     let gained = now.checked_add(after)?.duration_since(expires).ok()?;
     let is_worthwhile = upload.phase == Phase::Open && gained >= after / WORTHWHILE_PART;
-    is_worthwhile
-        .then(|| renewed(upload, limits, now))
-        .flatten()
+    is_worthwhile.then(|| renewed(upload, limits, now)).flatten()
 }
 
 /// Whether the upload is still there at `now`.
@@ -56,20 +54,14 @@ pub fn alive(upload: &Upload, now: SystemTime) -> Result<(), Refusal> {
 
 /// Whether a named upload has been complete for so long that its name is free for another (S-010).
 pub fn is_past(upload: &Upload, limits: &Limits, now: SystemTime) -> bool {
-    let past = upload
-        .completed
-        .and_then(|at| at.checked_add(limits.completed_grace));
+    let past = upload.completed.and_then(|at| at.checked_add(limits.completed_grace));
     past.is_some_and(|past| past <= now)
 }
 
 /// The changes by which a client removes a named upload: what is left tells late chunks so (J-041).
 pub fn removal(limits: &Limits, now: SystemTime) -> Vec<Change> {
     let expires = now.checked_add(limits.tombstone);
-    vec![
-        Change::Removed,
-        Change::Voided,
-        Change::ExpiryMoved { expires },
-    ]
+    vec![Change::Removed, Change::Voided, Change::ExpiryMoved { expires }]
 }
 
 /// What a sweep does with an upload.
@@ -118,10 +110,7 @@ mod tests {
     #[test]
     fn questions_move_the_deadline_on_when_it_is_worthwhile_j_040() {
         let second = |n| UNIX_EPOCH + Duration::from_secs(n);
-        let limits = Limits {
-            expire_after: Some(Duration::from_secs(160)),
-            ..Limits::default()
-        };
+        let limits = Limits { expire_after: Some(Duration::from_secs(160)), ..Limits::default() };
         for (phase, now, expected) in [
             (Phase::Open, 0, None),
             (Phase::Open, 9, None),
@@ -130,16 +119,11 @@ mod tests {
             (Phase::Complete, 159, None),
             (Phase::Void, 159, None),
         ] {
-            let new = NewUpload {
-                length: Some(1),
-                ..NewUpload::default()
-            };
+            let new = NewUpload { length: Some(1), ..NewUpload::default() };
             let id = "a".parse().expect("plain");
             let mut upload = create(new, id, &limits, UNIX_EPOCH).expect("within limits");
             upload.phase = phase;
-            let moved = expected.map(|at| Change::ExpiryMoved {
-                expires: Some(second(at)),
-            });
+            let moved = expected.map(|at| Change::ExpiryMoved { expires: Some(second(at)) });
             assert_eq!(touched(&upload, &limits, second(now)), moved, "{now}");
         }
     }
@@ -147,15 +131,10 @@ mod tests {
     #[test]
     fn only_unfinished_uploads_expire_and_tombstones_go_last() {
         let second = |n| UNIX_EPOCH + Duration::from_secs(n);
-        let limits = Limits {
-            expire_after: Some(Duration::from_secs(10)),
-            ..Limits::default()
-        };
+        let limits = Limits { expire_after: Some(Duration::from_secs(10)), ..Limits::default() };
         let voided = Fate::Void(vec![
             Change::Voided,
-            Change::ExpiryMoved {
-                expires: Some(second(10) + limits.tombstone),
-            },
+            Change::ExpiryMoved { expires: Some(second(10) + limits.tombstone) },
         ]);
         let gone = Err(Refusal::Expired);
         for (role, phase, now, is_alive, expected) in [
@@ -166,11 +145,7 @@ mod tests {
             (Role::Whole, Phase::Void, 9, gone.clone(), Fate::Stay),
             (Role::Whole, Phase::Void, 10, gone, Fate::Forget),
         ] {
-            let new = NewUpload {
-                length: Some(1),
-                role,
-                ..NewUpload::default()
-            };
+            let new = NewUpload { length: Some(1), role, ..NewUpload::default() };
             let id = "a".parse().expect("plain");
             let mut upload = create(new, id, &limits, UNIX_EPOCH).expect("within limits");
             upload.phase = phase;

@@ -192,34 +192,22 @@ pub enum DenialKind {
 impl Denial {
     /// A caller who may not do this.
     pub fn forbidden(message: impl Into<String>) -> Self {
-        Self {
-            kind: DenialKind::Forbidden,
-            message: message.into(),
-        }
+        Self { kind: DenialKind::Forbidden, message: message.into() }
     }
 
     /// A request the application does not accept.
     pub fn invalid(message: impl Into<String>) -> Self {
-        Self {
-            kind: DenialKind::Invalid,
-            message: message.into(),
-        }
+        Self { kind: DenialKind::Invalid, message: message.into() }
     }
 
     /// A caller nobody knows.
     pub fn unauthenticated(message: impl Into<String>) -> Self {
-        Self {
-            kind: DenialKind::Unauthenticated { challenge: None },
-            message: message.into(),
-        }
+        Self { kind: DenialKind::Unauthenticated { challenge: None }, message: message.into() }
     }
 
     /// A trouble that passes.
     pub fn unavailable(message: impl Into<String>, retry_after: Duration) -> Self {
-        Self {
-            kind: DenialKind::Unavailable { retry_after },
-            message: message.into(),
-        }
+        Self { kind: DenialKind::Unavailable { retry_after }, message: message.into() }
     }
 }
 
@@ -234,9 +222,6 @@ pub struct Refused {
 
 impl From<Refusal> for Refused {
     fn from(refusal: Refusal) -> Self {
-        Self {
-            expires: None,
-            refusal,
-        }
+        Self { expires: None, refusal }
     }
 }

@@ -44,8 +44,7 @@ impl WritePlan {
     /// holds up to there.
     pub fn fills_at(&self) -> u64 {
         let last = self.held.iter().last();
-        last.filter(|run| run.end == self.end)
-            .map_or(self.end, |run| run.start)
+        last.filter(|run| run.end == self.end).map_or(self.end, |run| run.start)
     }
 
     /// Where the bytes from `position` on stop being all held or all new, and which they are.
@@ -116,10 +115,7 @@ pub fn plan(
         At::Range(_) => return Err(overflow),
     };
     let room = end.saturating_sub(at);
-    if write
-        .content_bytes
-        .is_some_and(|given| given > room || (exact && given != room))
-    {
+    if write.content_bytes.is_some_and(|given| given > room || (exact && given != room)) {
         return Err(overflow);
     }
     if exact {
@@ -150,9 +146,7 @@ fn fragments(upload: &Upload, range: &Range<u64>, limits: &Limits) -> Result<(),
     received.insert(range.clone());
     let (before, after) = (upload.received.runs(), received.runs());
     if after > before && after > limits.max_fragments {
-        return Err(Refusal::TooFragmented {
-            limit: limits.max_fragments,
-        });
+        return Err(Refusal::TooFragmented { limit: limits.max_fragments });
     }
     Ok(())
 }
@@ -162,16 +156,10 @@ fn declared(upload: &Upload, given: Option<u64>, limits: &Limits) -> Result<Opti
     let Some(given) = given else { return Ok(None) };
     match upload.length {
         Some(known) if known == given => Ok(None),
-        Some(known) => Err(Refusal::LengthConflict {
-            given,
-            known: format!("{known} bytes long"),
-        }),
+        Some(known) => Err(Refusal::LengthConflict { given, known: format!("{known} bytes long") }),
         None if given < upload.received.end() => {
             let held = upload.received.end();
-            Err(Refusal::LengthConflict {
-                given,
-                known: format!("at {held} bytes already"),
-            })
+            Err(Refusal::LengthConflict { given, known: format!("at {held} bytes already") })
         }
         None => create::fits(given, limits).map(|()| Some(given)),
     }
@@ -225,17 +213,11 @@ pub fn withdraw(plan: &WritePlan, recorded: &Range<u64>, told: Option<u64>) -> V
         .held
         .gaps(&range)
         .into_iter()
-        .map(|range| Change::Withdrawn {
-            range,
-            length: false,
-        })
+        .map(|range| Change::Withdrawn { range, length: false })
         .collect();
     if told.is_none() && plan.declares_first() {
         let range = recorded.end..recorded.end;
-        changes.push(Change::Withdrawn {
-            range,
-            length: true,
-        });
+        changes.push(Change::Withdrawn { range, length: true });
     }
     if told.is_none() && !changes.is_empty() && plan.expires.is_some() {
         let expires = plan.expires;
@@ -250,11 +232,7 @@ pub fn withdraw(plan: &WritePlan, recorded: &Range<u64>, told: Option<u64>) -> V
 /// # Errors
 /// [`Refusal::ChecksumMismatch`].
 pub fn verify(given: &Digest, computed: &Digest) -> Result<(), Refusal> {
-    if given == computed {
-        Ok(())
-    } else {
-        Err(Refusal::ChecksumMismatch)
-    }
+    if given == computed { Ok(()) } else { Err(Refusal::ChecksumMismatch) }
 }
 
 /// The checksum to verify after the body, of the one `planned` and the one that came in the
@@ -267,12 +245,8 @@ pub fn checksum_due(
     planned: &Checksum,
     trailer: Option<Digest>,
 ) -> Result<Option<Digest>, Refusal> {
-    let malformed = |reason: &str| {
-        Err(Refusal::Malformed {
-            field: "checksum",
-            reason: reason.to_owned(),
-        })
-    };
+    let malformed =
+        |reason: &str| Err(Refusal::Malformed { field: "checksum", reason: reason.to_owned() });
     match (planned, trailer) {
         (Checksum::Given(_), Some(_)) => malformed("given before the body and again after it"),
         (Checksum::Trailing, None) => malformed("announced for the trailer, and missing there"),
@@ -296,11 +270,7 @@ mod tests {
     }
 
     fn upload(length: Option<u64>, offset: u64, role: Role) -> Upload {
-        let new = NewUpload {
-            length,
-            role,
-            ..NewUpload::default()
-        };
+        let new = NewUpload { length, role, ..NewUpload::default() };
         let mut upload = create(new, id(), &Limits::default(), UNIX_EPOCH).expect("fits");
         upload.received.insert(0..offset);
         if upload.is_full() {
@@ -321,47 +291,20 @@ mod tests {
 
     #[test]
     fn writes_are_planned_as_the_contract_says() {
-        let conflict = |given, known: &str| {
-            Err(Refusal::LengthConflict {
-                given,
-                known: known.to_owned(),
-            })
-        };
-        let final_upload = Role::Final {
-            partials: vec![id()],
-            text: "final;a".to_owned(),
-        };
-        let limits = Limits {
-            max_size_bytes: Some(100),
-            ..Limits::default()
-        };
+        let conflict =
+            |given, known: &str| Err(Refusal::LengthConflict { given, known: known.to_owned() });
+        let final_upload = Role::Final { partials: vec![id()], text: "final;a".to_owned() };
+        let limits = Limits { max_size_bytes: Some(100), ..Limits::default() };
         for (rule, length, offset, role, ask, expected) in [
-            (
-                "T-017",
-                Some(9),
-                4,
-                Role::Whole,
-                write(4, Some(5), None),
-                Ok((9, None)),
-            ),
-            (
-                "D-13",
-                Some(9),
-                4,
-                Role::Whole,
-                write(4, None, None),
-                Ok((9, None)),
-            ),
+            ("T-017", Some(9), 4, Role::Whole, write(4, Some(5), None), Ok((9, None))),
+            ("D-13", Some(9), 4, Role::Whole, write(4, None, None), Ok((9, None))),
             (
                 "T-019",
                 Some(9),
                 4,
                 Role::Whole,
                 write(3, Some(5), None),
-                Err(Refusal::OffsetMismatch {
-                    expected: 4,
-                    given: 3,
-                }),
+                Err(Refusal::OffsetMismatch { expected: 4, given: 3 }),
             ),
             (
                 "T-019",
@@ -369,10 +312,7 @@ mod tests {
                 4,
                 Role::Whole,
                 write(5, Some(1), None),
-                Err(Refusal::OffsetMismatch {
-                    expected: 4,
-                    given: 5,
-                }),
+                Err(Refusal::OffsetMismatch { expected: 4, given: 5 }),
             ),
             (
                 "D-11",
@@ -382,14 +322,7 @@ mod tests {
                 write(4, Some(6), None),
                 Err(Refusal::BodyTooLong { length: 9 }),
             ),
-            (
-                "D-10",
-                Some(9),
-                9,
-                Role::Whole,
-                write(9, Some(0), None),
-                Ok((9, None)),
-            ),
+            ("D-10", Some(9), 9, Role::Whole, write(9, Some(0), None), Ok((9, None))),
             (
                 "D-10",
                 Some(9),
@@ -398,30 +331,9 @@ mod tests {
                 write(9, Some(1), None),
                 Err(Refusal::BodyTooLong { length: 9 }),
             ),
-            (
-                "T-048",
-                None,
-                4,
-                Role::partial(),
-                write(4, Some(1), None),
-                Ok((100, None)),
-            ),
-            (
-                "T-048",
-                None,
-                4,
-                Role::Whole,
-                write(4, Some(1), Some(5)),
-                Ok((5, Some(5))),
-            ),
-            (
-                "T-048",
-                None,
-                4,
-                Role::Whole,
-                write(4, Some(0), Some(4)),
-                Ok((4, Some(4))),
-            ),
+            ("T-048", None, 4, Role::partial(), write(4, Some(1), None), Ok((100, None))),
+            ("T-048", None, 4, Role::Whole, write(4, Some(1), Some(5)), Ok((5, Some(5)))),
+            ("T-048", None, 4, Role::Whole, write(4, Some(0), Some(4)), Ok((4, Some(4)))),
             (
                 "D-16",
                 None,
@@ -454,14 +366,7 @@ mod tests {
                 write(4, Some(97), None),
                 Err(Refusal::OverLimit { limit_bytes: 100 }),
             ),
-            (
-                "D-17",
-                Some(9),
-                4,
-                Role::Whole,
-                write(4, Some(1), Some(9)),
-                Ok((9, None)),
-            ),
+            ("D-17", Some(9), 4, Role::Whole, write(4, Some(1), Some(9)), Ok((9, None))),
             (
                 "T-049",
                 Some(9),
@@ -470,62 +375,25 @@ mod tests {
                 write(4, Some(1), Some(8)),
                 conflict(8, "9 bytes long"),
             ),
-            (
-                "T-108",
-                Some(9),
-                9,
-                final_upload,
-                write(1, Some(1), None),
-                Err(Refusal::FinalUpload),
-            ),
+            ("T-108", Some(9), 9, final_upload, write(1, Some(1), None), Err(Refusal::FinalUpload)),
         ] {
-            let plan = plan(
-                &upload(length, offset, role),
-                &ask,
-                None,
-                &limits,
-                UNIX_EPOCH,
-            );
-            assert_eq!(
-                plan.map(|plan| (plan.end, plan.declares)),
-                expected,
-                "{rule} {ask:?}"
-            );
+            let plan = plan(&upload(length, offset, role), &ask, None, &limits, UNIX_EPOCH);
+            assert_eq!(plan.map(|plan| (plan.end, plan.declares)), expected, "{rule} {ask:?}");
         }
     }
 
     #[test]
     fn arrival_completes_exactly_when_the_last_byte_is_there() {
-        let limits = Limits {
-            expire_after: Some(Duration::from_secs(9)),
-            ..Limits::default()
-        };
+        let limits = Limits { expire_after: Some(Duration::from_secs(9)), ..Limits::default() };
         let now = UNIX_EPOCH + Duration::from_secs(5);
-        let received = |range| Change::Received {
-            range,
-            receipt: Receipt::default(),
-        };
-        let renewed = Change::ExpiryMoved {
-            expires: Some(UNIX_EPOCH + Duration::from_secs(14)),
-        };
+        let received = |range| Change::Received { range, receipt: Receipt::default() };
+        let renewed = Change::ExpiryMoved { expires: Some(UNIX_EPOCH + Duration::from_secs(14)) };
         let freed = Change::ExpiryMoved { expires: None };
         let declared = Change::LengthDeclared { length: 9 };
         let done = Change::Completed { at: now };
         for (length, role, declares, arrived, expected) in [
-            (
-                Some(9),
-                Role::Whole,
-                None,
-                4..8,
-                vec![received(4..8), renewed.clone()],
-            ),
-            (
-                Some(9),
-                Role::Whole,
-                None,
-                4..9,
-                vec![received(4..9), done.clone(), freed.clone()],
-            ),
+            (Some(9), Role::Whole, None, 4..8, vec![received(4..8), renewed.clone()]),
+            (Some(9), Role::Whole, None, 4..9, vec![received(4..9), done.clone(), freed.clone()]),
             (
                 Some(9),
                 Role::partial(),
@@ -534,27 +402,9 @@ mod tests {
                 vec![received(4..9), done.clone(), renewed.clone()],
             ),
             (Some(9), Role::Whole, None, 4..4, vec![]),
-            (
-                None,
-                Role::Whole,
-                None,
-                4..9,
-                vec![received(4..9), renewed.clone()],
-            ),
-            (
-                None,
-                Role::Whole,
-                Some(9),
-                4..4,
-                vec![declared.clone(), renewed],
-            ),
-            (
-                None,
-                Role::Whole,
-                Some(9),
-                4..9,
-                vec![declared, received(4..9), done, freed],
-            ),
+            (None, Role::Whole, None, 4..9, vec![received(4..9), renewed.clone()]),
+            (None, Role::Whole, Some(9), 4..4, vec![declared.clone(), renewed]),
+            (None, Role::Whole, Some(9), 4..9, vec![declared, received(4..9), done, freed]),
         ] {
             let mut upload = upload(length, 4, role);
             upload.expires = Some(UNIX_EPOCH);
@@ -570,10 +420,7 @@ mod tests {
             };
             let pieces = [(arrived.clone(), Receipt::default())];
             let changes = settle(&upload, &plan, &pieces, &limits, now);
-            assert_eq!(
-                changes, expected,
-                "{arrived:?} of {length:?}, declares {declares:?}"
-            );
+            assert_eq!(changes, expected, "{arrived:?} of {length:?}, declares {declares:?}");
             assert!(upload.after(&changes).is_ok());
         }
     }
@@ -620,10 +467,7 @@ mod tests {
 
     #[test]
     fn checksum_comes_once_and_where_it_was_announced() {
-        let digest = Digest {
-            algorithm: Algorithm::Sha1,
-            value: vec![1],
-        };
+        let digest = Digest { algorithm: Algorithm::Sha1, value: vec![1] };
         let given = Checksum::Given(digest.clone());
         for (planned, trailer, is_ok) in [
             (Checksum::None, None, true),
@@ -640,11 +484,9 @@ mod tests {
 
     #[test]
     fn upload_may_be_full_where_its_last_run_begins() {
-        for (held, expected) in [
-            (Ranges::new(), 9),
-            (Ranges::from(6..9), 6),
-            (Ranges::from(4..6), 9),
-        ] {
+        for (held, expected) in
+            [(Ranges::new(), 9), (Ranges::from(6..9), 6), (Ranges::from(4..6), 9)]
+        {
             let plan = WritePlan {
                 at: 4,
                 checksum: Checksum::None,

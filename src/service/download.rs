@@ -57,24 +57,16 @@ impl Download {
             Some(Ok(bytes)) => u64::try_from(bytes.len()).is_ok_and(|first| first == length),
             Some(Err(_)) | None => true,
         };
-        Self {
-            first,
-            rest: (!is_all).then(|| Rest::new(stream, patience)),
-        }
+        Self { first, rest: (!is_all).then(|| Rest::new(stream, patience)) }
     }
 }
 
 impl Rest {
     fn new(stream: ReplyStream, patience: Duration) -> Self {
-        let lent = Arc::new(Mutex::new(Lent {
-            awaited: Some(Instant::now()),
-            stream: Some(stream),
-        }));
+        let lent =
+            Arc::new(Mutex::new(Lent { awaited: Some(Instant::now()), stream: Some(stream) }));
         let watch = tokio::spawn(watch(Arc::downgrade(&lent), patience));
-        Self {
-            lent,
-            watch: watch.abort_handle(),
-        }
+        Self { lent, watch: watch.abort_handle() }
     }
 
     fn lent(&self) -> MutexGuard<'_, Lent> {
@@ -188,15 +180,8 @@ mod tests {
     async fn download(wait: Duration, length: u64) -> (Download, Weak<()>) {
         let file = Arc::new(());
         let held = Arc::downgrade(&file);
-        let stream = Slow {
-            wait,
-            waiting: None,
-            _file: file,
-        };
-        (
-            Download::begin(Box::pin(stream), length, PATIENCE).await,
-            held,
-        )
+        let stream = Slow { wait, waiting: None, _file: file };
+        (Download::begin(Box::pin(stream), length, PATIENCE).await, held)
     }
 
     async fn next(download: &mut Download) -> Result<usize, io::ErrorKind> {

@@ -64,10 +64,7 @@ pub async fn run(make: impl Fn() -> Box<dyn Place>) {
 }
 
 /// A promise: its name and what shows that it is kept.
-type Check = (
-    &'static str,
-    fn(Bench) -> Pin<Box<dyn Future<Output = ()> + Send>>,
-);
+type Check = (&'static str, fn(Bench) -> Pin<Box<dyn Future<Output = ()> + Send>>);
 
 /// A list of [`Check`]s: the functions named.
 macro_rules! checks {
@@ -100,19 +97,12 @@ struct Bench {
 impl Bench {
     /// The store.
     fn store(&self) -> &dyn Store {
-        &**self
-            .store
-            .as_ref()
-            .expect("it is there unless it is opened anew")
+        &**self.store.as_ref().expect("it is there unless it is opened anew")
     }
 
     /// The store, for another task.
     fn shared(&self) -> Arc<dyn Store> {
-        Arc::clone(
-            self.store
-                .as_ref()
-                .expect("it is there unless it is opened anew"),
-        )
+        Arc::clone(self.store.as_ref().expect("it is there unless it is opened anew"))
     }
 
     /// Has the process die and start again.
@@ -123,19 +113,13 @@ impl Bench {
 
     /// A new upload, created.
     async fn create(&self, upload: Upload) -> Upload {
-        self.store()
-            .create(&upload)
-            .await
-            .expect("an upload is created");
+        self.store().create(&upload).await.expect("an upload is created");
         upload
     }
 
     /// The record.
     async fn load(&self, upload: &Upload) -> Arc<Upload> {
-        self.store()
-            .load(&upload.id)
-            .await
-            .expect("the record is there")
+        self.store().load(&upload.id).await.expect("the record is there")
     }
 
     /// Whether there is no record.
@@ -145,11 +129,7 @@ impl Bench {
 
     /// A commit that works.
     async fn commit(&self, upload: &Upload, changes: &[Change]) -> Upload {
-        let next = self
-            .store()
-            .commit(upload, changes)
-            .await
-            .expect("a commit that fits");
+        let next = self.store().commit(upload, changes).await.expect("a commit that fits");
         assert_eq!(next.revision, upload.revision + 1);
         (*next).clone()
     }
@@ -163,47 +143,27 @@ impl Bench {
 
     /// The bytes `range` of the pattern of `seed`, written and committed.
     async fn put(&self, upload: &Upload, range: Range<u64>, seed: u64) -> Upload {
-        let receipt = self
-            .write(upload, range.start, &pattern(seed, range.clone()))
-            .await;
-        self.commit(upload, &[Change::Received { range, receipt }])
-            .await
+        let receipt = self.write(upload, range.start, &pattern(seed, range.clone())).await;
+        self.commit(upload, &[Change::Received { range, receipt }]).await
     }
 
     /// A complete upload of the pattern of `seed`.
     async fn complete(&self, id: &str, length: u64, role: Role, seed: u64) -> Arc<Upload> {
-        let upload = self
-            .create(Upload {
-                role,
-                ..upload(id, Some(length))
-            })
-            .await;
-        let full = if length == 0 {
-            upload
-        } else {
-            self.put(&upload, 0..length, seed).await
-        };
+        let upload = self.create(Upload { role, ..upload(id, Some(length)) }).await;
+        let full = if length == 0 { upload } else { self.put(&upload, 0..length, seed).await };
         Arc::new(self.commit(&full, &[COMPLETED]).await)
     }
 
     /// Bytes read.
     async fn read(&self, upload: &Upload, range: Range<u64>) -> Vec<u8> {
-        let stream = self
-            .store()
-            .read(upload, range)
-            .await
-            .expect("bytes that were received");
+        let stream = self.store().read(upload, range).await.expect("bytes that were received");
         collect(stream).await.expect("bytes that were received")
     }
 
     /// Shows that `range` holds the pattern of `seed`.
     async fn expect_pattern(&self, upload: &Upload, range: Range<u64>, seed: u64) {
         let read = self.read(upload, range.clone()).await;
-        assert!(
-            read == pattern(seed, range.clone()),
-            "{}: wrong bytes in {range:?}",
-            upload.id
-        );
+        assert!(read == pattern(seed, range.clone()), "{}: wrong bytes in {range:?}", upload.id);
     }
 }
 
@@ -216,9 +176,7 @@ pub fn upload(id: &str, length: Option<u64>) -> Upload {
         created: UNIX_EPOCH + Duration::from_millis(1_700_000_000_123),
         expires: None,
         length,
-        metadata: "filename d29ybGQucGRm,is_confidential"
-            .parse()
-            .expect("plain metadata"),
+        metadata: "filename d29ybGQucGRm,is_confidential".parse().expect("plain metadata"),
         named: false,
         phase: Phase::Open,
         received: Ranges::new(),
@@ -257,9 +215,7 @@ pub async fn collect_list(mut stream: UploadStream) -> Vec<Arc<Upload>> {
 fn pattern(seed: u64, range: Range<u64>) -> Vec<u8> {
     // Eight bytes at a time; each word is a mix of its position and the seed (splitmix64).
     let word = |index: u64| {
-        let mut z = index
-            .wrapping_add(seed << 40)
-            .wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        let mut z = index.wrapping_add(seed << 40).wrapping_mul(0x9e37_79b9_7f4a_7c15);
         z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
         (z ^ (z >> 27)).to_le_bytes()
     };
@@ -274,24 +230,16 @@ fn pattern(seed: u64, range: Range<u64>) -> Vec<u8> {
 
 /// Pushes `bytes` in frames of changing sizes, as a connection delivers them; some are empty.
 async fn push(writer: &mut dyn Writer, bytes: &[u8]) {
-    let mut sizes = [1, 0, 7, 1_000, 16_384, 65_537, 300_000]
-        .into_iter()
-        .cycle();
+    let mut sizes = [1, 0, 7, 1_000, 16_384, 65_537, 300_000].into_iter().cycle();
     let mut rest = bytes;
     while !rest.is_empty() {
         let (frame, later) = rest.split_at(rest.len().min(sizes.next().unwrap_or(1)));
-        writer
-            .push(Bytes::copy_from_slice(frame))
-            .await
-            .expect("bytes are taken");
+        writer.push(Bytes::copy_from_slice(frame)).await.expect("bytes are taken");
         rest = later;
     }
 }
 
 /// A change.
 fn received(range: Range<u64>) -> Change {
-    Change::Received {
-        range,
-        receipt: Receipt::default(),
-    }
+    Change::Received { range, receipt: Receipt::default() }
 }

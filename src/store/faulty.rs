@@ -118,16 +118,9 @@ impl Faults {
     fn plan_stall(&self, operation: Operation, nth: u64, is_made: bool) -> Stall {
         let (reached, has_reached) = watch::channel(false);
         let (release, released) = watch::channel(false);
-        let fault = Fault::Stall {
-            is_made,
-            reached,
-            released,
-        };
+        let fault = Fault::Stall { is_made, reached, released };
         self.plan(operation, nth, fault);
-        Stall {
-            reached: has_reached,
-            release,
-        }
+        Stall { reached: has_reached, release }
     }
 
     /// After `room_bytes` more bytes, pushes fail with [`StoreError::Full`]; `None` = never.
@@ -144,11 +137,7 @@ impl Faults {
 
     /// How many calls there were so far.
     pub fn calls(&self, operation: Operation) -> u64 {
-        self.script()
-            .calls
-            .get(&operation)
-            .copied()
-            .unwrap_or_default()
+        self.script().calls.get(&operation).copied().unwrap_or_default()
     }
 
     fn script(&self) -> MutexGuard<'_, Script> {
@@ -191,11 +180,7 @@ impl Faults {
             None => call.await,
             Some(Fault::Fail(error)) => Err(error()),
             Some(Fault::LoseAnswer) => call.await.and_then(|_| Err(trouble())),
-            Some(Fault::Stall {
-                is_made,
-                reached,
-                mut released,
-            }) => {
+            Some(Fault::Stall { is_made, reached, mut released }) => {
                 let wait = async {
                     // Errors mean that the test has dropped its end: it does not wait any more.
                     let _ = reached.send(true);
@@ -247,10 +232,7 @@ pub struct FaultyStore {
 impl FaultyStore {
     /// A store that does as `inner` does until told otherwise.
     pub fn new(inner: Arc<dyn Store>) -> Self {
-        Self {
-            inner,
-            faults: Faults::default(),
-        }
+        Self { inner, faults: Faults::default() }
     }
 
     /// The handle by which it is told otherwise.
@@ -266,9 +248,7 @@ impl Store for FaultyStore {
     }
 
     async fn create(&self, upload: &Upload) -> Result<(), StoreError> {
-        self.faults
-            .call(Operation::Create, self.inner.create(upload))
-            .await
+        self.faults.call(Operation::Create, self.inner.create(upload)).await
     }
 
     async fn load(&self, id: &UploadId) -> Result<Arc<Upload>, StoreError> {
@@ -276,38 +256,24 @@ impl Store for FaultyStore {
     }
 
     async fn write(&self, upload: &Upload, at: u64) -> Result<Box<dyn Writer>, StoreError> {
-        let inner = self
-            .faults
-            .call(Operation::Write, self.inner.write(upload, at))
-            .await?;
-        Ok(Box::new(FaultyWriter {
-            inner,
-            faults: self.faults.clone(),
-        }))
+        let inner = self.faults.call(Operation::Write, self.inner.write(upload, at)).await?;
+        Ok(Box::new(FaultyWriter { inner, faults: self.faults.clone() }))
     }
 
     async fn commit(&self, upload: &Upload, changes: &[Change]) -> Result<Arc<Upload>, StoreError> {
-        self.faults
-            .call(Operation::Commit, self.inner.commit(upload, changes))
-            .await
+        self.faults.call(Operation::Commit, self.inner.commit(upload, changes)).await
     }
 
     async fn join(&self, upload: &Upload, partials: &[Arc<Upload>]) -> Result<(), StoreError> {
-        self.faults
-            .call(Operation::Join, self.inner.join(upload, partials))
-            .await
+        self.faults.call(Operation::Join, self.inner.join(upload, partials)).await
     }
 
     async fn read(&self, upload: &Upload, range: Range<u64>) -> Result<ByteStream, StoreError> {
-        self.faults
-            .call(Operation::Read, self.inner.read(upload, range))
-            .await
+        self.faults.call(Operation::Read, self.inner.read(upload, range)).await
     }
 
     async fn remove(&self, id: &UploadId) -> Result<(), StoreError> {
-        self.faults
-            .call(Operation::Remove, self.inner.remove(id))
-            .await
+        self.faults.call(Operation::Remove, self.inner.remove(id)).await
     }
 
     fn list(&self) -> UploadStream {
@@ -341,9 +307,7 @@ impl Writer for FaultyWriter {
     async fn push(&mut self, bytes: Bytes) -> Result<(), StoreError> {
         let room = self.faults.take_room(bytes.len());
         let fits = room == bytes.len();
-        self.faults
-            .call(Operation::Push, self.inner.push(bytes.slice(..room)))
-            .await?;
+        self.faults.call(Operation::Push, self.inner.push(bytes.slice(..room))).await?;
         if fits { Ok(()) } else { Err(StoreError::Full) }
     }
 
@@ -353,9 +317,7 @@ impl Writer for FaultyWriter {
     }
 
     async fn reread(&mut self) -> Result<ByteStream, StoreError> {
-        self.faults
-            .call(Operation::Reread, self.inner.reread())
-            .await
+        self.faults.call(Operation::Reread, self.inner.reread()).await
     }
 
     async fn finish(self: Box<Self>) -> Result<Receipt, StoreError> {
@@ -404,10 +366,7 @@ mod tests {
         let (store, faults) = store();
         faults.lose_answer(Operation::Create, 1);
         let upload = conformance::upload("a", Some(5));
-        assert!(matches!(
-            store.create(&upload).await,
-            Err(StoreError::Io { .. })
-        ));
+        assert!(matches!(store.create(&upload).await, Err(StoreError::Io { .. })));
         assert_eq!(*store.load(&upload.id).await.expect("it was made"), upload);
     }
 
@@ -433,15 +392,9 @@ mod tests {
         faults.fill_up(Some(3));
         let mut writer = store.write(&upload, 0).await.expect("sound");
         writer.push(Bytes::from_static(b"ab")).await.expect("fits");
-        assert!(matches!(
-            writer.push(Bytes::from_static(b"cde")).await,
-            Err(StoreError::Full)
-        ));
+        assert!(matches!(writer.push(Bytes::from_static(b"cde")).await, Err(StoreError::Full)));
         faults.fill_up(None);
-        writer
-            .push(Bytes::from_static(b"de"))
-            .await
-            .expect("there is room again");
+        writer.push(Bytes::from_static(b"de")).await.expect("there is room again");
         let read = conformance::collect(writer.reread().await.expect("sound")).await;
         assert_eq!(read.expect("sound"), b"abcde");
     }

@@ -72,10 +72,7 @@ impl Store for MemoryStore {
             return Err(StoreError::Exists);
         }
         if upload.is_complete() && lock(&slot.data).len() as u64 != upload.offset() {
-            return Err(StoreError::io(
-                "creating an upload",
-                io::ErrorKind::NotFound.into(),
-            ));
+            return Err(StoreError::io("creating an upload", io::ErrorKind::NotFound.into()));
         }
         slot.record = Some(Arc::new(upload.clone()));
         Ok(())
@@ -90,10 +87,7 @@ impl Store for MemoryStore {
         if record.phase != Phase::Open {
             return Err(StoreError::Stale);
         }
-        Ok(Box::new(MemoryWriter {
-            data,
-            range: at..at,
-        }))
+        Ok(Box::new(MemoryWriter { data, range: at..at }))
     }
 
     async fn commit(&self, upload: &Upload, changes: &[Change]) -> Result<Arc<Upload>, StoreError> {
@@ -128,10 +122,7 @@ impl Store for MemoryStore {
             joined.extend_from_slice(&lock(&data));
         }
         match lock(&self.slots).entry(upload.id.clone()).or_default() {
-            Slot {
-                record: Some(record),
-                ..
-            } if record.is_complete() => {}
+            Slot { record: Some(record), .. } if record.is_complete() => {}
             slot => slot.data = Arc::new(Mutex::new(joined)),
         }
         Ok(())
@@ -150,10 +141,7 @@ impl Store for MemoryStore {
 
     fn list(&self) -> UploadStream {
         let slots = lock(&self.slots);
-        let records: Vec<_> = slots
-            .values()
-            .filter_map(|slot| slot.record.clone())
-            .collect();
+        let records: Vec<_> = slots.values().filter_map(|slot| slot.record.clone()).collect();
         Box::pin(Items(records.into_iter().map(Ok)))
     }
 }

@@ -73,14 +73,7 @@ impl StoreError {
             source.kind(),
             io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded | io::ErrorKind::FileTooLarge
         );
-        if full {
-            Self::Full
-        } else {
-            Self::Io {
-                doing: doing.to_string(),
-                source,
-            }
-        }
+        if full { Self::Full } else { Self::Io { doing: doing.to_string(), source } }
     }
 }
 

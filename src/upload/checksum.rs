@@ -33,9 +33,7 @@ impl Algorithm {
 
     /// The algorithm of this name in any case.
     pub fn named(name: &str) -> Option<Self> {
-        Self::ALL
-            .into_iter()
-            .find(|algorithm| algorithm.name().eq_ignore_ascii_case(name))
+        Self::ALL.into_iter().find(|algorithm| algorithm.name().eq_ignore_ascii_case(name))
     }
 
     /// A digester that has seen no byte.
@@ -115,14 +113,8 @@ mod tests {
             digester.update(b"bc");
             let digest = digester.finish();
             assert_eq!(digest.algorithm, algorithm);
-            assert_eq!(
-                (&digest.value[..4], digest.value.len()),
-                (&start[..], length)
-            );
-            assert_eq!(
-                Algorithm::named(&algorithm.name().to_uppercase()),
-                Some(algorithm)
-            );
+            assert_eq!((&digest.value[..4], digest.value.len()), (&start[..], length));
+            assert_eq!(Algorithm::named(&algorithm.name().to_uppercase()), Some(algorithm));
         }
         assert_eq!(Algorithm::named("crc32"), None);
     }

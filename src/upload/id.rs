@@ -155,10 +155,8 @@ mod tests {
 
     #[test]
     fn random_ids_differ_and_parse() {
-        let ids = [
-            UploadId::random().expect("randomness"),
-            UploadId::random().expect("randomness"),
-        ];
+        let ids =
+            [UploadId::random().expect("randomness"), UploadId::random().expect("randomness")];
         assert_ne!(ids[0], ids[1]);
         assert_eq!(ids[0].as_str().parse(), Ok(ids[0].clone()));
         assert_eq!(ids[0].as_str().len(), 24);

@@ -71,23 +71,17 @@ impl Metadata {
 
     /// The value of `key`.
     pub fn get(&self, key: &str) -> Option<&[u8]> {
-        self.entries
-            .iter()
-            .find(|(k, _)| k == key)
-            .map(|(_, value)| value.as_slice())
+        self.entries.iter().find(|(k, _)| k == key).map(|(_, value)| value.as_slice())
     }
 
     /// The value of `key`, if it is UTF-8.
     pub fn get_str(&self, key: &str) -> Option<&str> {
-        self.get(key)
-            .and_then(|value| std::str::from_utf8(value).ok())
+        self.get(key).and_then(|value| std::str::from_utf8(value).ok())
     }
 
     /// All keys and values in the order given.
     pub fn iter(&self) -> impl Iterator<Item = (&str, &[u8])> {
-        self.entries
-            .iter()
-            .map(|(key, value)| (key.as_str(), value.as_slice()))
+        self.entries.iter().map(|(key, value)| (key.as_str(), value.as_slice()))
     }
 
     /// The text as received; empty when there is no metadata.
@@ -115,24 +109,18 @@ impl FromStr for Metadata {
             if value.contains(' ') {
                 return Err(InvalidMetadata::Entry(element.to_owned()));
             }
-            let value = BASE64
-                .decode(value)
-                .map_err(|_| InvalidMetadata::Base64(key.to_owned()))?;
+            let value =
+                BASE64.decode(value).map_err(|_| InvalidMetadata::Base64(key.to_owned()))?;
             entries.push((key.to_owned(), value));
         }
         // Sorted once instead of compared pair by pair: the list is as long as a client likes.
         let mut keys: Vec<&str> = entries.iter().map(|(key, _)| key.as_str()).collect();
         keys.sort_unstable();
-        if let Some(key) = keys
-            .windows(2)
-            .find_map(|pair| (pair[0] == pair[1]).then_some(pair[0]))
+        if let Some(key) = keys.windows(2).find_map(|pair| (pair[0] == pair[1]).then_some(pair[0]))
         {
             return Err(InvalidMetadata::Duplicate(key.to_owned()));
         }
-        Ok(Self {
-            text: text.to_owned(),
-            entries,
-        })
+        Ok(Self { text: text.to_owned(), entries })
     }
 }
 
@@ -166,10 +154,7 @@ mod tests {
     fn metadata_text_is_read_as_the_contract_says() {
         use InvalidMetadata::{Base64, Character, Duplicate, Entry};
         let ok = |pairs: &[(&str, &str)]| {
-            Ok(pairs
-                .iter()
-                .map(|(k, v)| ((*k).to_owned(), v.as_bytes().to_vec()))
-                .collect())
+            Ok(pairs.iter().map(|(k, v)| ((*k).to_owned(), v.as_bytes().to_vec())).collect())
         };
         type Entries = Vec<(String, Vec<u8>)>;
         let cases: &[(&str, Result<Entries, InvalidMetadata>)] = &[
@@ -189,11 +174,7 @@ mod tests {
             ("a\tYg==", Err(Character)),
         ];
         for (text, expected) in cases {
-            assert_eq!(
-                text.parse::<Metadata>().map(|m| m.entries),
-                *expected,
-                "{text:?}"
-            );
+            assert_eq!(text.parse::<Metadata>().map(|m| m.entries), *expected, "{text:?}");
         }
     }
 

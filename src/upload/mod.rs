@@ -75,9 +75,7 @@ pub enum Role {
 impl Role {
     /// [`Role::Partial`] by its usual word.
     pub fn partial() -> Self {
-        Self::Partial {
-            text: "partial".to_owned(),
-        }
+        Self::Partial { text: "partial".to_owned() }
     }
 }
 
@@ -196,19 +194,8 @@ impl Upload {
     /// # Errors
     /// When `first` is any other change.
     pub fn new(id: UploadId, first: &Change) -> Result<Self, Inconsistent> {
-        let Change::Created {
-            completion,
-            length,
-            metadata,
-            named,
-            role,
-            at,
-        } = first
-        else {
-            return Err(Inconsistent {
-                change: first.name(),
-                phase: Phase::Open,
-            });
+        let Change::Created { completion, length, metadata, named, role, at } = first else {
+            return Err(Inconsistent { change: first.name(), phase: Phase::Open });
         };
         Ok(Self {
             id,
@@ -274,14 +261,7 @@ impl Upload {
                 true
             }
         };
-        if fits {
-            Ok(())
-        } else {
-            Err(Inconsistent {
-                change: change.name(),
-                phase: self.phase,
-            })
-        }
+        if fits { Ok(()) } else { Err(Inconsistent { change: change.name(), phase: self.phase }) }
     }
 
     /// The state after one commit of `changes`: all of them, one revision later.
@@ -307,10 +287,11 @@ impl Upload {
             role: self.role.clone(),
             at: self.created,
         }];
-        changes.extend(self.received.iter().map(|range| Change::Received {
-            range,
-            receipt: Receipt::default(),
-        }));
+        changes.extend(
+            self.received
+                .iter()
+                .map(|range| Change::Received { range, receipt: Receipt::default() }),
+        );
         if self.removed {
             changes.push(Change::Removed);
         }
@@ -323,9 +304,7 @@ impl Upload {
             Phase::Void => changes.push(Change::Voided),
         }
         if self.expires.is_some() {
-            changes.push(Change::ExpiryMoved {
-                expires: self.expires,
-            });
+            changes.push(Change::ExpiryMoved { expires: self.expires });
         }
         changes
     }
@@ -449,10 +428,7 @@ mod tests {
     }
 
     fn received(range: Range<u64>) -> Change {
-        Change::Received {
-            range,
-            receipt: Receipt::default(),
-        }
+        Change::Received { range, receipt: Receipt::default() }
     }
 
     #[test]
@@ -468,47 +444,21 @@ mod tests {
             (None, vec![received(0..5), COMPLETED], false),
             (Some(5), vec![declared(6)], false),
             (Some(5), vec![declared(5)], true),
-            (
-                Some(5),
-                vec![received(0..5), COMPLETED, received(0..5)],
-                false,
-            ),
+            (Some(5), vec![received(0..5), COMPLETED, received(0..5)], false),
             (Some(5), vec![Change::Voided, received(0..5)], false),
-            (
-                Some(5),
-                vec![received(0..5), withdrawn(2..5, false), received(2..5)],
-                true,
-            ),
-            (
-                None,
-                vec![declared(9), withdrawn(0..0, true), declared(5)],
-                true,
-            ),
-            (
-                Some(5),
-                vec![Change::ExpiryMoved {
-                    expires: Some(UNIX_EPOCH),
-                }],
-                true,
-            ),
+            (Some(5), vec![received(0..5), withdrawn(2..5, false), received(2..5)], true),
+            (None, vec![declared(9), withdrawn(0..0, true), declared(5)], true),
+            (Some(5), vec![Change::ExpiryMoved { expires: Some(UNIX_EPOCH) }], true),
         ] {
-            assert_eq!(
-                upload(length).after(&changes).is_ok(),
-                fits,
-                "{length:?} {changes:?}"
-            );
+            assert_eq!(upload(length).after(&changes).is_ok(), fits, "{length:?} {changes:?}");
         }
     }
 
     #[test]
     fn history_folds_to_the_same_upload_through_its_text() {
-        let open = upload(Some(9))
-            .after(&[received(0..3), received(5..9)])
-            .expect("fits");
+        let open = upload(Some(9)).after(&[received(0..3), received(5..9)]).expect("fits");
         let complete = open.after(&[received(3..5), COMPLETED]).expect("fits");
-        let moved = Change::ExpiryMoved {
-            expires: Some(UNIX_EPOCH + Duration::from_secs(5)),
-        };
+        let moved = Change::ExpiryMoved { expires: Some(UNIX_EPOCH + Duration::from_secs(5)) };
         let void = open.after(&[Change::Voided, moved]).expect("fits");
         for upload in [open, complete, void] {
             let text = serde_json::to_string(&upload.history()).expect("plain data");

@@ -42,10 +42,7 @@ impl Ranges {
     pub fn covers(&self, range: &Range<u64>) -> bool {
         let first = self.0.partition_point(|run| run.end <= range.start);
         range.is_empty()
-            || self
-                .0
-                .get(first)
-                .is_some_and(|run| run.start <= range.start && range.end <= run.end)
+            || self.0.get(first).is_some_and(|run| run.start <= range.start && range.end <= run.end)
     }
 
     /// Adds `range`; bytes already held stay held.
@@ -72,10 +69,7 @@ impl Ranges {
         let last = self.0.partition_point(|run| run.start < range.end);
         let mut rest = Vec::new();
         for run in self.0.get(first..last).unwrap_or_default() {
-            rest.extend([
-                run.start..range.start.min(run.end),
-                range.end.max(run.start)..run.end,
-            ]);
+            rest.extend([run.start..range.start.min(run.end), range.end.max(run.start)..run.end]);
         }
         rest.retain(|run| !run.is_empty());
         self.0.splice(first..last, rest);
@@ -128,11 +122,7 @@ impl From<Vec<(u64, u64)>> for Ranges {
 
 impl From<Ranges> for Vec<(u64, u64)> {
     fn from(ranges: Ranges) -> Self {
-        ranges
-            .0
-            .into_iter()
-            .map(|run| (run.start, run.end))
-            .collect()
+        ranges.0.into_iter().map(|run| (run.start, run.end)).collect()
     }
 }
 

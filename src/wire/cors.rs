@@ -59,65 +59,37 @@ enum Origins {
 impl Cors {
     /// Any origin, without credentials.
     pub const fn any() -> Self {
-        Self {
-            allow_headers: None,
-            expose_headers: None,
-            origins: Origins::Any,
-        }
+        Self { allow_headers: None, expose_headers: None, origins: Origins::Any }
     }
 
     /// Only `origins`, without credentials.
     pub const fn listed(origins: Vec<Origin>) -> Self {
-        let origins = Origins::Listed {
-            credentials: false,
-            origins,
-        };
-        Self {
-            allow_headers: None,
-            expose_headers: None,
-            origins,
-        }
+        let origins = Origins::Listed { credentials: false, origins };
+        Self { allow_headers: None, expose_headers: None, origins }
     }
 
     /// Only `origins`, and their pages may send cookies along. There is no such policy for any
     /// origin: every page on the web could act in its visitor's name.
     pub const fn listed_with_credentials(origins: Vec<Origin>) -> Self {
-        let origins = Origins::Listed {
-            credentials: true,
-            origins,
-        };
-        Self {
-            allow_headers: None,
-            expose_headers: None,
-            origins,
-        }
+        let origins = Origins::Listed { credentials: true, origins };
+        Self { allow_headers: None, expose_headers: None, origins }
     }
 
     /// No other origin. Answers are as if this module did not exist.
     pub const fn off() -> Self {
-        Self {
-            allow_headers: None,
-            expose_headers: None,
-            origins: Origins::Off,
-        }
+        Self { allow_headers: None, expose_headers: None, origins: Origins::Off }
     }
 
     /// Pages may also send these header fields.
     #[must_use]
     pub fn with_allowed_headers(self, names: &[HeaderName]) -> Self {
-        Self {
-            allow_headers: list(names),
-            ..self
-        }
+        Self { allow_headers: list(names), ..self }
     }
 
     /// Pages may also read these header fields.
     #[must_use]
     pub fn with_exposed_headers(self, names: &[HeaderName]) -> Self {
-        Self {
-            expose_headers: list(names),
-            ..self
-        }
+        Self { expose_headers: list(names), ..self }
     }
 
     /// Whether `asked` may change anything. A page of another origin can make a browser send a form,
@@ -125,10 +97,9 @@ impl Cors {
     /// from origins whose pages may send cookies (S-011).
     pub fn admits(&self, asked: &Asked) -> bool {
         let is_listed = |origin: &HeaderValue| match &self.origins {
-            Origins::Listed {
-                credentials: true,
-                origins,
-            } => origins.iter().any(|listed| listed.0 == *origin),
+            Origins::Listed { credentials: true, origins } => {
+                origins.iter().any(|listed| listed.0 == *origin)
+            }
             Origins::Any | Origins::Listed { .. } | Origins::Off => false,
         };
         !asked.brings_cookies_from_elsewhere || asked.origin.as_ref().is_some_and(is_listed)
@@ -139,10 +110,7 @@ impl Cors {
         let credentials = match &self.origins {
             Origins::Off => return,
             Origins::Any => Some(false),
-            Origins::Listed {
-                credentials,
-                origins,
-            } => {
+            Origins::Listed { credentials, origins } => {
                 let is_listed = origins.iter().any(|o| asked.origin.as_ref() == Some(&o.0));
                 is_listed.then_some(*credentials)
             }
@@ -154,27 +122,16 @@ impl Cors {
         };
         fields.insert(ACCESS_CONTROL_ALLOW_ORIGIN, origin.clone());
         if credentials {
-            fields.insert(
-                ACCESS_CONTROL_ALLOW_CREDENTIALS,
-                HeaderValue::from_static("true"),
-            );
+            fields.insert(ACCESS_CONTROL_ALLOW_CREDENTIALS, HeaderValue::from_static("true"));
         }
         // A list may stand on several lines, so that the operator's own names need no copying.
         let (name, own, extra) = if asked.is_preflight {
             let methods = HeaderValue::from_static(lists.allow_methods);
             fields.insert(ACCESS_CONTROL_ALLOW_METHODS, methods);
             fields.insert(ACCESS_CONTROL_MAX_AGE, MAX_AGE_SECONDS);
-            (
-                ACCESS_CONTROL_ALLOW_HEADERS,
-                lists.allow_headers,
-                &self.allow_headers,
-            )
+            (ACCESS_CONTROL_ALLOW_HEADERS, lists.allow_headers, &self.allow_headers)
         } else {
-            (
-                ACCESS_CONTROL_EXPOSE_HEADERS,
-                lists.expose_headers,
-                &self.expose_headers,
-            )
+            (ACCESS_CONTROL_EXPOSE_HEADERS, lists.expose_headers, &self.expose_headers)
         };
         fields.insert(&name, HeaderValue::from_static(own));
         if let Some(extra) = extra {
@@ -185,11 +142,7 @@ impl Cors {
 
 /// `names` as a comma list. `*` is a name by its grammar; it is left out, see [`Cors`].
 fn list(names: &[HeaderName]) -> Option<HeaderValue> {
-    let names: Vec<_> = names
-        .iter()
-        .map(HeaderName::as_str)
-        .filter(|name| *name != "*")
-        .collect();
+    let names: Vec<_> = names.iter().map(HeaderName::as_str).filter(|name| *name != "*").collect();
     if names.is_empty() {
         return None;
     }
@@ -235,10 +188,7 @@ fn is_same_origin(head: &Parts) -> bool {
     };
     let host = origin.split_once("://").map(|(_, host)| host);
     let own = head.uri.authority().map(http::uri::Authority::as_str);
-    [own, field(&HOST), field(&X_FORWARDED_HOST)]
-        .into_iter()
-        .flatten()
-        .any(|own| Some(own) == host)
+    [own, field(&HOST), field(&X_FORWARDED_HOST)].into_iter().flatten().any(|own| Some(own) == host)
 }
 
 /// Whether a browser asks if it may send a request of a page of another origin.
@@ -272,9 +222,7 @@ impl FromStr for Origin {
             "http" | "https" => host::without_default_port(host, scheme),
             _ => host,
         };
-        HeaderValue::try_from(format!("{scheme}://{host}"))
-            .map(Self)
-            .map_err(|_| InvalidOrigin)
+        HeaderValue::try_from(format!("{scheme}://{host}")).map(Self).map_err(|_| InvalidOrigin)
     }
 }
 
@@ -310,27 +258,11 @@ mod tests {
             ("POST", &["cookie: a=b", other], [false; 4]),
             ("GET", &["cookie: a=b", other], [true; 4]),
             ("POST", &["cookie: a=b", "origin: null"], [false; 4]),
-            (
-                "POST",
-                &["cookie: a=b", "origin: https://here:1"],
-                [true; 4],
-            ),
+            ("POST", &["cookie: a=b", "origin: https://here:1"], [true; 4]),
             ("POST", &["cookie: a=b", "origin: https://here"], [false; 4]),
-            (
-                "POST",
-                &["cookie: a=b", other, "x-forwarded-host: x.example"],
-                [true; 4],
-            ),
-            (
-                "POST",
-                &["cookie: a=b", other, "sec-fetch-site: same-origin"],
-                [true; 4],
-            ),
-            (
-                "POST",
-                &["cookie: a=b", "sec-fetch-site: same-site"],
-                [false; 4],
-            ),
+            ("POST", &["cookie: a=b", other, "x-forwarded-host: x.example"], [true; 4]),
+            ("POST", &["cookie: a=b", other, "sec-fetch-site: same-origin"], [true; 4]),
+            ("POST", &["cookie: a=b", "sec-fetch-site: same-site"], [false; 4]),
             (
                 "PUT",
                 &["cookie: a=b", "sec-fetch-site: cross-site", page],
@@ -388,38 +320,14 @@ mod tests {
             (Cors::off(), "OPTIONS", ours, true, &[][..]),
             (Cors::any(), "PATCH", None, false, &[vary]),
             (Cors::any(), "PATCH", ours, false, &[vary, allowed, expose]),
-            (
-                Cors::any(),
-                "OPTIONS",
-                ours,
-                false,
-                &[vary, allowed, expose],
-            ),
+            (Cors::any(), "OPTIONS", ours, false, &[vary, allowed, expose]),
             (Cors::any(), "PATCH", ours, true, &[vary, allowed, expose]),
             (Cors::any(), "OPTIONS", None, true, &[vary]),
             (Cors::any(), "OPTIONS", ours, true, preflight),
             (Cors::listed(listed()), "OPTIONS", ours, true, preflight),
-            (
-                Cors::listed(listed()),
-                "OPTIONS",
-                Some("https://b.example"),
-                true,
-                &[vary],
-            ),
-            (
-                Cors::listed(listed()),
-                "PATCH",
-                Some("http://a.example"),
-                false,
-                &[vary],
-            ),
-            (
-                Cors::listed(listed()),
-                "PATCH",
-                Some("null"),
-                false,
-                &[vary],
-            ),
+            (Cors::listed(listed()), "OPTIONS", Some("https://b.example"), true, &[vary]),
+            (Cors::listed(listed()), "PATCH", Some("http://a.example"), false, &[vary]),
+            (Cors::listed(listed()), "PATCH", Some("null"), false, &[vary]),
             (
                 extras.clone(),
                 "PATCH",

@@ -34,11 +34,7 @@ pub struct InvalidPublicUrl;
 impl Locations {
     /// Uploads under `mount`, named by their path alone.
     pub const fn new(mount: Mount) -> Self {
-        Self {
-            mount,
-            public_url: None,
-            trust_forwarded: false,
-        }
+        Self { mount, public_url: None, trust_forwarded: false }
     }
 
     /// What stands before the path in URLs for the client that sent `head`; nothing unless that is
@@ -123,20 +119,11 @@ mod tests {
     #[test]
     fn locations_are_absolute_paths_or_urls_d_40_d_41_f_43() {
         let https = &[("x-forwarded-proto", "https"), ("host", "h:443")][..];
-        let full = &[
-            ("forwarded", "proto=http;host=f:81"),
-            ("x-forwarded-prefix", "/up"),
-        ][..];
+        let full = &[("forwarded", "proto=http;host=f:81"), ("x-forwarded-prefix", "/up")][..];
         for (mount, public_url, trust_forwarded, lines, expected) in [
             ("/files", None, false, full, "/files/a"),
             ("/", None, false, full, "/a"),
-            (
-                "/files",
-                Some("https://p/x"),
-                true,
-                full,
-                "https://p/x/files/a",
-            ),
+            ("/files", Some("https://p/x"), true, full, "https://p/x/files/a"),
             ("/", Some("https://p"), false, full, "https://p/a"),
             ("/files", None, true, full, "http://f:81/up/files/a"),
             ("/files", None, true, https, "https://h/files/a"),
@@ -150,11 +137,9 @@ mod tests {
                 public_url: public_url.map(|url| url.parse().expect("a URL")),
                 trust_forwarded,
             };
-            let request = lines
-                .iter()
-                .fold(Request::post("/files"), |request, (name, value)| {
-                    request.header(*name, *value)
-                });
+            let request = lines.iter().fold(Request::post("/files"), |request, (name, value)| {
+                request.header(*name, *value)
+            });
             let (head, ()) = request.body(()).expect("plain").into_parts();
             let location =
                 locations.location(&locations.start(&head), &"a".parse().expect("an id"));

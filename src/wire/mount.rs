@@ -36,10 +36,7 @@ impl Mount {
     /// What `path` names, a slash at its end or not (D-54). `None` if that cannot be an upload.
     pub fn resource(&self, path: &str) -> Option<Resource> {
         let below = self.below(path)?;
-        let Some(segment) = below
-            .strip_prefix('/')
-            .filter(|segment| !segment.is_empty())
-        else {
+        let Some(segment) = below.strip_prefix('/').filter(|segment| !segment.is_empty()) else {
             return Some(Resource::Collection);
         };
         let id = segment.strip_suffix('/').unwrap_or(segment);
@@ -59,8 +56,7 @@ pub(crate) fn is_plain_path(path: &str) -> bool {
     let is_plain = |b: u8| b.is_ascii_alphanumeric() || b"-._~".contains(&b);
     let is_segment =
         |segment: &str| !matches!(segment, "" | "." | "..") && segment.bytes().all(is_plain);
-    path.strip_prefix('/')
-        .is_some_and(|path| path.split('/').all(is_segment))
+    path.strip_prefix('/').is_some_and(|path| path.split('/').all(is_segment))
 }
 
 impl FromStr for Mount {
@@ -71,11 +67,7 @@ impl FromStr for Mount {
             return Ok(Self(String::new()));
         }
         let path = text.strip_suffix('/').unwrap_or(text);
-        if is_plain_path(path) {
-            Ok(Self(path.to_owned()))
-        } else {
-            Err(InvalidMount)
-        }
+        if is_plain_path(path) { Ok(Self(path.to_owned())) } else { Err(InvalidMount) }
     }
 }
 
@@ -139,15 +131,8 @@ mod tests {
                 Resource::Upload(id) => id.to_string(),
             });
             assert_eq!(resource.as_deref(), expected, "{path} under {mount}");
-            assert!(
-                resource.is_none() || mount.claims(path),
-                "{path} under {mount}"
-            );
+            assert!(resource.is_none() || mount.claims(path), "{path} under {mount}");
         }
-        assert!(
-            "/files"
-                .parse::<Mount>()
-                .is_ok_and(|mount| mount.claims("/files/a/b"))
-        );
+        assert!("/files".parse::<Mount>().is_ok_and(|mount| mount.claims("/files/a/b")));
     }
 }

@@ -73,10 +73,7 @@ impl ReplyBody {
 
     /// A body of exactly `length` bytes from `stream`.
     pub const fn stream(stream: ReplyStream, length: u64) -> Self {
-        Self(Kind::Stream {
-            left: length,
-            stream,
-        })
+        Self(Kind::Stream { left: length, stream })
     }
 
     /// The number of bytes still to come.
@@ -132,9 +129,7 @@ fn counted(left: &mut u64, next: Option<io::Result<Bytes>>) -> io::Result<Bytes>
 
 impl fmt::Debug for ReplyBody {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("ReplyBody")
-            .field("left", &self.left())
-            .finish_non_exhaustive()
+        f.debug_struct("ReplyBody").field("left", &self.left()).finish_non_exhaustive()
     }
 }
 
@@ -171,17 +166,13 @@ pub fn remove_body(reply: &mut Reply) {
 /// The value of `Retry-After` for `wait`: whole seconds, rounded up, because a client that comes too
 /// early comes twice.
 pub fn retry_after(wait: Duration) -> HeaderValue {
-    wait.as_secs()
-        .saturating_add(u64::from(wait.subsec_nanos() > 0))
-        .into()
+    wait.as_secs().saturating_add(u64::from(wait.subsec_nanos() > 0)).into()
 }
 
 /// Ends the connection after `reply`. HTTP/2 has no header field for it.
 pub fn close_connection(reply: &mut Reply, version: Version) {
     if version <= Version::HTTP_11 {
-        reply
-            .headers_mut()
-            .insert(CONNECTION, HeaderValue::from_static("close"));
+        reply.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
     }
 }
 
@@ -202,9 +193,7 @@ pub fn add_finished(reply: &mut Reply, finished: &Finished) {
 
 fn is_reserved(name: &HeaderName) -> bool {
     RESERVED.contains(name)
-        || RESERVED_PREFIXES
-            .iter()
-            .any(|prefix| name.as_str().starts_with(prefix))
+        || RESERVED_PREFIXES.iter().any(|prefix| name.as_str().starts_with(prefix))
 }
 
 #[cfg(test)]
@@ -226,9 +215,7 @@ mod tests {
     }
 
     fn streamed(frames: &[&'static str], length: u64) -> ReplyBody {
-        let frames = frames
-            .iter()
-            .map(|frame| Ok(Bytes::from_static(frame.as_bytes())));
+        let frames = frames.iter().map(|frame| Ok(Bytes::from_static(frame.as_bytes())));
         ReplyBody::stream(Box::pin(Frames(frames.collect())), length)
     }
 
@@ -245,11 +232,7 @@ mod tests {
         ] {
             assert_eq!(body.size_hint().exact(), Some(length));
             assert_eq!(body.is_end_stream(), length == 0);
-            let bytes = body
-                .collect()
-                .await
-                .ok()
-                .map(http_body_util::Collected::to_bytes);
+            let bytes = body.collect().await.ok().map(http_body_util::Collected::to_bytes);
             assert_eq!(bytes.as_deref(), expected.map(str::as_bytes));
         }
     }
@@ -257,9 +240,7 @@ mod tests {
     #[test]
     fn applications_cannot_change_what_the_server_says() {
         let mut reply = empty(StatusCode::NO_CONTENT);
-        reply
-            .headers_mut()
-            .insert("x-set", HeaderValue::from_static("1"));
+        reply.headers_mut().insert("x-set", HeaderValue::from_static("1"));
         let headers = [
             ("X-Set", "2"),
             ("Set-Cookie", "a=b"),
@@ -274,15 +255,9 @@ mod tests {
             ("bad name", "x"),
             ("x-bad", "a\nb"),
         ];
-        let headers = headers
-            .map(|(name, value)| (name.to_owned(), value.to_owned()))
-            .into();
+        let headers = headers.map(|(name, value)| (name.to_owned(), value.to_owned())).into();
         add_finished(&mut reply, &Finished { headers });
-        let left: Vec<_> = reply
-            .headers()
-            .iter()
-            .map(|(n, v)| (n.as_str(), v))
-            .collect();
+        let left: Vec<_> = reply.headers().iter().map(|(n, v)| (n.as_str(), v)).collect();
         assert_eq!(
             left,
             [
@@ -295,18 +270,12 @@ mod tests {
 
     #[test]
     fn connections_close_by_field_in_http_1_only() {
-        for (version, expected) in [
-            (Version::HTTP_10, true),
-            (Version::HTTP_11, true),
-            (Version::HTTP_2, false),
-        ] {
+        for (version, expected) in
+            [(Version::HTTP_10, true), (Version::HTTP_11, true), (Version::HTTP_2, false)]
+        {
             let mut reply = empty(StatusCode::OK);
             close_connection(&mut reply, version);
-            assert_eq!(
-                reply.headers().contains_key(CONNECTION),
-                expected,
-                "{version:?}"
-            );
+            assert_eq!(reply.headers().contains_key(CONNECTION), expected, "{version:?}");
         }
     }
 

@@ -31,10 +31,7 @@ pub fn form(data: &[u8]) {
     };
     let body = input.rest();
     let (whole, cut) = in_paused_time(async {
-        (
-            read(body, body.len(), shape).await,
-            read(body, most, shape).await,
-        )
+        (read(body, body.len(), shape).await, read(body, most, shape).await)
     });
     match (whole, cut) {
         (Ok(whole), Ok(cut)) => assert_eq!(whole, cut, "J-023: it depends on the frames"),
@@ -81,10 +78,7 @@ pub fn resumable(data: &[u8]) {
     let mut input = Input::new(data);
     let most = usize::from(input.byte()) + 1;
     let method = input.pick(&["POST", "GET", "PUT", "HEAD", "DELETE"]);
-    let media_type = input.pick(&[
-        "multipart/form-data; boundary=B",
-        "application/octet-stream",
-    ]);
+    let media_type = input.pick(&["multipart/form-data; boundary=B", "application/octet-stream"]);
     let query = input.line();
     let body = input.rest();
     let Ok(uri) = http::Uri::try_from([b"/resumable?".as_slice(), query].concat()) else {
@@ -105,16 +99,10 @@ async fn ask(
     body: &[u8],
     most: usize,
 ) -> Result<(Intent, Option<Vec<u8>>), u16> {
-    let head = Request::builder()
-        .method(method)
-        .uri(uri)
-        .header("content-type", media_type)
-        .body(());
+    let head =
+        Request::builder().method(method).uri(uri).header("content-type", media_type).body(());
     let (head, ()) = head.expect("a request").into_parts();
-    let dialect = ResumableJs::new(
-        Locations::new("/resumable".parse().expect("a path")),
-        "secret",
-    );
+    let dialect = ResumableJs::new(Locations::new("/resumable".parse().expect("a path")), "secret");
     let mut exchange = dialect.open(&head);
     let content = Content::new(Frames::cut(body, most));
     match exchange.read(&head, content, &Limits::default()).await {

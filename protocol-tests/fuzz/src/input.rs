@@ -94,9 +94,7 @@ impl Body for Frames {
 
 /// Runs `work` in time that passes when nothing else does.
 pub(crate) fn in_paused_time<T>(work: impl Future<Output = T>) -> T {
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_time()
-        .start_paused(true)
-        .build();
+    let runtime =
+        tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build();
     runtime.expect("a runtime").block_on(work)
 }

@@ -26,36 +26,12 @@ pub struct Target {
 
 /// All targets.
 pub const TARGETS: [Target; 8] = [
-    Target {
-        name: "concat",
-        run: concat,
-    },
-    Target {
-        name: "fields",
-        run: fields,
-    },
-    Target {
-        name: "form",
-        run: form,
-    },
-    Target {
-        name: "ids",
-        run: ids,
-    },
-    Target {
-        name: "metadata",
-        run: metadata,
-    },
-    Target {
-        name: "record",
-        run: record,
-    },
-    Target {
-        name: "resumable",
-        run: resumable,
-    },
-    Target {
-        name: "service",
-        run: service,
-    },
+    Target { name: "concat", run: concat },
+    Target { name: "fields", run: fields },
+    Target { name: "form", run: form },
+    Target { name: "ids", run: ids },
+    Target { name: "metadata", run: metadata },
+    Target { name: "record", run: record },
+    Target { name: "resumable", run: resumable },
+    Target { name: "service", run: service },
 ];

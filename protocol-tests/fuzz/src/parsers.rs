@@ -67,10 +67,7 @@ pub fn fields(data: &[u8]) {
     let _ = upload_defer_length::decode(headers);
     let _ = x_http_method_override::decode(headers);
     if let Some(host) = host::decode(&head) {
-        let _ = (
-            host::is_host(host),
-            host::without_default_port(host, "https"),
-        );
+        let _ = (host::is_host(host), host::without_default_port(host, "https"));
     }
     let etag = HeaderValue::from_static("\"a\"");
     let _ = if_none_match::matches(headers, &etag);
@@ -125,19 +122,11 @@ pub fn metadata(data: &[u8]) {
         return;
     };
     assert_eq!(metadata.as_text(), text, "T-054");
-    let entries = || {
-        metadata
-            .iter()
-            .map(|(key, value)| (key.to_owned(), value.to_vec()))
-    };
+    let entries = || metadata.iter().map(|(key, value)| (key.to_owned(), value.to_vec()));
     let keys: BTreeSet<_> = entries().map(|(key, _)| key).collect();
     assert_eq!(keys.len(), entries().count(), "D-27");
     let again = Metadata::from_entries(entries()).expect("entries of metadata");
-    assert!(
-        entries().eq(again
-            .iter()
-            .map(|(key, value)| (key.to_owned(), value.to_vec())))
-    );
+    assert!(entries().eq(again.iter().map(|(key, value)| (key.to_owned(), value.to_vec()))));
 }
 
 /// Upload ids, alone and in paths.
@@ -169,21 +158,15 @@ pub fn ids(data: &[u8]) {
 pub fn record(data: &[u8]) {
     let id: UploadId = "a".parse().expect("an id");
     let lines = data.split(|byte| *byte == b'\n');
-    let log: Vec<u8> = lines
-        .filter(|line| !line.is_empty())
-        .flat_map(sealed)
-        .collect();
+    let log: Vec<u8> = lines.filter(|line| !line.is_empty()).flat_map(sealed).collect();
     let data = log.as_slice();
     let Ok(whole) = record_of(&id, data) else {
         return;
     };
     for cut in [data.len() / 3, data.len() / 2, data.len().saturating_sub(1)] {
         let part = record_of(&id, &data[..cut]).expect("a log cut off is no damage");
-        let revision = |upload: &Option<_>| {
-            upload
-                .as_ref()
-                .map(|upload: &windlass::Upload| upload.revision)
-        };
+        let revision =
+            |upload: &Option<_>| upload.as_ref().map(|upload: &windlass::Upload| upload.revision);
         assert!(revision(&part) <= revision(&whole));
     }
     if let Some(upload) = whole {
@@ -199,20 +182,14 @@ fn sealed(line: &[u8]) -> Vec<u8> {
     }
     let text = line.strip_suffix(b"}").unwrap_or(line);
     let digest = Sha1::digest(text);
-    let sum: String = digest[..4]
-        .iter()
-        .map(|byte| format!("{byte:02x}"))
-        .collect();
+    let sum: String = digest[..4].iter().map(|byte| format!("{byte:02x}")).collect();
     [text, b",\"sum\":\"", sum.as_bytes(), b"\"}\n"].concat()
 }
 
 fn is_plain(id: &UploadId) {
     let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-_".contains(&byte);
     let text = id.as_str();
-    assert!(
-        !text.is_empty() && text.len() <= 128 && text.bytes().all(plain),
-        "I-12: {text:?}"
-    );
+    assert!(!text.is_empty() && text.len() <= 128 && text.bytes().all(plain), "I-12: {text:?}");
 }
 
 fn one(name: &'static str, value: HeaderValue) -> HeaderMap {

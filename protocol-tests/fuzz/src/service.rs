@@ -20,13 +20,11 @@ const MAX_REQUESTS: usize = 12;
 
 /// What a server that is asked anything may answer. No 5xx: the store does not fail. No redirect
 /// (I-07); 304 is for a GET that asks for it.
-const STATUSES: [u16; 17] = [
-    200, 201, 204, 206, 304, 400, 403, 404, 405, 409, 410, 412, 413, 415, 416, 431, 460,
-];
+const STATUSES: [u16; 17] =
+    [200, 201, 204, 206, 304, 400, 403, 404, 405, 409, 410, 412, 413, 415, 416, 431, 460];
 
-const METHODS: [&str; 10] = [
-    "POST", "PATCH", "HEAD", "GET", "DELETE", "OPTIONS", "PUT", "TRACE", "CONNECT", "X",
-];
+const METHODS: [&str; 10] =
+    ["POST", "PATCH", "HEAD", "GET", "DELETE", "OPTIONS", "PUT", "TRACE", "CONNECT", "X"];
 
 /// Fields that are read, with values that make sense more often than chance would have it.
 const FIELDS: [(&str, &str); 24] = [
@@ -98,10 +96,7 @@ impl Bench {
         let at = |path: &str| Locations::new(path.parse().expect("a path"));
         let resumable = ResumableJs::new(at("/resumable"), "secret").with_tus(at("/files"));
         let tus = Tus::new(at("/files")).with_resumable(resumable.clone());
-        Self {
-            told: BTreeMap::new(),
-            windlass: Windlass::new(engine).mount(tus).mount(resumable),
-        }
+        Self { told: BTreeMap::new(), windlass: Windlass::new(engine).mount(tus).mount(resumable) }
     }
 
     /// Sends the next request, and judges its answer.
@@ -110,10 +105,7 @@ impl Bench {
             return;
         };
         let sent: usize = frames.iter().map(Bytes::len).sum();
-        let asked = Asked {
-            body: (sent as u64, !is_cut),
-            head: head.clone(),
-        };
+        let asked = Asked { body: (sent as u64, !is_cut), head: head.clone() };
         let request = Request::from_parts(head, Frames::new(frames, is_cut));
         let Ok(answer) = self.windlass.handle(request).await else {
             assert!(is_cut, "closed without an answer");
@@ -167,12 +159,7 @@ impl Bench {
     fn judge(&mut self, asked: &Asked, answer: &Response<Bytes>) {
         let (head, status) = (&asked.head, answer.status().as_u16());
         let path = head.uri.path();
-        let context = || {
-            format!(
-                "{} {} {:?} -> {answer:?}",
-                head.method, head.uri, head.headers
-            )
-        };
+        let context = || format!("{} {} {:?} -> {answer:?}", head.method, head.uri, head.headers);
         // Of a body that is cut off nobody waits for the answer: it may say so. A ResumableJS client
         // sends a chunk again that came damaged.
         let again = !path.starts_with("/files") && head.headers.contains_key("upload-checksum");
@@ -180,11 +167,7 @@ impl Bench {
         assert!(passing || STATUSES.contains(&status), "{}", context());
         if path == "/files" || path.starts_with("/files/") {
             let version = answer.headers().get("tus-resumable");
-            assert_eq!(
-                version.map(HeaderValue::as_bytes),
-                Some(&b"1.0.0"[..]),
-                "I-10"
-            );
+            assert_eq!(version.map(HeaderValue::as_bytes), Some(&b"1.0.0"[..]), "I-10");
         }
         if head.headers.contains_key("origin") {
             let cors = answer.headers().contains_key("access-control-allow-origin");
@@ -195,10 +178,7 @@ impl Bench {
         let written = is_patch && !head.headers.contains_key("x-http-method-override");
         if written && status == 204 {
             let (bytes, all) = asked.body;
-            let at = head
-                .headers
-                .get("upload-offset")
-                .and_then(|at| at.to_str().ok());
+            let at = head.headers.get("upload-offset").and_then(|at| at.to_str().ok());
             let at: u64 = at.and_then(|at| at.parse().ok()).expect("T-002");
             assert!(all, "I-02: a body cut off is no success: {}", context());
             assert_eq!(offset, Some(at + bytes), "I-02: {}", context());
@@ -234,10 +214,7 @@ impl Bench {
             let offset = number(&head, "upload-offset").unwrap_or(0);
             assert!(offset >= *told, "I-01: {path} at {offset}, told {told}");
             *told = offset;
-            let is_partial = head
-                .headers()
-                .get("upload-concat")
-                .is_some_and(|v| v == "partial");
+            let is_partial = head.headers().get("upload-concat").is_some_and(|v| v == "partial");
             let is_complete = number(&head, "upload-length") == Some(offset)
                 && head.headers().contains_key("upload-offset");
             let read = self.windlass.handle(request("GET")).await;

@@ -90,19 +90,14 @@ fn corpus(target: &Target) -> Vec<(String, Vec<u8>)> {
 
 fn run(target: &Target, what: &str, data: &[u8]) {
     if catch_unwind(|| (target.run)(data)).is_err() {
-        panic!(
-            "{} fails with {what}: b\"{}\"",
-            target.name,
-            data.escape_ascii()
-        );
+        panic!("{} fails with {what}: b\"{}\"", target.name, data.escape_ascii());
     }
 }
 
 #[test]
 fn corpus_and_its_mutations_are_handled() {
-    let rounds = std::env::var("WINDLASS_FUZZ_ROUNDS").map_or(ROUNDS, |rounds| {
-        rounds.parse().expect("WINDLASS_FUZZ_ROUNDS is a number")
-    });
+    let rounds = std::env::var("WINDLASS_FUZZ_ROUNDS")
+        .map_or(ROUNDS, |rounds| rounds.parse().expect("WINDLASS_FUZZ_ROUNDS is a number"));
     for target in &TARGETS {
         let corpus = corpus(target);
         for (path, data) in &corpus {
@@ -111,11 +106,7 @@ fn corpus_and_its_mutations_are_handled() {
         let inputs: Vec<_> = corpus.into_iter().map(|(_, data)| data).collect();
         let mut dice = Dice(1);
         for round in 0..rounds {
-            run(
-                target,
-                &format!("mutation {round}"),
-                &dice.mutation(&inputs),
-            );
+            run(target, &format!("mutation {round}"), &dice.mutation(&inputs));
         }
     }
 }

@@ -16,10 +16,7 @@ fn main() -> ExitCode {
     match written {
         Ok(snapshot) => {
             let count = snapshot.advisories.len();
-            println!(
-                "{count} advisories as of {} ({})",
-                snapshot.date, snapshot.commit
-            );
+            println!("{count} advisories as of {} ({})", snapshot.date, snapshot.commit);
             ExitCode::SUCCESS
         }
         Err(failure) => {

@@ -59,9 +59,7 @@ fn parse() -> Result<Arguments, String> {
         file_system: FileSystem::Ext4,
     };
     while let Some(word) = words.next() {
-        let value = words
-            .next()
-            .ok_or_else(|| format!("{word} needs a value"))?;
+        let value = words.next().ok_or_else(|| format!("{word} needs a value"))?;
         let number = || value.parse().map_err(|_| format!("{value} is no number"));
         match word.as_str() {
             "--seed" => arguments.seed = number()?,
@@ -94,15 +92,7 @@ fn act(arguments: &Arguments) -> Result<(), Failure> {
                 },
             )?
         } else {
-            kill::run(
-                &binary,
-                &kill::Plan {
-                    seed,
-                    kills: times,
-                    clients: 4,
-                    max_bytes,
-                },
-            )?
+            kill::run(&binary, &kill::Plan { seed, kills: times, clients: 4, max_bytes })?
         };
         println!("seed {seed}: {figures}");
         total += figures;

@@ -54,12 +54,7 @@ impl Survivor<'_> {
         self.adopt(&mut now)?;
         let mut found = Vec::new();
         for entry in now {
-            let unborn = Entry::new(
-                entry.number,
-                entry.content.to_vec(),
-                entry.kind,
-                entry.length,
-            );
+            let unborn = Entry::new(entry.number, entry.content.to_vec(), entry.kind, entry.length);
             let then = before.get(&entry.number).copied().unwrap_or(&unborn);
             let path = entry.path.clone().unwrap_or_default();
             let about = |f: Failure| f.within(format!("{path}, record {:?}", self.record(&path)));
@@ -101,9 +96,7 @@ impl Survivor<'_> {
                 |entry: &&mut Entry| metadata.split(',').any(|pair| pair == entry.metadata());
             let entry = entries.iter_mut().find(same);
             let Some(entry) = entry else {
-                return Err(Failure::new(format!(
-                    "{id} was never asked for: {metadata}"
-                )));
+                return Err(Failure::new(format!("{id} was never asked for: {metadata}")));
             };
             let about = format!("{id} is a second {:?}", About(entry));
             ensure(entry.path.is_none(), about)?;
@@ -145,11 +138,8 @@ impl Survivor<'_> {
         match now.kind {
             Kind::Chunks(_) => self.chunks(then, &mut now, offset)?,
             Kind::Whole | Kind::Partial | Kind::Final => {
-                let about = format!(
-                    "HEAD shows {offset} of {:?} after {:?}",
-                    About(&now),
-                    About(then)
-                );
+                let about =
+                    format!("HEAD shows {offset} of {:?} after {:?}", About(&now), About(then));
                 ensure(now.allows(then, offset), about)?;
                 now.told = offset;
                 self.length(then, &mut now, &answer)?;
@@ -173,11 +163,7 @@ impl Survivor<'_> {
             (Length::Deferred | Length::Declaring, Length::Declaring | Length::Known) => true,
         };
         ensure(is_right, format!("length {length:?} for {:?}", About(now)))?;
-        now.length = if length.is_some() {
-            Length::Known
-        } else {
-            Length::Deferred
-        };
+        now.length = if length.is_some() { Length::Known } else { Length::Deferred };
         Ok(())
     }
 
@@ -223,17 +209,11 @@ impl Survivor<'_> {
         let get = self.ask(&Request::plain("GET", path))?;
         let about = |f: Failure| f.within(format!("{:?}", About(entry)));
         if published {
-            get.is(200)
-                .and_then(|r| r.has_body(&entry.content))
-                .map_err(about)?;
+            get.is(200).and_then(|r| r.has_body(&entry.content)).map_err(about)?;
         } else {
             get.is(404).map_err(about)?;
         }
-        let data = if published {
-            id.to_owned()
-        } else {
-            format!("{id}.part")
-        };
+        let data = if published { id.to_owned() } else { format!("{id}.part") };
         if entry.kind != Kind::Final {
             let file = std::fs::read(self.data.join(&data)).unwrap_or_default();
             let ranges: Vec<_> = match entry.kind {
@@ -251,10 +231,7 @@ impl Survivor<'_> {
         // The loss of power may take a data file that holds nothing.
         let holds = published || entry.told > 0 || !entry.stored.is_empty();
         let needed = holds || self.crash == Crash::Kill;
-        Ok(BTreeMap::from([
-            (format!("{id}.record"), true),
-            (data, needed),
-        ]))
+        Ok(BTreeMap::from([(format!("{id}.record"), true), (data, needed)]))
     }
 
     /// Waits until the directory holds what belongs to the uploads and nothing else, and whole files
@@ -264,10 +241,8 @@ impl Survivor<'_> {
         let deadline = Instant::now() + PATIENCE;
         loop {
             let there = self.names()?;
-            let surplus: Vec<&String> = there
-                .iter()
-                .filter(|name| !names().any(|(other, _)| other == *name))
-                .collect();
+            let surplus: Vec<&String> =
+                there.iter().filter(|name| !names().any(|(other, _)| other == *name)).collect();
             let missing: Vec<&String> = names()
                 .filter(|(name, needed)| **needed && !there.contains(*name))
                 .map(|(name, _)| name)
@@ -304,9 +279,7 @@ impl Survivor<'_> {
     /// The ids of which something lies in the data directory.
     fn ids(&self) -> Result<BTreeSet<String>, Failure> {
         let names = self.names()?;
-        let ids = names
-            .iter()
-            .map(|name| name.split('.').next().unwrap_or_default());
+        let ids = names.iter().map(|name| name.split('.').next().unwrap_or_default());
         Ok(ids.map(str::to_owned).collect())
     }
 }

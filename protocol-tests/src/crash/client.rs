@@ -118,23 +118,14 @@ impl<'a> Client<'a> {
     ) -> Result<(), Failure> {
         let verdicts: Vec<Result<(), Failure>> = std::thread::scope(|scope| {
             let work = |index| {
-                let client = Client {
-                    address,
-                    dice: dice.split(),
-                    index,
-                    ledger,
-                    max_bytes,
-                    next,
-                    pulse,
-                };
+                let client =
+                    Client { address, dice: dice.split(), index, ledger, max_bytes, next, pulse };
                 scope.spawn(move || client.run())
             };
             let workers: Vec<_> = (0..ledger.clients()).map(work).collect();
             let verdicts = workers.into_iter().map(ScopedJoinHandle::join);
             let panicked = |_| Err(Failure::new("a client panicked"));
-            verdicts
-                .map(|verdict| verdict.unwrap_or_else(panicked))
-                .collect()
+            verdicts.map(|verdict| verdict.unwrap_or_else(panicked)).collect()
         });
         verdicts.into_iter().collect()
     }
@@ -171,11 +162,7 @@ impl<'a> Client<'a> {
         let (complete, open): (Vec<&Entry>, Vec<&Entry>) =
             living.iter().partition(|entry| entry.is_complete());
         if living.len() > MAX_UPLOADS {
-            let surplus = if complete.is_empty() {
-                &open
-            } else {
-                &complete
-            };
+            let surplus = if complete.is_empty() { &open } else { &complete };
             let surplus = (*self.dice.pick(surplus)).clone();
             return self.delete(&surplus);
         }
@@ -215,9 +202,7 @@ impl<'a> Client<'a> {
     }
 
     fn size(&mut self) -> u64 {
-        let limit = *self
-            .dice
-            .pick(&[1, 50, 5_000, self.max_bytes, self.max_bytes]);
+        let limit = *self.dice.pick(&[1, 50, 5_000, self.max_bytes, self.max_bytes]);
         match self.dice.roll(12) {
             0 => 0,
             _ => 1 + self.dice.roll(limit),
@@ -247,11 +232,7 @@ impl<'a> Client<'a> {
             let entry = self.enter(content, kind, Length::Known, number);
             return self.store(&entry);
         }
-        let length = if self.dice.one_in(4) {
-            Length::Deferred
-        } else {
-            Length::Known
-        };
+        let length = if self.dice.one_in(4) { Length::Deferred } else { Length::Known };
         let entry = self.enter(content, kind, length, number);
         let request = Request::tus("POST", TUS).with("Upload-Metadata", entry.metadata());
         let request = match length {
@@ -263,16 +244,8 @@ impl<'a> Client<'a> {
             Kind::Whole | Kind::Final | Kind::Chunks(_) => request,
         };
         let with_upload = size > 0 && self.dice.one_in(3);
-        let range = 0..if with_upload {
-            1 + self.dice.roll(size)
-        } else {
-            0
-        };
-        let request = if with_upload {
-            request.octets()
-        } else {
-            request
-        };
+        let range = 0..if with_upload { 1 + self.dice.roll(size) } else { 0 };
+        let request = if with_upload { request.octets() } else { request };
         let (request, _) = self.fill(request, &entry, &range, false);
         let answer = self.attempt(&entry, &request, &range, true)?;
         let Some(answer) = answer else {
@@ -314,14 +287,10 @@ impl<'a> Client<'a> {
             _ => request.body(bytes),
         };
         match choice {
-            0 => (
-                request.with("Upload-Checksum", checksum(algorithm, bytes)),
-                false,
-            ),
-            1 if may_be_wrong => (
-                request.with("Upload-Checksum", checksum(algorithm, b"other bytes")),
-                true,
-            ),
+            0 => (request.with("Upload-Checksum", checksum(algorithm, bytes)), false),
+            1 if may_be_wrong => {
+                (request.with("Upload-Checksum", checksum(algorithm, b"other bytes")), true)
+            }
             2 => (
                 request
                     .with("Trailer", "Upload-Checksum")
@@ -510,9 +479,8 @@ impl<'a> Client<'a> {
     /// One chunk, or two side by side, of a ResumableJS upload.
     fn store(&mut self, entry: &Entry) -> Outcome<()> {
         let number = entry.number;
-        let mut missing: Vec<u64> = (1..=entry.chunks())
-            .filter(|chunk| !entry.stored.contains(chunk))
-            .collect();
+        let mut missing: Vec<u64> =
+            (1..=entry.chunks()).filter(|chunk| !entry.stored.contains(chunk)).collect();
         let mut under_way = Vec::new();
         let count = 1 + self.dice.roll(2);
         for _ in 0..count.min(missing.len() as u64) {
@@ -575,28 +543,21 @@ impl<'a> Client<'a> {
             request
         };
         if self.dice.one_in(2) {
-            return request
-                .with("Content-Type", "application/octet-stream")
-                .body(bytes);
+            return request.with("Content-Type", "application/octet-stream").body(bytes);
         }
         let mut form = b"--limit\r\nContent-Disposition: form-data; name=\"file\"; \
             filename=\"blob\"\r\nContent-Type: application/octet-stream\r\n\r\n"
             .to_vec();
         form.extend(bytes);
         form.extend(b"\r\n--limit--\r\n");
-        request
-            .with("Content-Type", "multipart/form-data; boundary=limit")
-            .body(form)
+        request.with("Content-Type", "multipart/form-data; boundary=limit").body(form)
     }
 
     /// A final upload of these parts.
     fn join(&mut self, parts: &[Entry]) -> Outcome<()> {
         let paths = parts.iter().filter_map(|part| part.path.as_deref());
         let concat = format!("final;{}", paths.collect::<Vec<_>>().join(" "));
-        let content: Vec<u8> = parts
-            .iter()
-            .flat_map(|part| part.content.to_vec())
-            .collect();
+        let content: Vec<u8> = parts.iter().flat_map(|part| part.content.to_vec()).collect();
         let number = self.number();
         let entry = self.enter(content, Kind::Final, Length::Known, number);
         let range = 0..entry.size();

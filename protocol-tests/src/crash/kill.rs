@@ -56,13 +56,7 @@ impl AddAssign for Figures {
 
 impl fmt::Display for Figures {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self {
-            crashes,
-            answers,
-            checked,
-            announced,
-            counted,
-        } = self;
+        let Self { crashes, answers, checked, announced, counted } = self;
         write!(
             f,
             "{crashes} crashes, {answers} answers, {checked} uploads checked, \
@@ -102,9 +96,7 @@ pub fn run(binary: &Path, plan: &Plan) -> Result<Figures, Failure> {
             crash: Crash::Kill,
         };
         let state = ledger.state();
-        let found = survivor
-            .check(&state, &state)
-            .map_err(|f| about(f, crash))?;
+        let found = survivor.check(&state, &state).map_err(|f| about(f, crash))?;
         let announced = announcements.check(&process.log(), process.data(), &found);
         figures.announced = announced.map_err(|f| about(f, crash))?;
         figures.checked += found.len();

@@ -138,11 +138,7 @@ impl Entry {
     /// The range of a chunk, numbered from 1.
     pub fn chunk(&self, number: u64) -> Range<u64> {
         let size = self.chunk_size();
-        let end = if number == self.chunks() {
-            self.size()
-        } else {
-            number * size
-        };
+        let end = if number == self.chunks() { self.size() } else { number * size };
         (number - 1) * size..end
     }
 
@@ -184,8 +180,7 @@ impl Entry {
 
     /// Whether this chunk may be there after such a crash.
     pub fn allows_chunk(&self, then: &Self, chunk: &Range<u64>) -> bool {
-        self.attempted_since(then)
-            .any(|attempt| attempt.may_count && attempt.range == *chunk)
+        self.attempted_since(then).any(|attempt| attempt.may_count && attempt.range == *chunk)
     }
 }
 
@@ -206,9 +201,7 @@ impl Ledger {
 
     /// The page of one client.
     pub fn page(&self, client: usize) -> MutexGuard<'_, Vec<Entry>> {
-        self.0[client]
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
+        self.0[client].lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Every entry of every client, each page at one moment.

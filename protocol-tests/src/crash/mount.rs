@@ -90,15 +90,9 @@ impl Mounted {
         std::fs::create_dir_all(at)?;
         let arguments = ["--find", "--show", "--direct-io=on", "--sector-size=4096"].map(Path::new);
         let device = run("losetup", &[&arguments[..], &[image]].concat())?;
-        let mounted = Self {
-            device: PathBuf::from(device.trim()),
-            at: at.to_owned(),
-        };
+        let mounted = Self { device: PathBuf::from(device.trim()), at: at.to_owned() };
         let options = if options.is_empty() { "rw" } else { options };
-        run(
-            "mount",
-            &["-o".as_ref(), options.as_ref(), &mounted.device, at],
-        )?;
+        run("mount", &["-o".as_ref(), options.as_ref(), &mounted.device, at])?;
         Ok(mounted)
     }
 
@@ -126,9 +120,7 @@ impl Drop for Mounted {
 /// # Errors
 /// When there is none.
 pub fn temporary() -> Result<TempDir, Failure> {
-    let quick = tempfile::Builder::new()
-        .prefix("windlass-crash-")
-        .tempdir_in("/dev/shm");
+    let quick = tempfile::Builder::new().prefix("windlass-crash-").tempdir_in("/dev/shm");
     Ok(quick.or_else(|_| TempDir::new())?)
 }
 

@@ -80,12 +80,8 @@ pub fn run(binary: &Path, plan: &Plan) -> Result<Figures, Failure> {
     while figures.crashes < plan.cuts {
         let crash = figures.crashes + 1;
         let about = |f: Failure| f.within(format!("seed {}, cut {crash}", plan.seed));
-        let cut = bench
-            .cut(plan, &mut dice, &ledger, &next, &mut figures)
-            .map_err(about)?;
-        bench
-            .examine(binary, plan, &mut dice, cut, &next, &mut figures)
-            .map_err(about)?;
+        let cut = bench.cut(plan, &mut dice, &ledger, &next, &mut figures).map_err(about)?;
+        bench.examine(binary, plan, &mut dice, cut, &next, &mut figures).map_err(about)?;
         ledger.forget();
     }
     Ok(figures)
@@ -133,11 +129,8 @@ impl Bench {
             let (announced, then) = (announced(&self.process.log()), ledger.state());
             let cloned = clone(&self.images.join("disk.img"), &self.images.join("cut.img"));
             let now = ledger.state();
-            *cut.lock().unwrap_or_else(PoisonError::into_inner) = Some(cloned.map(|()| Cut {
-                then,
-                now,
-                announced,
-            }));
+            *cut.lock().unwrap_or_else(PoisonError::into_inner) =
+                Some(cloned.map(|()| Cut { then, now, announced }));
         };
         let answers = work(&self.process, plan, steps, dice, (ledger, next), take)?;
         figures.crashes += 1;
@@ -197,10 +190,7 @@ impl Bench {
         ledger.learn(found);
         figures.answers += work(&process, plan, 30, dice, (&ledger, next), || ())?;
         let again = announced(&process.log());
-        let twice: Vec<_> = again
-            .keys()
-            .filter(|path| cut.announced.contains_key(*path))
-            .collect();
+        let twice: Vec<_> = again.keys().filter(|path| cut.announced.contains_key(*path)).collect();
         ensure(twice.is_empty(), format!("{twice:?} announced again"))?;
         let panics = process.panics();
         ensure(panics.is_empty(), format!("{panics:?}"))?;

@@ -147,9 +147,7 @@ fn slashes(site: &Site) -> Verdict {
         let number = number as u64 + 1;
         let ask = file.clone().form(form).ask(number);
         let slashed = |request: Request| {
-            let target = request
-                .target
-                .replacen(site.collection(), &site.below(""), 1);
+            let target = request.target.replacen(site.collection(), &site.below(""), 1);
             Request { target, ..request }
         };
         site.ask(&slashed(ask.test(site)))?.is(204)?;
@@ -176,10 +174,7 @@ fn methods(site: &Site) -> Verdict {
         rows.row(method, || {
             let test = file.ask(1).test(site).method(method);
             let allow = site.ask(&test)?.is(405)?.list("Allow");
-            ensure(
-                allow.iter().any(|m| m == "POST"),
-                format!("Allow: {allow:?}"),
-            )?;
+            ensure(allow.iter().any(|m| m == "POST"), format!("Allow: {allow:?}"))?;
             file.tests(site, 1, Said::Chunk)
         });
     }
@@ -189,11 +184,8 @@ fn methods(site: &Site) -> Verdict {
 fn options(site: &Site) -> Verdict {
     let file = File::new(30, 10);
     let mut rows = Rows::new();
-    let paths = [
-        site.collection().to_owned(),
-        file.ask(1).test(site).target,
-        file.status(site).target,
-    ];
+    let paths =
+        [site.collection().to_owned(), file.ask(1).test(site).target, file.status(site).target];
     for path in &paths {
         for origin in [None, Some(ALLOWED_ORIGIN)] {
             rows.row(format!("{path} {origin:?}"), || {
@@ -238,25 +230,15 @@ fn cors(site: &Site) -> Verdict {
         ("malformed", file.ask(1).set("k", "x").request(site), 400),
         ("bare", Request::plain("GET", site.collection()), 400),
         ("gone", gone.ask(2).request(site), 404),
-        (
-            "no such path",
-            Request::plain("GET", &site.below("x/y")),
-            404,
-        ),
+        ("no such path", Request::plain("GET", &site.below("x/y")), 404),
         ("status", file.status(site), 200),
         ("no such upload", gone.status(site), 404),
-        (
-            "another method",
-            file.ask(1).test(site).method("DELETE"),
-            405,
-        ),
+        ("another method", file.ask(1).test(site).method("DELETE"), 405),
         ("coded", coded, 415),
     ] {
         for origin in [ALLOWED_ORIGIN, "https://other.example", "null"] {
             rows.row(format!("{what} from {origin}"), || {
-                let answer = site
-                    .ask(&request.clone().with("Origin", origin))?
-                    .is(status)?;
+                let answer = site.ask(&request.clone().with("Origin", origin))?.is(status)?;
                 let readable = site.setup == Setup::Plain
                     || (site.setup == Setup::CorsOrigin && origin == ALLOWED_ORIGIN);
                 let exposed = answer.list("Access-Control-Expose-Headers").join(" ");
@@ -275,23 +257,13 @@ fn forged(site: &Site) -> Verdict {
     let own = format!("http://{}", site.base.host);
     for (cookies, origin, fetch_site, stored) in [
         (true, Some("https://other.example"), None, false),
-        (
-            true,
-            Some("https://other.example"),
-            Some("cross-site"),
-            false,
-        ),
+        (true, Some("https://other.example"), Some("cross-site"), false),
         (true, Some(own.as_str()), Some("cross-site"), false),
         (true, Some("null"), None, false),
         (true, Some(own.as_str()), None, true),
         (true, Some(own.as_str()), Some("same-origin"), true),
         (true, None, None, true),
-        (
-            false,
-            Some("https://other.example"),
-            Some("cross-site"),
-            true,
-        ),
+        (false, Some("https://other.example"), Some("cross-site"), true),
     ] {
         rows.row(format!("{cookies} {origin:?} {fetch_site:?}"), || {
             let file = File::new(20, 10);
@@ -312,10 +284,7 @@ fn forged(site: &Site) -> Verdict {
             }
             ensure_eq("the upload", answer, refused(403, "forbidden"))?;
             let took = asked.elapsed();
-            ensure(
-                took >= Duration::from_millis(990),
-                format!("403 after {took:?}"),
-            )?;
+            ensure(took >= Duration::from_millis(990), format!("403 after {took:?}"))?;
             site.ask(&file.status(site))?.is(404)?;
             Ok(())
         });
@@ -343,11 +312,7 @@ fn how_far(site: &Site) -> Verdict {
             ensure_eq("the last answer", numbers(&last.upload), [29, 29, 29])?;
             ensure_eq("complete", last.upload["complete"].as_bool(), Some(true))?;
             let name = String::from_utf8_lossy(&file.name[5..]).into_owned();
-            ensure_eq(
-                "the safe name",
-                last.upload["name"].as_str(),
-                Some(name.as_str()),
-            )?;
+            ensure_eq("the safe name", last.upload["name"].as_str(), Some(name.as_str()))?;
             ensure_eq("the upload", &last.upload["id"], &first.upload["id"])
         });
     }
@@ -384,19 +349,13 @@ fn shutdown(site: &Site) -> Verdict {
         Ok(answer) => {
             ensure_eq("the answer", answer.status, 503)?;
             let took = asked.elapsed();
-            ensure(
-                took >= Duration::from_millis(990),
-                format!("503 after {took:?}"),
-            )?;
+            ensure(took >= Duration::from_millis(990), format!("503 after {took:?}"))?;
         }
         Err(_closed) => {}
     }
     drop(link);
     let status = own.process.ended_within(Duration::from_secs(15))?;
-    ensure(
-        status.success(),
-        Failure::new(format!("ended with {status}")),
-    )?;
+    ensure(status.success(), Failure::new(format!("ended with {status}")))?;
     own.restart()?;
     file.tests(&own.site, 1, Said::Absent)?;
     file.tests(&own.site, 2, Said::Chunk)?;

@@ -95,9 +95,7 @@ fn either_way(site: &Site) -> Verdict {
     for length in 0..=30 {
         let profile = Profile::ALL[length % 3];
         for file in [File::new(length, 10), File::new(length, 10).ceil()] {
-            rows.row(format!("{length} {:?}", file.tail), || {
-                file.profile(profile).uploads(site)
-            });
+            rows.row(format!("{length} {:?}", file.tail), || file.profile(profile).uploads(site));
         }
     }
     rows.verdict()
@@ -118,9 +116,7 @@ fn short(site: &Site) -> Verdict {
     let mut rows = Rows::new();
     for form in Form::ALL {
         for chunk in [6, 1 << 20, (1 << 53) - 1] {
-            rows.row(format!("{form:?} {chunk}"), || {
-                File::new(5, chunk).form(form).uploads(site)
-            });
+            rows.row(format!("{form:?} {chunk}"), || File::new(5, chunk).form(form).uploads(site));
         }
     }
     rows.verdict()
@@ -218,10 +214,7 @@ fn untold_length(site: &Site) -> Verdict {
                         Some(length as u64),
                     );
                 }
-                ensure(
-                    matches!(answer.said, Said::Refused(400, _)),
-                    format!("{:?}", answer.said),
-                )?;
+                ensure(matches!(answer.said, Said::Refused(400, _)), format!("{:?}", answer.said))?;
                 site.ask(&file.status(site))?.is(404)?;
                 Ok(())
             });
@@ -256,10 +249,7 @@ fn mismatch(site: &Site) -> Verdict {
             file.tests(site, 1, Said::Absent)?;
         }
         let payload = file.ask(1).payload;
-        let request = file
-            .ask(1)
-            .request(site)
-            .chunked(&[&payload[..4], &payload[4..]]);
+        let request = file.ask(1).request(site).chunked(&[&payload[..4], &payload[4..]]);
         said(&site.ask(&request)?)?.is(Said::Chunk)
     });
     rows.verdict()
@@ -290,20 +280,13 @@ fn counts(site: &Site) -> Verdict {
         rows.row(format!("k={number} s={size} n={count}"), || {
             let file = File::new(59, 10);
             let start = (number - 1) * 10;
-            let ask = file
-                .ask(1)
-                .set("k", number.to_string())
-                .set("n", count.to_string());
+            let ask = file.ask(1).set("k", number.to_string()).set("n", count.to_string());
             let ask = ask.set("s", size.to_string());
             let ask = ask.payload(&file.content[start..start + size]);
             let test = said(&site.ask(&ask.test(site))?)?.said;
             let answer = ask.put(site)?.said;
             let no = refused(400, "bad_total_chunks");
-            let expected = if fits {
-                (Said::Absent, Said::Chunk)
-            } else {
-                (no.clone(), no)
-            };
+            let expected = if fits { (Said::Absent, Said::Chunk) } else { (no.clone(), no) };
             ensure_eq("test and upload", (test, answer), expected)
         });
     }
@@ -353,14 +336,9 @@ fn huge(site: &Site) -> Verdict {
     let first = said(&site.ask(&ask.set("k", "1").test(site))?)?.said;
     ensure_eq("the test of the first byte", first, Said::Absent)?;
     let status = file.status(site);
-    let target = format!(
-        "{}&resumableChunkSize=1&resumableTotalSize={MOST}",
-        status.target
-    );
+    let target = format!("{}&resumableChunkSize=1&resumableTotalSize={MOST}", status.target);
     let status = crate::message::Request { target, ..status };
-    site.ask(&status)?
-        .is(200)?
-        .has("Upload-Missing", "0-9007199254740989")?;
+    site.ask(&status)?.is(200)?.has("Upload-Missing", "0-9007199254740989")?;
     Ok(())
 }
 

@@ -146,15 +146,8 @@ pub struct Answer {
 /// Sets apart files of one run from those of all others, so that a server may be tested twice.
 fn unique() -> String {
     static NEXT: AtomicU64 = AtomicU64::new(0);
-    let started = std::time::UNIX_EPOCH
-        .elapsed()
-        .map_or(0, |age| age.as_nanos());
-    format!(
-        "{:x}-{}-{}",
-        started,
-        std::process::id(),
-        NEXT.fetch_add(1, Ordering::Relaxed)
-    )
+    let started = std::time::UNIX_EPOCH.elapsed().map_or(0, |age| age.as_nanos());
+    format!("{:x}-{}-{}", started, std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed))
 }
 
 impl File {
@@ -169,12 +162,7 @@ impl File {
             chunk,
             identifier: format!("{length}-{name}").into_bytes(),
             path: name.clone().into_bytes(),
-            content: bytes(
-                length,
-                name.bytes()
-                    .map(u64::from)
-                    .fold(7, |a, b| a * 31 % 99_991 + b),
-            ),
+            content: bytes(length, name.bytes().map(u64::from).fold(7, |a, b| a * 31 % 99_991 + b)),
             name: name.into_bytes(),
         }
     }
@@ -226,11 +214,7 @@ impl File {
     /// The bytes of a chunk.
     pub fn range(&self, number: u64) -> Range<u64> {
         let start = (number - 1) * self.chunk;
-        if number == self.count() {
-            start..self.length()
-        } else {
-            start..start + self.chunk
-        }
+        if number == self.count() { start..self.length() } else { start..start + self.chunk }
     }
 
     /// A chunk as the library sends it.
@@ -252,9 +236,7 @@ impl File {
         if self.profile != Profile::Resumable {
             parameters.retain(|(name, _)| *name != "type");
         }
-        let parameters = parameters
-            .into_iter()
-            .map(|(name, value)| (name.to_owned(), value));
+        let parameters = parameters.into_iter().map(|(name, value)| (name.to_owned(), value));
         Ask {
             profile: self.profile,
             form: self.form,
@@ -308,10 +290,7 @@ impl File {
     #[track_caller]
     pub fn reads_back(&self, site: &Site, answer: &Answer) -> Verdict {
         let url = answer.url()?;
-        tus_of(site, &url)
-            .ask(&Request::plain("GET", &url))?
-            .is(200)?
-            .has_body(&self.content)?;
+        tus_of(site, &url).ask(&Request::plain("GET", &url))?.is(200)?.has_body(&self.content)?;
         Ok(())
     }
 
@@ -320,10 +299,8 @@ impl File {
         let ask = self.ask(1);
         let keys = ["id", "name", "path"];
         let parameters = ask.parameters.iter();
-        let query = query(
-            self.profile,
-            parameters.filter(|(name, _)| keys.contains(&name.as_str())),
-        );
+        let query =
+            query(self.profile, parameters.filter(|(name, _)| keys.contains(&name.as_str())));
         Request::plain("GET", &format!("{}?{query}", site.below("status")))
     }
 }
@@ -341,8 +318,7 @@ impl Ask {
 
     /// The same with one more parameter, also a second one of its name.
     pub fn with(mut self, name: &str, value: impl AsRef<[u8]>) -> Self {
-        self.parameters
-            .push((name.to_owned(), value.as_ref().to_vec()));
+        self.parameters.push((name.to_owned(), value.as_ref().to_vec()));
         self
     }
 
@@ -410,9 +386,7 @@ impl Answer {
 
     /// The path at which tus clients find the upload.
     pub fn url(&self) -> Result<String, Failure> {
-        let url = self.upload["url"]
-            .as_str()
-            .map(|url| path_of(url).to_owned());
+        let url = self.upload["url"].as_str().map(|url| path_of(url).to_owned());
         url.ok_or_else(|| Failure::new(format!("no upload.url in {}", self.body)))
     }
 }
@@ -452,10 +426,7 @@ impl Multipart {
     /// A field, its name escaped as browsers do.
     pub fn field(self, name: &str, value: &[u8]) -> Self {
         let name = escaped(name);
-        self.part(
-            format!("Content-Disposition: form-data; name=\"{name}\""),
-            value,
-        )
+        self.part(format!("Content-Disposition: form-data; name=\"{name}\""), value)
     }
 
     /// A file.
@@ -518,11 +489,7 @@ pub fn said(response: &Response) -> Result<Answer, Failure> {
         })?
     };
     let yes = |member: &str| body[member] == Value::Bool(true);
-    let said = match (
-        response.status,
-        yes("chunkUploadStatus"),
-        yes("fileUploadStatus"),
-    ) {
+    let said = match (response.status, yes("chunkUploadStatus"), yes("fileUploadStatus")) {
         (200, true, false) => Said::Chunk,
         (200, false, true) => Said::File,
         (204, false, false) => Said::Absent,
@@ -535,11 +502,7 @@ pub fn said(response: &Response) -> Result<Answer, Failure> {
             return Err(Failure::new(format!("{about} answers {status} {body}")));
         }
     };
-    Ok(Answer {
-        said,
-        upload: body["upload"].clone(),
-        body,
-    })
+    Ok(Answer { said, upload: body["upload"].clone(), body })
 }
 
 /// The tus collection that holds the upload at `url`.

@@ -93,11 +93,7 @@ fn orders(site: &Site) -> Verdict {
     for (round, order) in orders.iter().enumerate() {
         let within = |f: Failure| f.within(format!("{order:?}"));
         // 57 bytes are 10+10+10+10+17 or, by the other rule with chunks of 12, 12+12+12+12+9.
-        let file = if round % 2 == 0 {
-            File::new(57, 10)
-        } else {
-            File::new(57, 12).ceil()
-        };
+        let file = if round % 2 == 0 { File::new(57, 10) } else { File::new(57, 12).ceil() };
         let file = file.form(Form::ALL[round % 4]);
         for number in &order[..4] {
             file.stores(site, *number).map_err(within)?;
@@ -106,10 +102,7 @@ fn orders(site: &Site) -> Verdict {
     }
     let counts = completions(&own);
     ensure_eq("complete uploads", counts.len(), 120)?;
-    ensure(
-        counts.values().all(|count| *count == 1),
-        format!("{counts:?}"),
-    )
+    ensure(counts.values().all(|count| *count == 1), format!("{counts:?}"))
 }
 
 fn first_again(site: &Site) -> Verdict {
@@ -170,11 +163,7 @@ fn ten_thousand(site: &Site) -> Verdict {
         let asked = Instant::now();
         let answer = said(&link.ask(&file.ask(number).request(site))?)?;
         times.push(asked.elapsed());
-        let expected = if step + 1 == COUNT {
-            Said::File
-        } else {
-            Said::Chunk
-        };
+        let expected = if step + 1 == COUNT { Said::File } else { Said::Chunk };
         answer.clone().is(expected)?;
         last = Some(answer);
     }
@@ -185,10 +174,7 @@ fn ten_thousand(site: &Site) -> Verdict {
     let worst = times.last().copied().unwrap_or_default();
     // A machine under load makes single requests slow; an assembly would be slower than all.
     let bound = worst.max(Duration::from_millis(250)) * 2;
-    ensure(
-        final_time <= bound,
-        format!("{final_time:?}, the others up to {worst:?}"),
-    )
+    ensure(final_time <= bound, format!("{final_time:?}, the others up to {worst:?}"))
 }
 
 fn sums(site: &Site) -> Verdict {
@@ -221,11 +207,7 @@ fn stays(site: &Site) -> Verdict {
     }
     let id = last.upload["id"].as_str().unwrap_or_default().to_owned();
     let published = own.process.data().join(&id);
-    ensure_eq(
-        "the published file",
-        std::fs::read(published)?,
-        file.content,
-    )
+    ensure_eq("the published file", std::fs::read(published)?, file.content)
 }
 
 fn second_upload(site: &Site) -> Verdict {

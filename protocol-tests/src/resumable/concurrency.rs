@@ -99,11 +99,7 @@ fn at_once(site: &Site, asks: &[super::client::Ask]) -> Result<Vec<Answer>, Fail
             .collect();
         senders
             .into_iter()
-            .map(|sender| {
-                sender
-                    .join()
-                    .map_err(|_| Failure::new("a sender panicked"))?
-            })
+            .map(|sender| sender.join().map_err(|_| Failure::new("a sender panicked"))?)
             .collect()
     })
 }
@@ -114,10 +110,7 @@ fn first_chunks(site: &Site) -> Verdict {
         let answers = at_once(site, &[file.ask(1), file.ask(2), file.ask(3)])?;
         for answer in &answers {
             ensure_eq("the upload", &answer.upload["id"], &answers[0].upload["id"])?;
-            answer
-                .clone()
-                .is(Said::Chunk)
-                .map_err(|f| f.within(format!("round {round}")))?;
+            answer.clone().is(Said::Chunk).map_err(|f| f.within(format!("round {round}")))?;
         }
         file.completes(site, 4)?;
     }
@@ -140,12 +133,7 @@ fn last_two(site: &Site) -> Verdict {
         }
         ensure(files >= 1, "no answer says complete").map_err(within)?;
         file.reads_back(site, &answers[0]).map_err(within)?;
-        ids.push(
-            answers[0].upload["id"]
-                .as_str()
-                .unwrap_or_default()
-                .to_owned(),
-        );
+        ids.push(answers[0].upload["id"].as_str().unwrap_or_default().to_owned());
     }
     let counts = completions(&own);
     for id in &ids {
@@ -167,9 +155,7 @@ fn arrives_last(site: &Site) -> Verdict {
             return Ok(());
         }
     }
-    Err(Failure::new(format!(
-        "of thousands of uploads {late:?} end with another answer"
-    )))
+    Err(Failure::new(format!("of thousands of uploads {late:?} end with another answer")))
 }
 
 fn late_of_a_thousand(site: &Site, links: &mut [Link<'_>]) -> Result<usize, Failure> {
@@ -188,18 +174,14 @@ fn late_of_a_thousand(site: &Site, links: &mut [Link<'_>]) -> Result<usize, Fail
         }
     }
     // On a machine that is too busy to look in time most answers are there at once.
-    ensure(
-        clear >= 200,
-        format!("{clear} of {rounds} rounds had a last answer"),
-    )?;
+    ensure(clear >= 200, format!("{clear} of {rounds} rounds had a last answer"))?;
     Ok(late)
 }
 
 /// Sends the chunks of a file at once; what the answers say that were the last to arrive.
 fn last_answers(site: &Site, file: &File, links: &mut [Link<'_>]) -> Result<Vec<Said>, Failure> {
-    let requests: Vec<_> = (1..=file.count())
-        .map(|number| file.ask(number).request(site))
-        .collect();
+    let requests: Vec<_> =
+        (1..=file.count()).map(|number| file.ask(number).request(site)).collect();
     for (link, request) in links.iter_mut().zip(&requests) {
         link.raw.send_request(request, &site.base.host)?;
     }
@@ -213,12 +195,7 @@ fn last_answers(site: &Site, file: &File, links: &mut [Link<'_>]) -> Result<Vec<
             let before = waiting.len();
             for at in std::mem::take(&mut waiting) {
                 let has_arrived = links[at].raw.has_arrived()?;
-                if has_arrived {
-                    &mut arrived
-                } else {
-                    &mut waiting
-                }
-                .push(at);
+                if has_arrived { &mut arrived } else { &mut waiting }.push(at);
             }
             if waiting.len() == before || waiting.is_empty() {
                 break;
@@ -233,10 +210,7 @@ fn last_answers(site: &Site, file: &File, links: &mut [Link<'_>]) -> Result<Vec<
     let mut verdicts = Vec::new();
     for (at, (link, request)) in links.iter_mut().zip(&requests).enumerate() {
         let answer = said(&link.answer_to(request)?)?;
-        ensure(
-            [Said::Chunk, Said::File].contains(&answer.said),
-            format!("{:?}", answer.said),
-        )?;
+        ensure([Said::Chunk, Said::File].contains(&answer.said), format!("{:?}", answer.said))?;
         if last.contains(&at) {
             verdicts.push(answer.said);
         }
@@ -303,10 +277,7 @@ fn held_back(site: &Site) -> Verdict {
         let answer = file.put(site, 1)?;
         let took = asked.elapsed();
         answer.is(Said::Chunk)?;
-        ensure(
-            took >= Duration::from_millis(900),
-            format!("answered after {took:?}"),
-        )?;
+        ensure(took >= Duration::from_millis(900), format!("answered after {took:?}"))?;
         finish(site, &file, 2, open)?.is(Said::File)
     });
     rows.row("not while others are missing", || {
@@ -319,10 +290,7 @@ fn held_back(site: &Site) -> Verdict {
             file.stores(site, 1)?;
             fastest = fastest.min(asked.elapsed());
         }
-        ensure(
-            fastest < Duration::from_millis(900),
-            format!("held for {fastest:?}"),
-        )?;
+        ensure(fastest < Duration::from_millis(900), format!("held for {fastest:?}"))?;
         finish(site, &file, 3, open)?.is(Said::Chunk)
     });
     rows.verdict()
@@ -366,9 +334,7 @@ fn equal_copies(site: &Site) -> Verdict {
         let file = File::new(20_000, 10_000).form(Form::ALL[round % 4]);
         let answers = at_once(site, &[file.ask(1), file.ask(1), file.ask(1)])?;
         for answer in answers {
-            answer
-                .is(Said::Chunk)
-                .map_err(|f| f.within(format!("round {round}")))?;
+            answer.is(Said::Chunk).map_err(|f| f.within(format!("round {round}")))?;
         }
         file.completes(site, 2)?;
     }
@@ -377,10 +343,7 @@ fn equal_copies(site: &Site) -> Verdict {
 
 fn waits(site: &Site) -> Verdict {
     let mut rows = Rows::new();
-    for (what, fails) in [
-        ("the first is stored", false),
-        ("the first breaks off", true),
-    ] {
+    for (what, fails) in [("the first is stored", false), ("the first breaks off", true)] {
         rows.row(what, || {
             let file = File::new(20, 10);
             let open = start(site, &file, 1)?;
@@ -414,22 +377,14 @@ fn side_by_side(site: &Site) -> Verdict {
         file.stores(site, number)?;
     }
     for number in 1..=9 {
-        let expected = if number % 2 == 0 {
-            Said::Chunk
-        } else {
-            Said::Absent
-        };
+        let expected = if number % 2 == 0 { Said::Chunk } else { Said::Absent };
         file.tests(site, number, expected)?;
     }
     // The last gap is not closed yet, so that nothing is complete (F-13). Its answer may be held.
     file.stores(site, 10)?;
     while let Some((number, started)) = open.pop() {
         let answer = finish(site, &file, number, started)?;
-        let expected = if open.is_empty() {
-            Said::File
-        } else {
-            Said::Chunk
-        };
+        let expected = if open.is_empty() { Said::File } else { Said::Chunk };
         answer.clone().is(expected)?;
         if open.is_empty() {
             file.reads_back(site, &answer)?;
@@ -453,10 +408,7 @@ fn stuck(site: &Site) -> Verdict {
             let answer = other.put(site, 1)?;
             let took = asked.elapsed();
             answer.clone().is(Said::File)?;
-            ensure(
-                took < Duration::from_secs(20),
-                format!("served after {took:?}"),
-            )?;
+            ensure(took < Duration::from_secs(20), format!("served after {took:?}"))?;
             // The old one is told to come again, and nothing of it is written. Its connection may
             // be gone already.
             let _ = first.raw.send(&rest);
@@ -475,18 +427,10 @@ fn refused_sibling(site: &Site) -> Verdict {
         let within = |f: Failure| f.within(format!("round {round}"));
         let file = File::new(30, 10).form(Form::ALL[round % 4]);
         let bad = file.ask(1).payload(vec![b'x'; 9 + round % 3 * 2]);
-        let bad = if round % 3 == 0 {
-            bad.payload(b"too short")
-        } else {
-            bad
-        };
+        let bad = if round % 3 == 0 { bad.payload(b"too short") } else { bad };
         let answers = at_once(site, &[bad, file.ask(2), file.ask(3)])?;
-        ensure_eq(
-            "the refused",
-            answers[0].said.clone(),
-            refused(400, "length_mismatch"),
-        )
-        .map_err(within)?;
+        ensure_eq("the refused", answers[0].said.clone(), refused(400, "length_mismatch"))
+            .map_err(within)?;
         for answer in &answers[1..] {
             answer.clone().is(Said::Chunk).map_err(within)?;
         }

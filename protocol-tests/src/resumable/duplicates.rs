@@ -177,8 +177,7 @@ fn cut_at(site: &Site, file: &File, number: u64, kept: u64) -> Verdict {
     let lost = ask.payload.len() - usize::try_from(kept).map_err(Failure::new)?;
     let mut link = site.connect()?;
     link.send_head(&request)?;
-    link.raw
-        .send(&body[..body.len() - lost - 64.min(body.len() - lost)])?;
+    link.raw.send(&body[..body.len() - lost - 64.min(body.len() - lost)])?;
     Ok(())
 }
 
@@ -217,15 +216,8 @@ fn cut(site: &Site) -> Verdict {
 
 fn awkward(site: &Site) -> Verdict {
     let mut rows = Rows::new();
-    for end in [
-        &b"0"[..],
-        b"\r\n",
-        b"\n",
-        b"--",
-        b"\r\n--",
-        b"\0",
-        b"\r\n------WebKitFormBoundary",
-    ] {
+    for end in [&b"0"[..], b"\r\n", b"\n", b"--", b"\r\n--", b"\0", b"\r\n------WebKitFormBoundary"]
+    {
         for length in [1, 4096, 8192, 65_536, 131_072] {
             rows.row(format!("{length} and {end:?}"), || {
                 let mut file = File::new(0, 200_000);
@@ -253,17 +245,10 @@ fn checksum(site: &Site) -> Verdict {
             let answer = site.ask(&request(&wrong).may_fail())?;
             said(&answer)?.is(refused(503, "checksum_mismatch"))?;
             let took = asked.elapsed();
-            ensure(
-                took >= Duration::from_millis(990),
-                format!("503 after {took:?}"),
-            )?;
+            ensure(took >= Duration::from_millis(990), format!("503 after {took:?}"))?;
             file.tests(site, 1, Said::Absent)?;
             said(&site.ask(&request(&right))?)?.is(Said::Chunk)?;
-            let header = file
-                .ask(2)
-                .request(site)
-                .with("Checksum", &wrong)
-                .may_fail();
+            let header = file.ask(2).request(site).with("Checksum", &wrong).may_fail();
             said(&site.ask(&header)?)?.is(refused(503, "checksum_mismatch"))?;
             file.completes(site, 2)
         });

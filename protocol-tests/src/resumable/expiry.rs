@@ -82,10 +82,7 @@ fn expired(site: &Site) -> Verdict {
             let asked = Instant::now();
             file.put(site, 57)?.is(refused(404, "upload_expired"))?;
             let took = asked.elapsed();
-            ensure(
-                took < Duration::from_secs(10),
-                format!("refused after {took:?}"),
-            )?;
+            ensure(took < Duration::from_secs(10), format!("refused after {took:?}"))?;
             if by == "a test" {
                 file.tests(site, 57, Said::Absent)?;
                 file.stores(site, 57)?;
@@ -159,8 +156,7 @@ fn removed(site: &Site) -> Verdict {
             delete(site, &file)?;
             site.ask(&file.status(site))?.is(404)?;
             let tus = super::client::tus_of(site, &url);
-            tus.ask(&crate::message::Request::tus("HEAD", &url))?
-                .is_one_of(&[404, 410])?;
+            tus.ask(&crate::message::Request::tus("HEAD", &url))?.is_one_of(&[404, 410])?;
             file.put(site, 2)?.is(refused(404, "upload_expired"))?;
             file.uploads(site)
         });
@@ -181,9 +177,7 @@ fn parallel_restart(site: &Site) -> Verdict {
         let third = scope.spawn(|| file.put(site, 3));
         sleep(Duration::from_millis(300));
         file.stores(site, 1)?;
-        third
-            .join()
-            .map_err(|_| Failure::new("a sender panicked"))?
+        third.join().map_err(|_| Failure::new("a sender panicked"))?
     })?;
     third.is(Said::Chunk)?;
     file.completes(site, 2)

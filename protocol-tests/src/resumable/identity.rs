@@ -79,8 +79,7 @@ fn share(site: &Site) -> Verdict {
     }
     for number in 1..=2 {
         for (at, file) in files.iter().enumerate() {
-            file.tests(site, number, Said::Absent)
-                .map_err(|f| f.within(at))?;
+            file.tests(site, number, Said::Absent).map_err(|f| f.within(at))?;
             if number == 1 {
                 file.stores(site, 1).map_err(|f| f.within(at))?;
             } else {
@@ -96,15 +95,9 @@ fn same(site: &Site) -> Verdict {
     file.stores(site, 1)?;
     for profile in Profile::ALL {
         file.clone().profile(profile).tests(site, 1, Said::Chunk)?;
-        file.clone()
-            .profile(profile)
-            .cut(5)
-            .tests(site, 2, Said::Chunk)?;
+        file.clone().profile(profile).cut(5).tests(site, 2, Said::Chunk)?;
     }
-    file.clone()
-        .profile(Profile::Flow)
-        .form(Form::Octet)
-        .stores(site, 2)?;
+    file.clone().profile(Profile::Flow).form(Form::Octet).stores(site, 2)?;
     let typed = file.ask(3).set("type", "image/png").without("n");
     typed.put(site)?.is(Said::Chunk)?;
     file.profile(Profile::Simple).completes(site, 4)
@@ -149,9 +142,7 @@ fn any_text(site: &Site) -> Verdict {
                 (file.name, file.path) = (b"x".to_vec(), b"x".to_vec());
                 let answer = file.put(site, 1)?;
                 answer.clone().is(Said::Chunk)?;
-                let echo = answer.body["resumableIdentifier"]
-                    .as_str()
-                    .unwrap_or_default();
+                let echo = answer.body["resumableIdentifier"].as_str().unwrap_or_default();
                 let sent = String::from_utf8_lossy(&file.identifier).into_owned();
                 // A form carries each newline as CR LF.
                 let same = echo.replace("\r\n", "\n") == sent.replace("\r\n", "\n");
@@ -191,11 +182,7 @@ fn no_text(site: &Site) -> Verdict {
                 let no = refused(400, code);
                 // An empty one in a form is missing when the chunk begins.
                 let late = what == "empty" && form == Form::Multipart;
-                let expected = if late {
-                    refused(400, "fields_after_file")
-                } else {
-                    no.clone()
-                };
+                let expected = if late { refused(400, "fields_after_file") } else { no.clone() };
                 ensure_eq("test and upload", (test, answer), (no, expected))
             });
         }
@@ -217,11 +204,7 @@ fn no_text(site: &Site) -> Verdict {
 fn no_paths(site: &Site) -> Verdict {
     let own = site.launch(&["--durability", "relaxed"])?;
     let site = &own.site;
-    let outside = own
-        .process
-        .data()
-        .parent()
-        .map(|parent| parent.join("pwned"));
+    let outside = own.process.data().parent().map(|parent| parent.join("pwned"));
     for text in [
         "../pwned",
         "../../pwned",
@@ -276,11 +259,8 @@ fn climbs(site: &Site) -> Verdict {
             rows.row(format!("{} {form:?}", encoded(path.as_bytes())), || {
                 let ask = File::new(10, 10).form(form).ask(1).set("path", path);
                 let no = refused(400, "bad_relative_path");
-                let (test, upload) = if allowed {
-                    (Said::Absent, Said::File)
-                } else {
-                    (no.clone(), no)
-                };
+                let (test, upload) =
+                    if allowed { (Said::Absent, Said::File) } else { (no.clone(), no) };
                 let found = said(&site.ask(&ask.test(site))?)?.said;
                 ensure_eq("the test", found, test)?;
                 ask.put(site)?.is(upload)
@@ -310,11 +290,7 @@ fn makes_nothing(site: &Site) -> Verdict {
             let answer = ask.put(site)?.said;
             let no = matches!(answer, Said::Refused(400, _));
             ensure(no, format!("{form:?} {what}: {answer:?}"))?;
-            ensure_eq(
-                &format!("files after {what}"),
-                own.process.files(),
-                before.clone(),
-            )?;
+            ensure_eq(&format!("files after {what}"), own.process.files(), before.clone())?;
         }
         site.ask(&ask().test(site))?.is(204)?;
     }
@@ -327,10 +303,7 @@ fn sparse(site: &Site) -> Verdict {
     let site = &own.site;
     let size = 1u64 << 40;
     let number = (size / 10).to_string();
-    let ask = File::new(10, 10)
-        .ask(1)
-        .set("T", size.to_string())
-        .without("n");
+    let ask = File::new(10, 10).ask(1).set("T", size.to_string()).without("n");
     let ask = ask.set("k", number).without("s").payload([b'x'; 16]);
     ask.put(site)?.is(Said::Chunk)?;
     let blocks: u64 = own

@@ -181,8 +181,7 @@ fn any_method(site: &Site) -> Verdict {
             for method in ["POST", "PUT", "PATCH"] {
                 for form in Form::ALL {
                     rows.row(format!("{profile:?} {method} {form:?} {number}"), || {
-                        site.ask(&without_chunk(site, &file, form, method, number))?
-                            .is(status)?;
+                        site.ask(&without_chunk(site, &file, form, method, number))?.is(status)?;
                         Ok(())
                     });
                 }
@@ -221,10 +220,7 @@ fn judged_alike(site: &Site) -> Verdict {
         ("path", "../x", "bad_relative_path"),
     ] {
         rows.row(format!("{name}={value}"), || {
-            let ask = file
-                .ask(1)
-                .set(name, value)
-                .without(if name == "T" { "n" } else { "" });
+            let ask = file.ask(1).set(name, value).without(if name == "T" { "n" } else { "" });
             let ask = if name == "T" { ask.set("s", "10") } else { ask };
             let expected = refused(400, code);
             let answer = said(&site.ask(&ask.test(site))?)?;

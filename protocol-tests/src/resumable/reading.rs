@@ -10,9 +10,7 @@ use crate::site::Site;
 pub(super) const CASES: &[Case] = &[
     Case::ours(
         "upload_in_every_form_of_every_library_is_stored",
-        &[
-            "J-004", "J-005", "J-007", "J-008", "J-009", "F-28", "F-31", "F-04",
-        ],
+        &["J-004", "J-005", "J-007", "J-008", "J-009", "F-28", "F-31", "F-04"],
         "three libraries, form, doubled parameters, raw and base64, POST, PUT and PATCH",
         every_form,
     )
@@ -156,11 +154,7 @@ fn optional(site: &Site) -> Verdict {
                     let file = File::new(29, 10).form(form);
                     for number in 1..=2 {
                         let ask = file.ask(number);
-                        let ask = if empty {
-                            ask.set(name, "")
-                        } else {
-                            ask.without(name)
-                        };
+                        let ask = if empty { ask.set(name, "") } else { ask.without(name) };
                         // How long the last chunk is cannot be told from base64 text beforehand.
                         if form == Form::Base64 && name == "s" && number == 2 {
                             continue;
@@ -174,11 +168,7 @@ fn optional(site: &Site) -> Verdict {
         }
         for name in ["k", "c", "T", "id"] {
             rows.row(format!("{form:?} without {name}"), || {
-                let answer = File::new(29, 10)
-                    .form(form)
-                    .ask(1)
-                    .without(name)
-                    .put(site)?;
+                let answer = File::new(29, 10).form(form).ask(1).without(name).put(site)?;
                 let found = matches!(&answer.said, Said::Refused(400, code)
                     if ["missing_parameter", "fields_after_file"].contains(&code.as_str()));
                 crate::failure::ensure(found, format!("{:?}", answer.said))
@@ -267,10 +257,7 @@ fn application_fields(site: &Site) -> Verdict {
                     let field = (format!("x{}", at % 3), b"v".to_vec());
                     ask.parameters.insert(at, field);
                 }
-                let ask = ask
-                    .with("_token", "")
-                    .with("x0", "other")
-                    .with("length", "9");
+                let ask = ask.with("_token", "").with("x0", "other").with("length", "9");
                 let expected = if number == 1 { Said::Chunk } else { Said::File };
                 let answer = ask.put(site)?;
                 answer.clone().is(expected)?;
@@ -288,9 +275,7 @@ fn application_fields(site: &Site) -> Verdict {
 fn fields(file: &File, number: u64) -> Multipart {
     let ask = file.ask(number);
     let fields = ask.parameters.iter();
-    fields.fold(Multipart::new(), |form, (name, value)| {
-        form.field(&file.profile.name(name), value)
-    })
+    fields.fold(Multipart::new(), |form, (name, value)| form.field(&file.profile.name(name), value))
 }
 
 fn send(site: &Site, form: Multipart) -> Result<Said, crate::failure::Failure> {
@@ -301,13 +286,7 @@ fn send(site: &Site, form: Multipart) -> Result<Said, crate::failure::Failure> {
 fn one_chunk(site: &Site) -> Verdict {
     let mut rows = Rows::new();
     let chunk = |file: &File| file.ask(1).payload;
-    for (name, filename) in [
-        ("file", "x"),
-        ("blob", "x"),
-        ("file", ""),
-        ("", "x"),
-        ("a b", "\""),
-    ] {
+    for (name, filename) in [("file", "x"), ("blob", "x"), ("file", ""), ("", "x"), ("a b", "\"")] {
         rows.row(format!("{name:?} {filename:?}"), || {
             let file = File::new(30, 10);
             let form = fields(&file, 1).file(name, filename, &chunk(&file));
@@ -344,27 +323,16 @@ fn behind(site: &Site) -> Verdict {
     for (what, before, late, expected) in [
         ("all", false, "", refused(400, "fields_after_file")),
         ("an equal one", true, "10", Said::Chunk),
-        (
-            "another one",
-            true,
-            "11",
-            refused(400, "conflicting_parameter"),
-        ),
+        ("another one", true, "11", refused(400, "conflicting_parameter")),
     ] {
         rows.row(what, || {
             let file = File::new(30, 10);
-            let form = if before {
-                fields(&file, 1)
-            } else {
-                Multipart::new()
-            };
+            let form = if before { fields(&file, 1) } else { Multipart::new() };
             let form = form.file("file", "x", &file.ask(1).payload);
             let form = if before {
                 form.field("resumableChunkSize", late.as_bytes())
             } else {
-                Multipart {
-                    bytes: [form.bytes, fields(&file, 1).bytes].concat(),
-                }
+                Multipart { bytes: [form.bytes, fields(&file, 1).bytes].concat() }
             };
             let stored = expected == Said::Chunk;
             ensure_eq("the answer", send(site, form)?, expected.clone())?;
@@ -389,9 +357,7 @@ fn broken_forms(site: &Site) -> Verdict {
     ] {
         rows.row(what, || {
             let file = File::new(30, 10);
-            let body = fields(&file, 1)
-                .file("file", "x", &file.ask(1).payload)
-                .end();
+            let body = fields(&file, 1).file("file", "x", &file.ask(1).payload).end();
             let body = &body[..body.len() - break_off];
             let request = Request::plain("POST", site.collection()).with("Content-Type", kind);
             let found = said(&site.ask(&request.body(body))?)?.said;
@@ -410,11 +376,7 @@ fn as_base64(site: &Site) -> Verdict {
             text.to_owned(),
             format!("data:;base64,{text}"),
             format!("data:image/png;base64,{text}"),
-            format!(
-                "data:application/octet-stream;base64,{}\r\n{}",
-                &text[..4],
-                &text[4..]
-            ),
+            format!("data:application/octet-stream;base64,{}\r\n{}", &text[..4], &text[4..]),
         ]
     };
     let bad = |text: &str| -> Vec<String> {
@@ -501,12 +463,7 @@ fn boundary_inside(site: &Site) -> Verdict {
     let end = format!("\r\n--{BOUNDARY}--\r\n");
     let next =
         format!("\r\n--{BOUNDARY}\r\nContent-Disposition: form-data; name=\"k\"\r\n\r\n9\r\n");
-    for content in [
-        end.clone(),
-        next,
-        format!("{end}{end}"),
-        format!("\r\n--{BOUNDARY}"),
-    ] {
+    for content in [end.clone(), next, format!("{end}{end}"), format!("\r\n--{BOUNDARY}")] {
         for name in ["", "unit"] {
             rows.row(encoded(content.as_bytes()), || {
                 let mut file = File::new(0, 4096);

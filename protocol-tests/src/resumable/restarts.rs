@@ -52,9 +52,7 @@ fn kill(site: &Site) -> Verdict {
                     file.tests(&own.site, number, expected)?;
                 }
                 // Other bytes: had the half been kept, they would contradict.
-                file.content[..1 << 20]
-                    .iter_mut()
-                    .for_each(|byte| *byte ^= 1);
+                file.content[..1 << 20].iter_mut().for_each(|byte| *byte ^= 1);
                 file.stores(&own.site, 1)?;
                 let last = file.put(&own.site, 2)?;
                 last.clone().is(Said::File)?;

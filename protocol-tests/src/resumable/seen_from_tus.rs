@@ -70,18 +70,12 @@ pub(super) const CASES: &[Case] = &[
 
 fn head(site: &Site, url: &str) -> Result<Option<u64>, Failure> {
     let head = Request::tus("HEAD", url);
-    Ok(tus_of(site, url)
-        .ask(&head)?
-        .is(200)?
-        .number("Upload-Offset"))
+    Ok(tus_of(site, url).ask(&head)?.is(200)?.number("Upload-Offset"))
 }
 
 fn patch(site: &Site, url: &str, offset: u64, bytes: &[u8]) -> Result<Option<u64>, Failure> {
     let patch = Request::patch(url, offset).body(bytes);
-    Ok(tus_of(site, url)
-        .ask(&patch)?
-        .is(204)?
-        .number("Upload-Offset"))
+    Ok(tus_of(site, url).ask(&patch)?.is(204)?.number("Upload-Offset"))
 }
 
 fn continued_by_tus(site: &Site) -> Verdict {
@@ -177,10 +171,7 @@ fn compared(site: &Site) -> Verdict {
             bytes[at] ^= 1;
             let request = Request::patch(&url, 0).body(&bytes);
             let answer = tus_of(site, &url).ask(&request)?;
-            ensure(
-                (400..500).contains(&answer.status),
-                format!("answers {}", answer.status),
-            )?;
+            ensure((400..500).contains(&answer.status), format!("answers {}", answer.status))?;
             ensure_eq("the prefix", head(site, &url)?, Some(0))?;
             file.tests(site, 1, Said::Absent)?;
             file.tests(site, 3, Said::Chunk)?;
@@ -234,11 +225,7 @@ fn bound(site: &Site) -> Verdict {
     let collection = tus.collection().to_owned();
     let create = |file: &File, body: &[u8]| {
         let request = creation(file, &collection).with("Upload-Length", file.length());
-        let request = if body.is_empty() {
-            request
-        } else {
-            request.octets()
-        };
+        let request = if body.is_empty() { request } else { request.octets() };
         let created = tus.ask(&request.body(body))?.is(201)?;
         let location = created.field("Location").map(crate::site::path_of);
         let location = location.unwrap_or_default().to_owned();
@@ -278,9 +265,7 @@ fn bound(site: &Site) -> Verdict {
     rows.row("another length", || {
         let file = File::new(30, 10);
         file.stores(site, 1)?;
-        let request = creation(&file, &collection)
-            .with("Upload-Length", 31)
-            .body(b"");
+        let request = creation(&file, &collection).with("Upload-Length", 31).body(b"");
         tus.ask(&request)?.is(400)?;
         file.tests(site, 1, Said::Chunk)
     });
@@ -288,14 +273,8 @@ fn bound(site: &Site) -> Verdict {
         rows.row(name, || {
             let file = File::new(30, 10);
             let request = creation(&file, &collection).with(name, value);
-            let request = if value == "1" {
-                request
-            } else {
-                request.with("Upload-Length", 30)
-            };
-            let created = tus
-                .ask(&request.octets().body(&file.content[..15]))?
-                .is(201)?;
+            let request = if value == "1" { request } else { request.with("Upload-Length", 30) };
+            let created = tus.ask(&request.octets().body(&file.content[..15]))?.is(201)?;
             let location = created.field("Location").map(crate::site::path_of);
             let location = location.unwrap_or_default().to_owned();
             file.tests(site, 1, Said::Absent)?;
@@ -339,11 +318,7 @@ fn status(site: &Site) -> Verdict {
             .carries("Location")?;
     }
     let body = said_of(&site.ask(&ask(chunks))?)?;
-    ensure_eq(
-        "contiguousChunks",
-        body["contiguousChunks"].as_u64(),
-        Some(2),
-    )?;
+    ensure_eq("contiguousChunks", body["contiguousChunks"].as_u64(), Some(2))?;
     let numbers = body["uploaded_chunks"].to_string();
     ensure_eq("uploaded_chunks", numbers.as_str(), "[1,2,5,9]")?;
     said(&site.ask(&ask("&resumableTotalSize=101"))?)?.is(refused(400, "total_size_mismatch"))?;
@@ -362,10 +337,7 @@ fn status(site: &Site) -> Verdict {
         }
     }
     file.completes(site, 10)?;
-    site.ask(&ask(""))?
-        .is(200)?
-        .has("Upload-Offset", 100)?
-        .lacks("Upload-Missing")?;
+    site.ask(&ask(""))?.is(200)?.has("Upload-Offset", 100)?.lacks("Upload-Missing")?;
     Ok(())
 }
 
@@ -382,12 +354,9 @@ fn survives(site: &Site) -> Verdict {
     own.crash_and_restart()?;
     let site = &own.site;
     ensure_eq("the prefix", head(site, &url)?, Some(25))?;
-    for (number, expected) in [
-        (2, Said::Chunk),
-        (3, Said::Absent),
-        (4, Said::Chunk),
-        (10, Said::Chunk),
-    ] {
+    for (number, expected) in
+        [(2, Said::Chunk), (3, Said::Absent), (4, Said::Chunk), (10, Said::Chunk)]
+    {
         file.tests(site, number, expected)?;
     }
     patch(site, &url, 25, &file.content[25..80])?;

@@ -4,16 +4,8 @@ use super::{Rule, rule};
 use crate::case::Level::{Must, Ours};
 
 pub(super) const FRAME: &[Rule] = &[
-    rule(
-        "0.2",
-        Ours,
-        "Checks run in one fixed order; the first that fails answers.",
-    ),
-    rule(
-        "0.3",
-        Ours,
-        "Every refusal has one status and one code, as plain text, none on HEAD.",
-    ),
+    rule("0.2", Ours, "Checks run in one fixed order; the first that fails answers."),
+    rule("0.3", Ours, "Every refusal has one status and one code, as plain text, none on HEAD."),
     rule(
         "0.4",
         Ours,
@@ -27,33 +19,17 @@ pub(super) const INVARIANTS: &[Rule] = &[
         Must,
         "The offset any client can see never goes down and is exactly what a later read returns.",
     ),
-    rule(
-        "I-02",
-        Must,
-        "A 2xx to a request with body bytes means that all of them were kept.",
-    ),
+    rule("I-02", Must, "A 2xx to a request with body bytes means that all of them were kept."),
     rule("I-03", Must, "A 4xx decided by a check changes nothing."),
-    rule(
-        "I-04",
-        Must,
-        "A POST that is answered with anything but 2xx leaves no upload behind.",
-    ),
+    rule("I-04", Must, "A POST that is answered with anything but 2xx leaves no upload behind."),
     rule(
         "I-05",
         Must,
         "Offset = length becomes visible only after completion succeeded, which happens once.",
     ),
-    rule(
-        "I-06",
-        Must,
-        "HEAD of an upload that exists answers 2xx or 423, never 404 or 5xx.",
-    ),
+    rule("I-06", Must, "HEAD of an upload that exists answers 2xx or 423, never 404 or 5xx."),
     rule("I-07", Must, "No redirect on any tus URL, for any method."),
-    rule(
-        "I-08",
-        Must,
-        "At most one writer per upload at any instant, across tasks and processes.",
-    ),
+    rule("I-08", Must, "At most one writer per upload at any instant, across tasks and processes."),
     rule(
         "I-09",
         Must,

@@ -81,21 +81,13 @@ fn matches(site: &Site) -> Verdict {
                 let upload = site.create(content.len() as u64)?;
                 let sum = |bytes: &[u8]| format!("{name} {}", base64(digest(algorithm, bytes)));
                 let (first, second) = content.split_at(30_000);
-                let patch = upload
-                    .patch_at(0)
-                    .with("Upload-Checksum", sum(first))
-                    .body(first);
+                let patch = upload.patch_at(0).with("Upload-Checksum", sum(first)).body(first);
                 site.ask(&patch)?.is(204)?.has("Upload-Offset", 30_000)?;
-                let nothing = upload
-                    .patch_at(30_000)
-                    .with("Upload-Checksum", sum(b""))
-                    .body(b"");
+                let nothing = upload.patch_at(30_000).with("Upload-Checksum", sum(b"")).body(b"");
                 site.ask(&nothing)?.is(204)?.has("Upload-Offset", 30_000)?;
                 let patch = upload.patch_at(30_000).with("Upload-Checksum", sum(second));
                 let pieces: Vec<&[u8]> = second.chunks(9_999).collect();
-                site.ask(&patch.chunked(&pieces))?
-                    .is(204)?
-                    .has("Upload-Offset", 70_000)?;
+                site.ask(&patch.chunked(&pieces))?.is(204)?.has("Upload-Offset", 70_000)?;
                 upload.reads_back(&content)
             });
         }
@@ -128,28 +120,15 @@ fn reason(site: &Site) -> Verdict {
     let sum = checksum("sha1", b"something else");
     let patch = upload.patch_at(0).with("Upload-Checksum", sum).body(b"abc");
     let reason = site.ask(&patch)?.is(460)?.reason;
-    ensure(
-        reason == "Checksum Mismatch",
-        format!("the reason phrase is {reason:?}"),
-    )
+    ensure(reason == "Checksum Mismatch", format!("the reason phrase is {reason:?}"))
 }
 
 fn unknown(site: &Site) -> Verdict {
     let upload = site.create(3)?;
     let mut rows = Rows::new();
-    for value in [
-        "crc32 AAAAAA==",
-        "sha3 AAAA",
-        "sha-1 AAAA",
-        "sha AAAA",
-        "sha11 AAAA",
-        "x AA==",
-    ] {
+    for value in ["crc32 AAAAAA==", "sha3 AAAA", "sha-1 AAAA", "sha AAAA", "sha11 AAAA", "x AA=="] {
         rows.row(value, || {
-            let patch = upload
-                .patch_at(0)
-                .with("Upload-Checksum", value)
-                .body(b"abc");
+            let patch = upload.patch_at(0).with("Upload-Checksum", value).body(b"abc");
             upload.refuses(&patch, &[400]).map(drop)
         });
     }
@@ -174,10 +153,7 @@ fn malformed(site: &Site) -> Verdict {
         (format!("sha1 {good},sha1 {good}"), 400),
         (good.clone(), 400),
         ("sha1 qZk-NkcGgWq6PiVxeFDCbJzQ2J0=".to_owned(), 400),
-        (
-            "sha1 a9993e364706816aba3e25717850c26c9cd0d89d".to_owned(),
-            460,
-        ),
+        ("sha1 a9993e364706816aba3e25717850c26c9cd0d89d".to_owned(), 460),
         ("sha1 YWJj".to_owned(), 460),
         (format!("sha1 {}", base64(digest("sha256", b"abc"))), 460),
         (format!("md5 {good}"), 460),
@@ -185,19 +161,13 @@ fn malformed(site: &Site) -> Verdict {
     let mut rows = Rows::new();
     for (value, status) in table {
         rows.row(format!("{value:?}"), || {
-            let patch = upload
-                .patch_at(0)
-                .with("Upload-Checksum", &value)
-                .body(b"abc");
+            let patch = upload.patch_at(0).with("Upload-Checksum", &value).body(b"abc");
             upload.refuses(&patch, &[status]).map(drop)
         });
     }
     rows.row("repeated", || {
         let sum = checksum("sha1", b"abc");
-        let patch = upload
-            .patch_at(0)
-            .with("Upload-Checksum", &sum)
-            .with("Upload-Checksum", &sum);
+        let patch = upload.patch_at(0).with("Upload-Checksum", &sum).with("Upload-Checksum", &sum);
         upload.refuses(&patch.body(b"abc"), &[400]).map(drop)
     });
     rows.verdict()?;

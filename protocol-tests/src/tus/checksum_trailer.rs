@@ -74,21 +74,16 @@ fn matches(site: &Site) -> Verdict {
             site.ask(&nothing)?.is(204)?.has("Upload-Offset", 0)?;
             let patch = announced(upload.patch_at(0)).chunked(&pieces);
             let patch = patch.trailer("Upload-Checksum", checksum(algorithm, &content));
-            site.ask(&patch)?
-                .is(204)?
-                .has("Upload-Offset", content.len())?;
+            site.ask(&patch)?.is(204)?.has("Upload-Offset", content.len())?;
             upload.reads_back(&content)
         });
     }
     rows.row("among other trailers, in another case", || {
         let upload = site.create(3)?;
-        let patch = upload
-            .patch_at(0)
-            .with("Trailer", "x-other, UPLOAD-CHECKSUM")
-            .chunked(&[b"abc"]);
-        let patch = patch
-            .trailer("x-other", "1")
-            .trailer("upload-checksum", checksum("sha1", b"abc"));
+        let patch =
+            upload.patch_at(0).with("Trailer", "x-other, UPLOAD-CHECKSUM").chunked(&[b"abc"]);
+        let patch =
+            patch.trailer("x-other", "1").trailer("upload-checksum", checksum("sha1", b"abc"));
         site.ask(&patch)?.is(204)?;
         upload.reads_back(b"abc")
     });
@@ -97,10 +92,8 @@ fn matches(site: &Site) -> Verdict {
 
 /// Trailer values that must not be accepted for the body `abc`.
 fn failing() -> Vec<(String, u16)> {
-    let mut values: Vec<(String, u16)> = ALGORITHMS
-        .iter()
-        .map(|algorithm| (checksum(algorithm, b"x"), 460))
-        .collect();
+    let mut values: Vec<(String, u16)> =
+        ALGORITHMS.iter().map(|algorithm| (checksum(algorithm, b"x"), 460)).collect();
     values.extend([
         ("sha1".to_owned(), 400),
         (String::new(), 400),
@@ -117,9 +110,7 @@ fn fails(site: &Site) -> Verdict {
     for (value, status) in failing() {
         rows.row(format!("{value:?}"), || {
             let patch = announced(upload.patch_at(0)).chunked(&[b"ab", b"c"]);
-            upload
-                .refuses(&patch.trailer("Upload-Checksum", &value), &[status])
-                .map(drop)
+            upload.refuses(&patch.trailer("Upload-Checksum", &value), &[status]).map(drop)
         });
     }
     rows.verdict()?;
@@ -162,25 +153,19 @@ fn not_announced(site: &Site) -> Verdict {
     for (value, status) in failing() {
         rows.row(format!("{value:?}"), || {
             let patch = upload.patch_at(0).chunked(&[b"ab", b"c"]);
-            upload
-                .refuses(&patch.trailer("Upload-Checksum", &value), &[status])
-                .map(drop)
+            upload.refuses(&patch.trailer("Upload-Checksum", &value), &[status]).map(drop)
         });
     }
     rows.verdict()?;
     let patch = upload.patch_at(0).chunked(&[b"ab", b"c"]);
-    site.ask(&patch.trailer("Upload-Checksum", checksum("sha1", b"abc")))?
-        .is(204)?;
+    site.ask(&patch.trailer("Upload-Checksum", checksum("sha1", b"abc")))?.is(204)?;
     upload.reads_back(b"abc")
 }
 
 fn twice(site: &Site) -> Verdict {
     let upload = site.create(3)?;
     let sum = checksum("sha1", b"abc");
-    let patch = upload
-        .patch_at(0)
-        .with("Upload-Checksum", &sum)
-        .chunked(&[b"abc"]);
+    let patch = upload.patch_at(0).with("Upload-Checksum", &sum).chunked(&[b"abc"]);
     upload.refuses(&patch.clone().trailer("Upload-Checksum", &sum), &[400])?;
     upload.refuses(&announced(patch).trailer("Upload-Checksum", &sum), &[400])?;
     upload.completes_with(b"abc")

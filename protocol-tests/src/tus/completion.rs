@@ -57,22 +57,14 @@ fn readable(site: &Site) -> Verdict {
         let upload = site.create(piece.len() as u64)?;
         upload.patch(0, piece)?.is(204)?;
         upload.get()?.is(200)?.has_body(piece)?;
-        let post = site
-            .post()
-            .octets()
-            .with("Upload-Length", piece.len())
-            .body(piece);
+        let post = site.post().octets().with("Upload-Length", piece.len()).body(piece);
         site.create_by(&post)?.get()?.is(200)?.has_body(piece)?;
     }
     Ok(())
 }
 
 fn file_named(own: &Own, id: &str) -> Option<PathBuf> {
-    own.process
-        .files()
-        .into_iter()
-        .map(|(path, _)| path)
-        .find(|path| path.ends_with(id))
+    own.process.files().into_iter().map(|(path, _)| path).find(|path| path.ends_with(id))
 }
 
 fn holds(own: &Own, id: &str, content: &[u8]) -> Verdict {
@@ -86,15 +78,9 @@ fn published(site: &Site) -> Verdict {
     let own = site.launch(&[])?;
     let content = bytes(100_000, 69);
     let upload = own.site.create(100_000)?;
-    ensure(
-        file_named(&own, upload.id()).is_none(),
-        "a new upload has a file of its name",
-    )?;
+    ensure(file_named(&own, upload.id()).is_none(), "a new upload has a file of its name")?;
     upload.patch(0, &content[..99_999])?.is(204)?;
-    ensure(
-        file_named(&own, upload.id()).is_none(),
-        "an open upload has a file of its name",
-    )?;
+    ensure(file_named(&own, upload.id()).is_none(), "an open upload has a file of its name")?;
     upload.patch(99_999, &content[99_999..])?.is(204)?;
     holds(&own, upload.id(), &content)?;
     let empty = own.site.create(0)?;
@@ -104,13 +90,8 @@ fn published(site: &Site) -> Verdict {
 fn final_published(site: &Site) -> Verdict {
     let own = site.launch(&[])?;
     let contents = [bytes(100_000, 70), bytes(50_000, 71)];
-    let parts = [
-        part(&own.site, &contents[0])?,
-        part(&own.site, &contents[1])?,
-    ];
-    let joined = own
-        .site
-        .create_by(&join(&own.site, &[&parts[0], &parts[1], &parts[0]]))?;
+    let parts = [part(&own.site, &contents[0])?, part(&own.site, &contents[1])?];
+    let joined = own.site.create_by(&join(&own.site, &[&parts[0], &parts[1], &parts[0]]))?;
     for part in &parts {
         part.delete()?.is(204)?;
     }
@@ -118,10 +99,7 @@ fn final_published(site: &Site) -> Verdict {
     joined.reads_back(&content)?;
     let deadline = Instant::now() + Duration::from_secs(15);
     while file_named(&own, joined.id()).is_none() {
-        ensure(
-            Instant::now() < deadline,
-            "the final did not become a file within 15 s",
-        )?;
+        ensure(Instant::now() < deadline, "the final did not become a file within 15 s")?;
         std::thread::sleep(Duration::from_millis(50));
     }
     holds(&own, joined.id(), &content)?;
@@ -131,38 +109,24 @@ fn final_published(site: &Site) -> Verdict {
 fn read_across(site: &Site) -> Verdict {
     let own = site.launch(&[])?;
     let contents = [bytes(12_000_000, 105), bytes(7_000_000, 106)];
-    let parts = [
-        part(&own.site, &contents[0])?,
-        part(&own.site, &contents[1])?,
-    ];
-    let joined = own
-        .site
-        .create_by(&join(&own.site, &[&parts[0], &parts[1], &parts[0]]))?;
+    let parts = [part(&own.site, &contents[0])?, part(&own.site, &contents[1])?];
+    let joined = own.site.create_by(&join(&own.site, &[&parts[0], &parts[1], &parts[0]]))?;
     let content = [&contents[0][..], &contents[1], &contents[0]].concat();
     let request = Request::plain("GET", &joined.path);
     let mut slow = own.site.connect()?;
     slow.send_head(&request)?;
     // A range over the border of two parts, before and after they are one file.
     let border = request.clone().with("Range", "bytes=11999990-12000009");
-    own.site
-        .ask(&border)?
-        .is(206)?
-        .has_body(&content[11_999_990..12_000_010])?;
+    own.site.ask(&border)?.is(206)?.has_body(&content[11_999_990..12_000_010])?;
     for part in &parts {
         part.delete()?.is(204)?;
     }
     let deadline = Instant::now() + Duration::from_secs(15);
     while file_named(&own, joined.id()).is_none() {
-        ensure(
-            Instant::now() < deadline,
-            "the final did not become a file within 15 s",
-        )?;
+        ensure(Instant::now() < deadline, "the final did not become a file within 15 s")?;
         std::thread::sleep(Duration::from_millis(50));
     }
-    own.site
-        .ask(&border)?
-        .is(206)?
-        .has_body(&content[11_999_990..12_000_010])?;
+    own.site.ask(&border)?.is(206)?.has_body(&content[11_999_990..12_000_010])?;
     slow.answer_to(&request)?.is(200)?.has_body(&content)?;
     Ok(())
 }
@@ -176,10 +140,6 @@ fn stays(site: &Site) -> Verdict {
         upload.patch(5000, b"")?.is(204)?;
         upload.refuses(&upload.patch_at(5000).body(b"x"), &[413])?;
     }
-    ensure_eq(
-        "the ETag",
-        upload.get()?.field("ETag").map(str::to_owned),
-        etag,
-    )?;
+    ensure_eq("the ETag", upload.get()?.field("ETag").map(str::to_owned), etag)?;
     upload.reads_back(&content)
 }

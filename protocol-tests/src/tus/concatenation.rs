@@ -126,10 +126,7 @@ pub(super) const CASES: &[Case] = &[
 
 /// A POST for a partial of this length.
 pub(super) fn partial(site: &Site, length: u64) -> Request {
-    site.post()
-        .with("Upload-Length", length)
-        .with("Upload-Concat", "partial")
-        .body(b"")
+    site.post().with("Upload-Length", length).with("Upload-Concat", "partial").body(b"")
 }
 
 /// A complete partial with this content.
@@ -143,14 +140,8 @@ pub(super) fn part<'a>(site: &'a Site, content: &[u8]) -> Result<Upload<'a>, Fai
 
 /// A POST for a final of these parts.
 pub(super) fn join(site: &Site, parts: &[&Upload<'_>]) -> Request {
-    let list = parts
-        .iter()
-        .map(|part| part.path.as_str())
-        .collect::<Vec<_>>()
-        .join(" ");
-    site.post()
-        .with("Upload-Concat", format!("final;{list}"))
-        .body(b"")
+    let list = parts.iter().map(|part| part.path.as_str()).collect::<Vec<_>>().join(" ");
+    site.post().with("Upload-Concat", format!("final;{list}")).body(b"")
 }
 
 fn in_order(site: &Site) -> Verdict {
@@ -159,23 +150,14 @@ fn in_order(site: &Site) -> Verdict {
     for content in &contents {
         parts.push(part(site, content)?);
     }
-    let orders: [&[usize]; 6] = [
-        &[0, 1, 2],
-        &[2, 1, 0],
-        &[1],
-        &[0, 0],
-        &[0, 1, 0, 2, 1],
-        &[2, 2, 2],
-    ];
+    let orders: [&[usize]; 6] =
+        [&[0, 1, 2], &[2, 1, 0], &[1], &[0, 0], &[0, 1, 0, 2, 1], &[2, 2, 2]];
     let mut rows = Rows::new();
     for order in orders {
         rows.row(format!("{order:?}"), || {
             let chosen: Vec<&Upload<'_>> = order.iter().map(|n| &parts[*n]).collect();
             let content: Vec<u8> = order.iter().flat_map(|n| contents[*n].clone()).collect();
-            let answer = site
-                .ask(&join(site, &chosen))?
-                .is(201)?
-                .carries("Location")?;
+            let answer = site.ask(&join(site, &chosen))?.is(201)?.carries("Location")?;
             let joined = site.created(&answer.has("Upload-Offset", content.len())?)?;
             joined.reads_back(&content)
         });
@@ -191,11 +173,7 @@ fn partial_head(site: &Site) -> Verdict {
     let mut rows = Rows::new();
     for value in ["partial", "Partial", "PARTIAL"] {
         rows.row(value, || {
-            let known = site
-                .post()
-                .with("Upload-Length", 6)
-                .with("Upload-Concat", value)
-                .body(b"");
+            let known = site.post().with("Upload-Length", 6).with("Upload-Concat", value).body(b"");
             let upload = site.create_by(&known)?;
             for (offset, piece) in [(0, &b""[..]), (0, b"abc"), (3, b"def")] {
                 upload.patch(offset, piece)?.is(204)?;
@@ -203,14 +181,9 @@ fn partial_head(site: &Site) -> Verdict {
                 let end = offset + piece.len() as u64;
                 head.has("Upload-Offset", end)?.has("Upload-Length", 6)?;
             }
-            let deferred = site
-                .post()
-                .with("Upload-Defer-Length", 1)
-                .with("Upload-Concat", value);
+            let deferred = site.post().with("Upload-Defer-Length", 1).with("Upload-Concat", value);
             let head = site.create_by(&deferred.body(b""))?.head()?.is(200)?;
-            let head = head
-                .has("Upload-Concat", value)?
-                .has("Upload-Defer-Length", 1)?;
+            let head = head.has("Upload-Concat", value)?.has("Upload-Defer-Length", 1)?;
             head.has("Upload-Offset", 0).map(drop)
         });
     }
@@ -219,26 +192,19 @@ fn partial_head(site: &Site) -> Verdict {
 
 fn final_head(site: &Site) -> Verdict {
     let create = |name: &str| {
-        let request = partial(site, 3)
-            .octets()
-            .with("Upload-Metadata", metadata(&[("filename", name)]));
+        let request =
+            partial(site, 3).octets().with("Upload-Metadata", metadata(&[("filename", name)]));
         site.create_by(&request.body(b"abc"))
     };
     let parts = [create("first.bin")?, create("second.bin")?];
     let request = join(site, &[&parts[0], &parts[1]]);
     let value = request.field("Upload-Concat").unwrap_or_default();
     let head = site.create_by(&request)?.head()?.is(200)?;
-    head.has("Upload-Concat", &value)?
-        .lacks("Upload-Metadata")?
-        .has("Upload-Offset", 6)?;
+    head.has("Upload-Concat", &value)?.lacks("Upload-Metadata")?.has("Upload-Offset", 6)?;
 
     let own = metadata(&[("filename", "whole.bin")]);
     let named = site.create_by(&request.with("Upload-Metadata", &own))?;
-    named
-        .head()?
-        .is(200)?
-        .has("Upload-Metadata", &own)?
-        .has("Upload-Concat", &value)?;
+    named.head()?.is(200)?.has("Upload-Metadata", &own)?.has("Upload-Concat", &value)?;
     ensure_eq(
         "a part's metadata",
         parts[0].state()?.metadata,
@@ -249,15 +215,8 @@ fn final_head(site: &Site) -> Verdict {
 fn not_published(site: &Site) -> Verdict {
     let own = site.launch(&[])?;
     let upload = part(&own.site, b"abcdef")?;
-    let named = own
-        .process
-        .files()
-        .into_iter()
-        .find(|(path, _)| path.ends_with(upload.id()));
-    ensure(
-        named.is_none(),
-        format!("the partial was published as {named:?}"),
-    )?;
+    let named = own.process.files().into_iter().find(|(path, _)| path.ends_with(upload.id()));
+    ensure(named.is_none(), format!("the partial was published as {named:?}"))?;
     upload.get()?.is(404)?;
     part(&own.site, b"")?.get()?.is(404)?;
     Ok(())
@@ -265,50 +224,31 @@ fn not_published(site: &Site) -> Verdict {
 
 fn unfinished(site: &Site) -> Verdict {
     let (whole, half) = (part(site, b"abc")?, site.create_by(&partial(site, 3))?);
-    let deferred = site
-        .post()
-        .with("Upload-Defer-Length", 1)
-        .with("Upload-Concat", "partial");
+    let deferred = site.post().with("Upload-Defer-Length", 1).with("Upload-Concat", "partial");
     let deferred = site.create_by(&deferred.body(b""))?;
-    let lists: [&[&Upload<'_>]; 4] = [
-        &[&half],
-        &[&whole, &half],
-        &[&half, &whole],
-        &[&whole, &deferred],
-    ];
+    let lists: [&[&Upload<'_>]; 4] =
+        [&[&half], &[&whole, &half], &[&half, &whole], &[&whole, &deferred]];
     let mut rows = Rows::new();
     for list in lists {
         rows.row(format!("{} parts", list.len()), || {
-            site.ask(&join(site, list))?
-                .is(400)?
-                .lacks("Location")
-                .map(drop)
+            site.ask(&join(site, list))?.is(400)?.lacks("Location").map(drop)
         });
     }
     rows.verdict()?;
     half.patch(0, b"def")?.is(204)?;
-    site.create_by(&join(site, &[&whole, &half]))?
-        .reads_back(b"abcdef")
+    site.create_by(&join(site, &[&whole, &half]))?.reads_back(b"abcdef")
 }
 
 fn not_partial(site: &Site) -> Verdict {
     let (whole, ordinary) = (part(site, b"abc")?, site.create_complete(b"def")?);
     let open = site.create(3)?;
     let joined = site.create_by(&join(site, &[&whole]))?;
-    let lists: [&[&Upload<'_>]; 5] = [
-        &[&ordinary],
-        &[&whole, &ordinary],
-        &[&open],
-        &[&joined],
-        &[&whole, &joined],
-    ];
+    let lists: [&[&Upload<'_>]; 5] =
+        [&[&ordinary], &[&whole, &ordinary], &[&open], &[&joined], &[&whole, &joined]];
     let mut rows = Rows::new();
     for (index, list) in lists.iter().enumerate() {
         rows.row(format!("list {index}"), || {
-            site.ask(&join(site, list))?
-                .is(400)?
-                .lacks("Location")
-                .map(drop)
+            site.ask(&join(site, list))?.is(400)?.lacks("Location").map(drop)
         });
     }
     rows.verdict()
@@ -318,36 +258,20 @@ fn refuses_bytes(site: &Site) -> Verdict {
     let whole = part(site, b"abc")?;
     let joined = site.create_by(&join(site, &[&whole, &whole]))?;
     let mut rows = Rows::new();
-    for (offset, body) in [
-        (0, &b"abc"[..]),
-        (6, b"x"),
-        (6, b""),
-        (3, b"abc"),
-        (99, b""),
-    ] {
+    for (offset, body) in [(0, &b"abc"[..]), (6, b"x"), (6, b""), (3, b"abc"), (99, b"")] {
         rows.row(format!("PATCH at {offset}, {} bytes", body.len()), || {
             joined.refuses(&joined.patch_at(offset).body(body), &[403])?;
-            joined
-                .refuses(&joined.patch_at(offset).chunked(&[body]), &[403])
-                .map(drop)
+            joined.refuses(&joined.patch_at(offset).chunked(&[body]), &[403]).map(drop)
         });
     }
     rows.row("POST with upload bytes", || {
         let request = join(site, &[&whole]).octets();
-        site.ask(&request.clone().body(b"abc"))?
-            .is(403)?
-            .lacks("Location")?;
-        site.ask(&request.chunked(&[b"abc"]))?
-            .is(403)?
-            .lacks("Location")
-            .map(drop)
+        site.ask(&request.clone().body(b"abc"))?.is(403)?.lacks("Location")?;
+        site.ask(&request.chunked(&[b"abc"]))?.is(403)?.lacks("Location").map(drop)
     });
     rows.row("POST with no upload bytes", || {
-        site.create_by(&join(site, &[&whole]).octets().body(b""))?
-            .reads_back(b"abc")?;
-        let other = join(site, &[&whole])
-            .with("Content-Type", "text/plain")
-            .body(b"other");
+        site.create_by(&join(site, &[&whole]).octets().body(b""))?.reads_back(b"abc")?;
+        let other = join(site, &[&whole]).with("Content-Type", "text/plain").body(b"other");
         site.create_by(&other)?.reads_back(b"abc")
     });
     rows.verdict()?;
@@ -357,12 +281,9 @@ fn refuses_bytes(site: &Site) -> Verdict {
 fn with_length(site: &Site) -> Verdict {
     let (first, second) = (part(site, b"abc")?, part(site, b"defg")?);
     let request = join(site, &[&first, &second]);
-    site.create_by(&request.clone().with("Upload-Length", 7))?
-        .reads_back(b"abcdefg")?;
+    site.create_by(&request.clone().with("Upload-Length", 7))?.reads_back(b"abcdefg")?;
     for length in ["0", "6", "8", "x", "-7"] {
-        site.ask(&request.clone().with("Upload-Length", length))?
-            .is(400)?
-            .lacks("Location")?;
+        site.ask(&request.clone().with("Upload-Length", length))?.is(400)?.lacks("Location")?;
     }
     Ok(())
 }
@@ -371,12 +292,9 @@ fn empty_parts(site: &Site) -> Verdict {
     let (empty, two) = (part(site, b"")?, part(site, b"ab")?);
     empty.stands_at(0)?;
     site.create_by(&join(site, &[&empty]))?.reads_back(b"")?;
-    site.create_by(&join(site, &[&empty, &empty]))?
-        .reads_back(b"")?;
-    site.create_by(&join(site, &[&empty, &empty, &two]))?
-        .reads_back(b"ab")?;
-    site.create_by(&join(site, &[&two, &empty, &two]))?
-        .reads_back(b"abab")
+    site.create_by(&join(site, &[&empty, &empty]))?.reads_back(b"")?;
+    site.create_by(&join(site, &[&empty, &empty, &two]))?.reads_back(b"ab")?;
+    site.create_by(&join(site, &[&two, &empty, &two]))?.reads_back(b"abab")
 }
 
 fn outlives(site: &Site) -> Verdict {
@@ -401,10 +319,7 @@ fn above_limit(site: &Site) -> Verdict {
     let max = site.options()?.number("Tus-Max-Size").unwrap_or(0);
     let half = vec![b'x'; usize::try_from(max / 2 + 1).unwrap_or(1)];
     let whole = part(site, &half)?;
-    let answer = site
-        .ask(&join(site, &[&whole, &whole]))?
-        .is(413)?
-        .lacks("Location")?;
+    let answer = site.ask(&join(site, &[&whole, &whole]))?.is(413)?.lacks("Location")?;
     answer.has("Tus-Max-Size", max)?;
     site.create_by(&join(site, &[&whole]))?.reads_back(&half)
 }
@@ -417,62 +332,34 @@ fn at_once(site: &Site) -> Verdict {
     let content = bytes(PART, 49);
     let upload = part(&own.site, &content)?;
     let begun = Instant::now();
-    let joined = own
-        .site
-        .create_by(&join(&own.site, &vec![&upload; TIMES]))?;
+    let joined = own.site.create_by(&join(&own.site, &vec![&upload; TIMES]))?;
     let length = (PART * TIMES) as u64;
     joined.stands_at(length)?;
     let last =
         Request::plain("GET", &joined.path).with("Range", format!("bytes={}-", length - 100));
-    own.site
-        .ask(&last)?
-        .is(206)?
-        .has_body(&content[PART - 100..])?;
+    own.site.ask(&last)?.is(206)?.has_body(&content[PART - 100..])?;
     let took = begun.elapsed();
-    ensure(
-        took < Duration::from_secs(2),
-        format!("POST, HEAD and a read took {took:?}"),
-    )?;
+    ensure(took < Duration::from_secs(2), format!("POST, HEAD and a read took {took:?}"))?;
     joined.delete()?.is(204)?;
     Ok(())
 }
 
 fn pending(site: &Site) -> Verdict {
     let first = site.create_by(&partial(site, 3))?;
-    let deferred = site
-        .post()
-        .with("Upload-Defer-Length", 1)
-        .with("Upload-Concat", "partial");
+    let deferred = site.post().with("Upload-Defer-Length", 1).with("Upload-Concat", "partial");
     let second = site.create_by(&deferred.body(b""))?;
     let request = join(site, &[&first, &second, &first]);
     let joined = site.created(&site.ask(&request)?.is(201)?)?;
-    joined
-        .head()?
-        .is(200)?
-        .lacks("Upload-Offset")?
-        .lacks("Upload-Length")?;
+    joined.head()?.is(200)?.lacks("Upload-Offset")?.lacks("Upload-Length")?;
     second.patch(0, b"de")?.is(204)?;
-    joined
-        .head()?
-        .is(200)?
-        .lacks("Upload-Offset")?
-        .lacks("Upload-Length")?;
-    site.ask(&second.patch_at(2).with("Upload-Length", 4).body(b"fg"))?
-        .is(204)?;
-    joined
-        .head()?
-        .is(200)?
-        .lacks("Upload-Offset")?
-        .has("Upload-Length", 10)?;
+    joined.head()?.is(200)?.lacks("Upload-Offset")?.lacks("Upload-Length")?;
+    site.ask(&second.patch_at(2).with("Upload-Length", 4).body(b"fg"))?.is(204)?;
+    joined.head()?.is(200)?.lacks("Upload-Offset")?.has("Upload-Length", 10)?;
     first.patch(0, b"ab")?.is(204)?;
     joined.head()?.is(200)?.lacks("Upload-Offset")?;
     first.patch(2, b"c")?.is(204)?;
     let value = request.field("Upload-Concat").unwrap_or_default();
-    joined
-        .head()?
-        .is(200)?
-        .has("Upload-Offset", 10)?
-        .has("Upload-Concat", value)?;
+    joined.head()?.is(200)?.has("Upload-Offset", 10)?.has("Upload-Concat", value)?;
     joined.reads_back(b"abcdefgabc")?;
     site.create_by(&join(site, &[&first]))?.reads_back(b"abc")
 }

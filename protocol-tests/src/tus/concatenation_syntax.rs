@@ -128,10 +128,7 @@ fn elsewhere(site: &Site) -> Verdict {
     for value in &values {
         rows.row(value, || {
             for list in [value.clone(), format!("{path} {value}")] {
-                let request = site
-                    .post()
-                    .with("Upload-Concat", format!("final;{list}"))
-                    .body(b"");
+                let request = site.post().with("Upload-Concat", format!("final;{list}")).body(b"");
                 site.ask(&request)?.is(400)?.lacks("Location")?;
             }
             Ok(())
@@ -154,10 +151,7 @@ fn absent(site: &Site) -> Verdict {
         deleted.path,
     ] {
         rows.row(&list, || {
-            let request = site
-                .post()
-                .with("Upload-Concat", format!("final;{list}"))
-                .body(b"");
+            let request = site.post().with("Upload-Concat", format!("final;{list}")).body(b"");
             site.ask(&request)?.is(404)?.lacks("Location").map(drop)
         });
     }
@@ -194,10 +188,7 @@ fn malformed(site: &Site) -> Verdict {
         });
     }
     rows.row("repeated", || {
-        let request = site
-            .post()
-            .with("Upload-Length", 3)
-            .with("Upload-Concat", "partial");
+        let request = site.post().with("Upload-Length", 3).with("Upload-Concat", "partial");
         let request = request.with("Upload-Concat", "partial").body(b"");
         site.ask(&request)?.is(400)?.lacks("Location").map(drop)
     });
@@ -234,60 +225,35 @@ fn escapes(site: &Site) -> Verdict {
     let mut rows = Rows::new();
     for value in &values {
         rows.row(value.chars().take(60).collect::<String>(), || {
-            let request = site
-                .post()
-                .with("Upload-Concat", format!("final;{value}"))
-                .body(b"");
-            site.ask(&request)?
-                .is_one_of(&[400, 404])?
-                .lacks("Location")
-                .map(drop)
+            let request = site.post().with("Upload-Concat", format!("final;{value}")).body(b"");
+            site.ask(&request)?.is_one_of(&[400, 404])?.lacks("Location").map(drop)
         });
     }
     rows.verdict()?;
-    ensure_eq(
-        "the files in the data directory",
-        own.process.files(),
-        before,
-    )
+    ensure_eq("the files in the data directory", own.process.files(), before)
 }
 
 fn other_methods(site: &Site) -> Verdict {
     let upload = site.create(6)?;
     for value in ["partial", "final;/x", "nonsense"] {
-        site.ask(&upload.request("HEAD").with("Upload-Concat", value))?
-            .is(200)?;
+        site.ask(&upload.request("HEAD").with("Upload-Concat", value))?.is(200)?;
         let offset = upload.offset()?;
-        site.ask(
-            &upload
-                .patch_at(offset)
-                .with("Upload-Concat", value)
-                .body(b"x"),
-        )?
-        .is(204)?;
+        site.ask(&upload.patch_at(offset).with("Upload-Concat", value).body(b"x"))?.is(204)?;
         upload.head()?.is(200)?.lacks("Upload-Concat")?;
     }
-    site.ask(&upload.request("DELETE").with("Upload-Concat", "nonsense"))?
-        .is(204)?;
+    site.ask(&upload.request("DELETE").with("Upload-Concat", "nonsense"))?.is(204)?;
     Ok(())
 }
 
 fn five_hundred(site: &Site) -> Verdict {
     let upload = part(site, b"ab")?;
     // Padded so that 500 URLs make the 45 KB that were seen in the wild.
-    let mut url = format!(
-        "https://{}/{}",
-        "a".repeat(8),
-        upload.path.trim_start_matches('/')
-    );
+    let mut url = format!("https://{}/{}", "a".repeat(8), upload.path.trim_start_matches('/'));
     while url.len() < 89 {
         url = url.replacen("https://a", "https://aa", 1);
     }
     let list = vec![url; 500].join(" ");
-    let request = site
-        .post()
-        .with("Upload-Concat", format!("final;{list}"))
-        .body(b"");
+    let request = site.post().with("Upload-Concat", format!("final;{list}")).body(b"");
     let joined = site.create_by(&request)?;
     joined.stands_at(1000)?;
     joined.reads_back(&b"ab".repeat(500))
@@ -296,10 +262,7 @@ fn five_hundred(site: &Site) -> Verdict {
 fn at_root(site: &Site) -> Verdict {
     let upload = part(site, b"abc")?;
     let (path, id) = (&upload.path, upload.id());
-    for value in [
-        format!("final;{path} {id}"),
-        format!("final;https://h.example{path} {path}/"),
-    ] {
+    for value in [format!("final;{path} {id}"), format!("final;https://h.example{path} {path}/")] {
         let request = site.post().with("Upload-Concat", value).body(b"");
         site.create_by(&request)?.reads_back(b"abcabc")?;
     }

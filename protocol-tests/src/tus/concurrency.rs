@@ -20,9 +20,7 @@ pub(super) const CASES: &[Case] = &[
     .waiting(),
     Case::ours(
         "patch_meeting_a_live_patch_is_locked_out",
-        &[
-            "D-42", "D-46", "F-02", "F-08", "F-09", "F-10", "I-08", "F-55",
-        ],
+        &["D-42", "D-46", "F-02", "F-08", "F-09", "F-10", "I-08", "F-55"],
         "the newcomer gets 423 with Retry-After within 10 s, the holder its 204; then all is free",
         live_patches,
     )
@@ -91,14 +89,9 @@ fn head_during(site: &Site) -> Verdict {
         let sent = (index as u64 + 1) * 20_000;
         let last = sent == 100_000;
         // The last bytes may be in the middle of completing.
-        ensure(
-            offset == sent || last,
-            format!("HEAD shows {offset} of {sent} sent"),
-        )?;
+        ensure(offset == sent || last, format!("HEAD shows {offset} of {sent} sent"))?;
     }
-    link.answer_to(&request)?
-        .is(204)?
-        .has("Upload-Offset", 100_000)?;
+    link.answer_to(&request)?.is(204)?.has("Upload-Offset", 100_000)?;
     upload.reads_back(&content)
 }
 
@@ -131,18 +124,10 @@ fn live_patches(site: &Site) -> Verdict {
         let newcomer = upload.patch_at(0).body(vec![b'x'; 900_000]);
         let answer = site.connect()?.ask_unbroken(&newcomer);
         let took = begun.elapsed();
-        let held = holding
-            .join()
-            .map_err(|_| Failure::new("the holder panicked"))?;
-        answer?
-            .is(423)?
-            .has("Retry-After", 1)?
-            .has_code("ERR_UPLOAD_LOCKED")?;
+        let held = holding.join().map_err(|_| Failure::new("the holder panicked"))?;
+        answer?.is(423)?.has("Retry-After", 1)?.has_code("ERR_UPLOAD_LOCKED")?;
         let range = Duration::from_secs(3)..Duration::from_secs(10);
-        ensure(
-            range.contains(&took),
-            format!("the newcomer waited {took:?}"),
-        )?;
+        ensure(range.contains(&took), format!("the newcomer waited {took:?}"))?;
         held?.is(204)?.has("Upload-Offset", 40)?;
         Ok::<(), Failure>(())
     })?;
@@ -161,9 +146,7 @@ fn waits(site: &Site) -> Verdict {
         sleep(Duration::from_millis(300));
         // It names the offset that will be right when its turn comes: its own check decides.
         let answer = site.ask(&upload.patch_at(20).body(&content));
-        let held = holding
-            .join()
-            .map_err(|_| Failure::new("the holder panicked"))?;
+        let held = holding.join().map_err(|_| Failure::new("the holder panicked"))?;
         held?.is(204)?;
         answer?.is(204)?.has("Upload-Offset", 40)?;
         Ok::<(), Failure>(())
@@ -186,13 +169,9 @@ fn twice(site: &Site) -> Verdict {
 fn race(site: &Site) -> Verdict {
     for round in 0..5 {
         let upload = site.create(200_000)?;
-        let bodies: Vec<Vec<u8>> = (0..8)
-            .map(|n| bytes(200_000, 1000 + round * 8 + n))
-            .collect();
-        let requests: Vec<Request> = bodies
-            .iter()
-            .map(|body| upload.patch_at(0).body(body))
-            .collect();
+        let bodies: Vec<Vec<u8>> = (0..8).map(|n| bytes(200_000, 1000 + round * 8 + n)).collect();
+        let requests: Vec<Request> =
+            bodies.iter().map(|body| upload.patch_at(0).body(body)).collect();
         let requests: Vec<&Request> = requests.iter().collect();
         let answers = together(&requests, |request| site.ask(request))?;
         let winner = one_winner(&answers)?;
@@ -219,26 +198,16 @@ fn together(
             })
             .collect();
         let lost = || Err(Failure::new("a client panicked"));
-        asking
-            .into_iter()
-            .map(|one| one.join().unwrap_or_else(|_| lost()))
-            .collect()
+        asking.into_iter().map(|one| one.join().unwrap_or_else(|_| lost())).collect()
     })
 }
 
 /// Expects one 204 and otherwise 409 or 423; the index of the winner.
 fn one_winner(answers: &[Response]) -> Result<usize, Failure> {
     let statuses: Vec<u16> = answers.iter().map(|answer| answer.status).collect();
-    let winners: Vec<usize> = (0..statuses.len())
-        .filter(|n| statuses[*n] == 204)
-        .collect();
-    let fair = statuses
-        .iter()
-        .all(|status| [204, 409, 423].contains(status));
-    ensure(
-        fair && winners.len() == 1,
-        format!("the statuses are {statuses:?}"),
-    )?;
+    let winners: Vec<usize> = (0..statuses.len()).filter(|n| statuses[*n] == 204).collect();
+    let fair = statuses.iter().all(|status| [204, 409, 423].contains(status));
+    ensure(fair && winners.len() == 1, format!("the statuses are {statuses:?}"))?;
     Ok(winners[0])
 }
 
@@ -248,11 +217,8 @@ fn delete_during(site: &Site) -> Verdict {
         rows.row(framing, || {
             let upload = site.create(1000)?;
             let request = upload.patch_at(0);
-            let request = if framing == "sized" {
-                request.body([b'x'; 1000])
-            } else {
-                request.chunked(&[])
-            };
+            let request =
+                if framing == "sized" { request.body([b'x'; 1000]) } else { request.chunked(&[]) };
             let mut link = site.connect()?;
             link.send_head(&request)?;
             if framing == "sized" {
@@ -264,10 +230,7 @@ fn delete_during(site: &Site) -> Verdict {
             let begun = Instant::now();
             upload.delete()?.is(204)?;
             let took = begun.elapsed();
-            ensure(
-                took < Duration::from_secs(1),
-                format!("DELETE took {took:?}"),
-            )?;
+            ensure(took < Duration::from_secs(1), format!("DELETE took {took:?}"))?;
             upload.is_gone(404)?;
             link.answer_to(&request)?.is(404)?;
             upload.is_gone(404)
@@ -297,10 +260,7 @@ fn join_race(site: &Site) -> Verdict {
     let content = bytes(100_000, 108);
     for _ in 0..20 {
         let parts = [part(site, &content)?, part(site, &content)?];
-        let requests = [
-            join(site, &[&parts[0], &parts[1]]),
-            parts[1].request("DELETE"),
-        ];
+        let requests = [join(site, &[&parts[0], &parts[1]]), parts[1].request("DELETE")];
         let answers = together(&[&requests[0], &requests[1]], |request| site.ask(request))?;
         ensure_eq("the status of DELETE", answers[1].status, 204)?;
         if answers[0].status == 201 {
@@ -334,10 +294,7 @@ fn storm(site: &Site) -> Verdict {
             })
             .collect();
         let lost = || Err(Failure::new("a client panicked"));
-        clients
-            .into_iter()
-            .map(|client| client.join().unwrap_or_else(|_| lost()))
-            .collect()
+        clients.into_iter().map(|client| client.join().unwrap_or_else(|_| lost())).collect()
     });
     results.into_iter().collect::<Verdict>()?;
     upload.completes_with(&content)
@@ -347,9 +304,7 @@ fn storm(site: &Site) -> Verdict {
 fn step(site: &Site, upload: &crate::upload::Upload<'_>, content: &[u8], dice: u64) -> Verdict {
     let offset = upload.offset()?;
     let at = usize::try_from(offset).map_err(Failure::new)?;
-    let size = usize::try_from(dice / 8 % 3000)
-        .map_err(Failure::new)?
-        .min(content.len() - at);
+    let size = usize::try_from(dice / 8 % 3000).map_err(Failure::new)?.min(content.len() - at);
     let piece = &content[at..at + size];
     let request = upload.patch_at(offset).body(piece);
     match dice % 4 {
@@ -367,11 +322,7 @@ fn step(site: &Site, upload: &crate::upload::Upload<'_>, content: &[u8], dice: u
             let answer = site.ask(&request)?.is_one_of(&[204, 409, 423])?;
             let end = (at + size) as u64;
             let shown = answer.number("Upload-Offset");
-            if answer.status == 204 {
-                ensure_eq("the offset", shown, Some(end))
-            } else {
-                Ok(())
-            }
+            if answer.status == 204 { ensure_eq("the offset", shown, Some(end)) } else { Ok(()) }
         }
     }
 }

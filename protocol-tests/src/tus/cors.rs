@@ -96,39 +96,23 @@ const ORIGIN: &str = "https://page.example";
 fn ask_preflight(site: &Site, target: &str, method: &str) -> Request {
     let request = Request::plain("OPTIONS", target).with("Origin", origin(site));
     let request = request.with("Access-Control-Request-Method", method);
-    request.with(
-        "Access-Control-Request-Headers",
-        "tus-resumable,x-evil,content-type",
-    )
+    request.with("Access-Control-Request-Headers", "tus-resumable,x-evil,content-type")
 }
 
 fn origin(site: &Site) -> &'static str {
-    if site.setup == Setup::CorsOrigin {
-        ALLOWED_ORIGIN
-    } else {
-        ORIGIN
-    }
+    if site.setup == Setup::CorsOrigin { ALLOWED_ORIGIN } else { ORIGIN }
 }
 
 /// The names of `expected` that a list field lacks, whatever the case.
 fn missing(answer: &Response, field: &str, expected: &[&str]) -> String {
     let found = answer.list(field);
     let lacks = |name: &&&str| !found.iter().any(|f| f.eq_ignore_ascii_case(name));
-    expected
-        .iter()
-        .filter(lacks)
-        .copied()
-        .collect::<Vec<_>>()
-        .join(" ")
+    expected.iter().filter(lacks).copied().collect::<Vec<_>>().join(" ")
 }
 
 fn preflight(site: &Site) -> Verdict {
     let upload = site.create(3)?;
-    let targets = [
-        site.collection().to_owned(),
-        upload.path.clone(),
-        site.below("unknown"),
-    ];
+    let targets = [site.collection().to_owned(), upload.path.clone(), site.below("unknown")];
     let mut rows = Rows::new();
     for target in &targets {
         for method in ["POST", "PATCH", "HEAD", "DELETE", "GET"] {
@@ -141,10 +125,7 @@ fn preflight(site: &Site) -> Verdict {
                 let lacks = missing(&answer, "Access-Control-Allow-Headers", ALLOWED);
                 ensure_eq("missing fields", lacks.as_str(), "")?;
                 let answer = answer.has("Access-Control-Max-Age", 86_400)?;
-                answer
-                    .has("Tus-Version", "1.0.0")?
-                    .carries("Tus-Extension")
-                    .map(drop)
+                answer.has("Tus-Version", "1.0.0")?.carries("Tus-Extension").map(drop)
             });
         }
     }
@@ -153,17 +134,9 @@ fn preflight(site: &Site) -> Verdict {
 }
 
 fn no_reflection(site: &Site) -> Verdict {
-    let answer = site
-        .ask(&ask_preflight(site, site.collection(), "POST"))?
-        .is(204)?;
-    let evil = answer
-        .fields
-        .iter()
-        .find(|(_, value)| value.to_lowercase().contains("x-evil"));
-    ensure(
-        evil.is_none(),
-        format!("a requested field is reflected: {evil:?}"),
-    )?;
+    let answer = site.ask(&ask_preflight(site, site.collection(), "POST"))?.is(204)?;
+    let evil = answer.fields.iter().find(|(_, value)| value.to_lowercase().contains("x-evil"));
+    ensure(evil.is_none(), format!("a requested field is reflected: {evil:?}"))?;
     let stars = answer.fields.iter().find(|(name, value)| {
         name.starts_with("access-control-") && value.split(',').any(|v| v.trim() == "*")
     });
@@ -213,13 +186,7 @@ fn every_answer(site: &Site) -> Verdict {
 
 fn any_origin(site: &Site) -> Verdict {
     let mut rows = Rows::new();
-    for origin in [
-        "null",
-        "http://localhost:3000",
-        "file://",
-        "capacitor://localhost",
-        ORIGIN,
-    ] {
+    for origin in ["null", "http://localhost:3000", "file://", "capacitor://localhost", ORIGIN] {
         rows.row(origin, || {
             let request = Request::plain("OPTIONS", site.collection()).with("Origin", origin);
             let answer = site.ask(&request)?.is(204)?;
@@ -232,12 +199,7 @@ fn any_origin(site: &Site) -> Verdict {
 fn not_allowed(site: &Site) -> Verdict {
     let create = site.post().with("Upload-Length", 3).body(b"");
     let mut rows = Rows::new();
-    for origin in [
-        ORIGIN,
-        "null",
-        "https://app.example.evil.example",
-        "http://app.example",
-    ] {
+    for origin in [ORIGIN, "null", "https://app.example.evil.example", "http://app.example"] {
         rows.row(origin, || {
             let answer = site.ask(&create.clone().with("Origin", origin))?.is(201)?;
             answer.lacks("Access-Control-Allow-Origin").map(drop)
@@ -246,32 +208,19 @@ fn not_allowed(site: &Site) -> Verdict {
     rows.verdict()?;
     let answer = site.ask(&create.with("Origin", ALLOWED_ORIGIN))?.is(201)?;
     answer.has("Access-Control-Allow-Origin", ALLOWED_ORIGIN)?;
-    let answer = site
-        .ask(&ask_preflight(site, site.collection(), "POST"))?
-        .is(204)?;
+    let answer = site.ask(&ask_preflight(site, site.collection(), "POST"))?.is(204)?;
     answer.has("Access-Control-Allow-Origin", ALLOWED_ORIGIN)?;
     Ok(())
 }
 
 fn off(site: &Site) -> Verdict {
     let mut link = site.connect()?;
-    let create = site
-        .post()
-        .with("Upload-Length", 3)
-        .with("Origin", ORIGIN)
-        .body(b"");
+    let create = site.post().with("Upload-Length", 3).with("Origin", ORIGIN).body(b"");
     let answer = link.ask(&create)?.is(201)?;
     let upload = site.created(&answer)?;
-    link.ask(&upload.patch_at(0).with("Origin", ORIGIN).body(b"abc"))?
-        .is(204)?;
+    link.ask(&upload.patch_at(0).with("Origin", ORIGIN).body(b"abc"))?.is(204)?;
     let preflight = ask_preflight(site, site.collection(), "POST");
     let answer = link.ask(&preflight)?.is(204)?;
-    let fields = answer
-        .fields
-        .iter()
-        .find(|(name, _)| name.starts_with("access-control-"));
-    ensure(
-        fields.is_none(),
-        format!("CORS is off but there is {fields:?}"),
-    )
+    let fields = answer.fields.iter().find(|(name, _)| name.starts_with("access-control-"));
+    ensure(fields.is_none(), format!("CORS is off but there is {fields:?}"))
 }

@@ -101,17 +101,9 @@ pub(super) const CASES: &[Case] = &[
 
 fn creates(site: &Site) -> Verdict {
     let create = site.post().with("Upload-Length", "3").body(b"");
-    let answer = site
-        .ask(&create)?
-        .is(201)?
-        .carries("Location")?
-        .has("Upload-Offset", 0)?;
+    let answer = site.ask(&create)?.is(201)?.carries("Location")?.has("Upload-Offset", 0)?;
     let upload = site.created(&answer)?;
-    upload
-        .head()?
-        .is(200)?
-        .has("Upload-Offset", 0)?
-        .has("Upload-Length", 3)?;
+    upload.head()?.is(200)?.has("Upload-Offset", 0)?.has("Upload-Length", 3)?;
     upload.patch(0, b"abc")?.is(204)?;
     upload.reads_back(b"abc")
 }
@@ -125,29 +117,18 @@ fn location(site: &Site) -> Verdict {
     for host in hosts {
         rows.row(format!("Host {host:?}"), || {
             let create = site.post().with("Upload-Length", "3").body(b"");
-            let create = if host.is_empty() {
-                create
-            } else {
-                create.with("Host", host)
-            };
+            let create = if host.is_empty() { create } else { create.with("Host", host) };
             let answer = site.ask(&create)?.is(201)?.carries("Location")?;
             let location = answer.field("Location").unwrap_or_default();
             let id = location.strip_prefix(&site.below("")).unwrap_or_default();
-            ensure(
-                !id.is_empty() && !id.contains('/'),
-                format!("Location: {location}"),
-            )
+            ensure(!id.is_empty() && !id.contains('/'), format!("Location: {location}"))
         });
     }
     rows.verdict()
 }
 
 fn without_length(site: &Site) -> Verdict {
-    for request in [
-        site.post().body(b""),
-        site.post(),
-        site.post().octets().body(b"abc"),
-    ] {
+    for request in [site.post().body(b""), site.post(), site.post().octets().body(b"abc")] {
         site.ask(&request)?.is(400)?.lacks("Location")?;
     }
     Ok(())
@@ -163,21 +144,11 @@ fn bad_length(site: &Site) -> Verdict {
     }
     for (first, second) in [("3", "3"), ("3", "4")] {
         rows.row(format!("repeated {first} {second}"), || {
-            let request = site
-                .post()
-                .with("Upload-Length", first)
-                .with("Upload-Length", second);
-            site.ask(&request.body(b""))?
-                .is(400)?
-                .lacks("Location")
-                .map(drop)
+            let request = site.post().with("Upload-Length", first).with("Upload-Length", second);
+            site.ask(&request.body(b""))?.is(400)?.lacks("Location").map(drop)
         });
     }
-    for value in [
-        "9223372036854775808",
-        "18446744073709551616",
-        "99999999999999999999999999",
-    ] {
+    for value in ["9223372036854775808", "18446744073709551616", "99999999999999999999999999"] {
         rows.row(value, || {
             let request = site.post().with("Upload-Length", value).body(b"");
             site.ask(&request)?.is(413)?.lacks("Location").map(drop)
@@ -201,10 +172,7 @@ fn legal_length(site: &Site) -> Verdict {
 
 fn both_lengths(site: &Site) -> Verdict {
     for deferral in ["1", "0", ""] {
-        let request = site
-            .post()
-            .with("Upload-Length", 3)
-            .with("Upload-Defer-Length", deferral);
+        let request = site.post().with("Upload-Length", 3).with("Upload-Defer-Length", deferral);
         site.ask(&request.body(b""))?.is(400)?.lacks("Location")?;
     }
     Ok(())
@@ -223,17 +191,10 @@ fn bad_deferral(site: &Site) -> Verdict {
 
 fn empty(site: &Site) -> Verdict {
     let plain = site.post().with("Upload-Length", 0);
-    let requests = [
-        plain.clone(),
-        plain.clone().body(b""),
-        plain.octets().body(b""),
-    ];
+    let requests = [plain.clone(), plain.clone().body(b""), plain.octets().body(b"")];
     for request in requests {
-        let answer = site
-            .ask(&request)?
-            .is(201)?
-            .has("Upload-Offset", 0)?
-            .lacks("Upload-Expires")?;
+        let answer =
+            site.ask(&request)?.is(201)?.has("Upload-Offset", 0)?.lacks("Upload-Expires")?;
         let upload = site.created(&answer)?;
         upload.reads_back(b"")?;
         upload.get()?.is(200)?.has("Content-Length", 0)?;
@@ -246,10 +207,7 @@ fn above_limit(site: &Site) -> Verdict {
     let max = site.options()?.number("Tus-Max-Size").unwrap_or(0);
     for length in [max + 1, max * 1000, (1 << 63) - 1] {
         let request = site.post().with("Upload-Length", length).body(b"");
-        site.ask(&request)?
-            .is(413)?
-            .has("Tus-Max-Size", max)?
-            .lacks("Location")?;
+        site.ask(&request)?.is(413)?.has("Tus-Max-Size", max)?.lacks("Location")?;
     }
     let upload = site.create(max)?;
     ensure_eq("the length", upload.state()?.length, Some(max))
@@ -260,15 +218,10 @@ fn body_above_limit(site: &Site) -> Verdict {
     let body = vec![b'x'; usize::try_from(max + 1).unwrap_or(1)];
     let deferred = site.post().octets().with("Upload-Defer-Length", 1);
     let chunks: Vec<&[u8]> = body.chunks(1000).collect();
-    for request in [
-        deferred.clone().body(&body),
-        deferred.clone().chunked(&chunks),
-    ] {
+    for request in [deferred.clone().body(&body), deferred.clone().chunked(&chunks)] {
         site.ask(&request)?.is(413)?.lacks("Location")?;
     }
-    site.ask(&deferred.body(&body[1..]))?
-        .is(201)?
-        .has("Upload-Offset", max)?;
+    site.ask(&deferred.body(&body[1..]))?.is(201)?.has("Upload-Offset", max)?;
     Ok(())
 }
 
@@ -276,12 +229,8 @@ fn body_above_limit(site: &Site) -> Verdict {
 fn refusals(own: &Own) -> Result<Vec<(Request, u16)>, Failure> {
     let site = &own.site;
     let plain = site.create(3)?;
-    let part = site.create_by(
-        &site
-            .post()
-            .with("Upload-Length", 3)
-            .with("Upload-Concat", "partial"),
-    )?;
+    let part =
+        site.create_by(&site.post().with("Upload-Length", 3).with("Upload-Concat", "partial"))?;
     let post = || site.post().with("Upload-Length", 3);
     let upload = || post().octets();
     let finish = |list: &str| site.post().with("Upload-Concat", format!("final;{list}"));
@@ -291,10 +240,7 @@ fn refusals(own: &Own) -> Result<Vec<(Request, u16)>, Failure> {
         (post().set("Upload-Length", "1000001"), 413),
         (post().with("Upload-Defer-Length", 1), 400),
         (post().with("Upload-Metadata", "a !!!"), 400),
-        (
-            post().with("Upload-Metadata", format!("a {}", "YWFh".repeat(5000))),
-            431,
-        ),
+        (post().with("Upload-Metadata", format!("a {}", "YWFh".repeat(5000))), 431),
         (post().with("Upload-Concat", "other"), 400),
         (finish(""), 400),
         (finish("/elsewhere/x"), 400),
@@ -304,28 +250,10 @@ fn refusals(own: &Own) -> Result<Vec<(Request, u16)>, Failure> {
         (upload().body(b"abcd"), 413),
         (upload().chunked(&[b"ab", b"cd"]), 413),
         (upload().with("Upload-Checksum", "sha1").body(b"abc"), 400),
-        (
-            upload().with("Upload-Checksum", "crc32 AAAA").body(b"abc"),
-            400,
-        ),
-        (
-            upload()
-                .with("Upload-Checksum", checksum("md5", b"x"))
-                .body(b"abc"),
-            460,
-        ),
-        (
-            upload()
-                .chunked(&[b"abc"])
-                .trailer("Upload-Checksum", checksum("md5", b"x")),
-            460,
-        ),
-        (
-            upload()
-                .with("Trailer", "Upload-Checksum")
-                .chunked(&[b"abc"]),
-            400,
-        ),
+        (upload().with("Upload-Checksum", "crc32 AAAA").body(b"abc"), 400),
+        (upload().with("Upload-Checksum", checksum("md5", b"x")).body(b"abc"), 460),
+        (upload().chunked(&[b"abc"]).trailer("Upload-Checksum", checksum("md5", b"x")), 460),
+        (upload().with("Trailer", "Upload-Checksum").chunked(&[b"abc"]), 400),
     ])
 }
 
@@ -335,19 +263,11 @@ fn leaves_nothing(site: &Site) -> Verdict {
     let before = own.process.files();
     let mut rows = Rows::new();
     for (request, status) in table {
-        let fields = request
-            .fields
-            .iter()
-            .map(|(name, _)| name.as_str())
-            .collect::<Vec<_>>()
-            .join(" ");
+        let fields =
+            request.fields.iter().map(|(name, _)| name.as_str()).collect::<Vec<_>>().join(" ");
         rows.row(format!("{status} {fields}"), || {
             own.site.ask(&request)?.is(status)?.lacks("Location")?;
-            ensure_eq(
-                "the files in the data directory",
-                own.process.files(),
-                before.clone(),
-            )
+            ensure_eq("the files in the data directory", own.process.files(), before.clone())
         });
     }
     rows.verdict()
@@ -361,9 +281,7 @@ fn empty_bodies(site: &Site) -> Verdict {
         post.clone().chunked(&[]),
         post.clone().octets().body(b""),
         post.clone().octets().chunked(&[]),
-        post.clone()
-            .with("Content-Type", "application/json")
-            .body(b""),
+        post.clone().with("Content-Type", "application/json").body(b""),
         post.with("Content-Type", "").body(b""),
     ];
     for request in requests {
@@ -375,14 +293,9 @@ fn empty_bodies(site: &Site) -> Verdict {
 
 fn parallel(site: &Site) -> Verdict {
     let results: Vec<Verdict> = std::thread::scope(|scope| {
-        let workers: Vec<_> = (0..8)
-            .map(|n| scope.spawn(move || several(site, n)))
-            .collect();
+        let workers: Vec<_> = (0..8).map(|n| scope.spawn(move || several(site, n))).collect();
         let lost = || Err(Failure::new("a worker panicked"));
-        workers
-            .into_iter()
-            .map(|worker| worker.join().unwrap_or_else(|_| lost()))
-            .collect()
+        workers.into_iter().map(|worker| worker.join().unwrap_or_else(|_| lost())).collect()
     });
     results.into_iter().collect()
 }
@@ -392,10 +305,8 @@ fn several(site: &Site, worker: u64) -> Verdict {
         let content = crate::content::bytes(20_000, worker * 100 + round);
         let name = format!("{worker}-{round}.bin");
         let metadata = crate::content::metadata(&[("filename", &name)]);
-        let create = site
-            .post()
-            .with("Upload-Length", content.len())
-            .with("Upload-Metadata", &metadata);
+        let create =
+            site.post().with("Upload-Length", content.len()).with("Upload-Metadata", &metadata);
         let upload = site.create_by(&create.body(b""))?;
         for (index, piece) in content.chunks(7_000).enumerate() {
             upload.patch(index as u64 * 7_000, piece)?.is(204)?;

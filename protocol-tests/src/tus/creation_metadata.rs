@@ -9,9 +9,7 @@ use crate::site::Site;
 pub(super) const CASES: &[Case] = &[
     Case::must(
         "metadata_is_echoed_byte_for_byte",
-        &[
-            "T-042", "T-044", "T-054", "D-29", "D-27", "F-28", "F-29", "F-31", "F-55",
-        ],
+        &["T-042", "T-044", "T-054", "D-29", "D-27", "F-28", "F-29", "F-31", "F-55"],
         "HEAD shows Upload-Metadata exactly as sent: order, padding, blanks, empty values",
         echoed,
     ),
@@ -76,12 +74,7 @@ const TAKEN: &[&str] = &[
 ];
 
 fn create(value: &str) -> impl Fn(&Site) -> Request {
-    move |site| {
-        site.post()
-            .with("Upload-Length", 0)
-            .with("Upload-Metadata", value)
-            .body(b"")
-    }
+    move |site| site.post().with("Upload-Length", 0).with("Upload-Metadata", value).body(b"")
 }
 
 fn echoed(site: &Site) -> Verdict {
@@ -89,11 +82,7 @@ fn echoed(site: &Site) -> Verdict {
     for value in TAKEN {
         rows.row(format!("{value:?}"), || {
             let upload = site.create_by(&create(value)(site))?;
-            upload
-                .head()?
-                .is(200)?
-                .has("Upload-Metadata", value)
-                .map(drop)
+            upload.head()?.is(200)?.has("Upload-Metadata", value).map(drop)
         });
     }
     rows.verdict()
@@ -101,11 +90,7 @@ fn echoed(site: &Site) -> Verdict {
 
 fn stays(site: &Site) -> Verdict {
     let value = metadata(&[("filename", "a.bin"), ("empty", ""), ("emoji", "\u{1F600}")]);
-    let create = site
-        .post()
-        .with("Upload-Length", 6)
-        .with("Upload-Metadata", &value)
-        .body(b"");
+    let create = site.post().with("Upload-Length", 6).with("Upload-Metadata", &value).body(b"");
     let upload = site.create_by(&create)?;
     upload.head()?.is(200)?.has("Upload-Metadata", &value)?;
     upload.patch(0, b"abc")?.is(204)?;
@@ -146,22 +131,13 @@ fn refused(site: &Site) -> Verdict {
     let mut rows = Rows::new();
     for (name, value) in table {
         rows.row(name, || {
-            let request = site
-                .post()
-                .with("Upload-Length", 3)
-                .with_raw("Upload-Metadata", value);
-            site.ask(&request.body(b""))?
-                .is(400)?
-                .lacks("Location")
-                .map(drop)
+            let request = site.post().with("Upload-Length", 3).with_raw("Upload-Metadata", value);
+            site.ask(&request.body(b""))?.is(400)?.lacks("Location").map(drop)
         });
     }
     rows.row("control byte", || {
         // Such a byte is no HTTP at all: the layer below tus may answer without our fields.
-        let request = site
-            .post()
-            .with("Upload-Length", 3)
-            .with("Upload-Metadata", "a YQ\u{1}==");
+        let request = site.post().with("Upload-Length", 3).with("Upload-Metadata", "a YQ\u{1}==");
         let mut link = site.connect()?;
         link.send_head(&request.body(b""))?;
         let answer: Response = link.raw.read_answer(&site.post())?;
@@ -174,18 +150,9 @@ fn too_large(site: &Site) -> Verdict {
     const LIMIT: usize = 16 * 1024;
     // A key of two letters, a blank, and as many letters as make whole base64 groups.
     let sized = |length: usize| {
-        format!(
-            "k{} {}",
-            "k".repeat((length - 2) % 4),
-            "A".repeat((length - 2) / 4 * 4)
-        )
+        format!("k{} {}", "k".repeat((length - 2) % 4), "A".repeat((length - 2) / 4 * 4))
     };
-    for (length, status) in [
-        (LIMIT, 201),
-        (LIMIT + 1, 431),
-        (2 * LIMIT, 431),
-        (40_000, 431),
-    ] {
+    for (length, status) in [(LIMIT, 201), (LIMIT + 1, 431), (2 * LIMIT, 431), (40_000, 431)] {
         let value = sized(length);
         ensure_eq("the length of the metadata", value.len(), length)?;
         let answer = site.ask(&create(&value)(site))?.is(status)?;

@@ -81,10 +81,7 @@ fn whole(site: &Site) -> Verdict {
     for length in [1, 1000, 3_000_000] {
         let content = bytes(length, 24);
         let chunks: Vec<&[u8]> = content.chunks(70_000).collect();
-        let requests = [
-            post(site, length).body(&content),
-            post(site, length).chunked(&chunks),
-        ];
+        let requests = [post(site, length).body(&content), post(site, length).chunked(&chunks)];
         for (request, framing) in requests.iter().zip(["sized", "chunked"]) {
             rows.row(format!("{length} bytes, {framing}"), || {
                 let answer = site.ask(request)?.is(201)?.has("Upload-Offset", length)?;
@@ -100,27 +97,18 @@ fn first_piece(site: &Site) -> Verdict {
     let deferred = site.post().octets().with("Upload-Defer-Length", 1);
     let mut rows = Rows::new();
     for (name, request) in [("known", post(site, 1000)), ("deferred", deferred)] {
-        for (framing, sent) in [
-            ("sized", 400),
-            ("chunked", 400),
-            ("sized", 1000),
-            ("chunked", 1000),
-        ] {
+        for (framing, sent) in
+            [("sized", 400), ("chunked", 400), ("sized", 1000), ("chunked", 1000)]
+        {
             rows.row(format!("{name}, {framing}, {sent} bytes"), || {
                 let request = match framing {
                     "sized" => request.clone().body(&content[..sent]),
-                    _ => request
-                        .clone()
-                        .chunked(&[&content[..100], &content[100..sent]]),
+                    _ => request.clone().chunked(&[&content[..100], &content[100..sent]]),
                 };
                 let answer = site.ask(&request)?.is(201)?.has("Upload-Offset", sent)?;
                 let upload = site.created(&answer)?;
                 upload.stands_at(sent as u64)?;
-                ensure_eq(
-                    "deferral",
-                    upload.state()?.deferred.is_some(),
-                    name == "deferred",
-                )?;
+                ensure_eq("deferral", upload.state()?.deferred.is_some(), name == "deferred")?;
                 upload.completes_with(&content)
             });
         }
@@ -131,14 +119,11 @@ fn first_piece(site: &Site) -> Verdict {
 fn partial(site: &Site) -> Verdict {
     for (length, sent) in [(6, 6), (6, 2), (0, 0)] {
         let content = &b"abcdef"[..sent];
-        let request = post(site, length)
-            .with("Upload-Concat", "partial")
-            .body(content);
+        let request = post(site, length).with("Upload-Concat", "partial").body(content);
         let answer = site.ask(&request)?.is(201)?.has("Upload-Offset", sent)?;
         let upload = site.created(&answer)?;
         let head = upload.head()?.is(200)?.has("Upload-Concat", "partial")?;
-        head.has("Upload-Offset", sent)?
-            .has("Upload-Length", length)?;
+        head.has("Upload-Offset", sent)?.has("Upload-Length", length)?;
     }
     Ok(())
 }
@@ -146,29 +131,19 @@ fn partial(site: &Site) -> Verdict {
 fn other_type(site: &Site) -> Verdict {
     let plain = site.post().with("Upload-Length", 3);
     let mut rows = Rows::new();
-    for kind in [
-        None,
-        Some("application/json"),
-        Some("text/plain"),
-        Some("application/octet-stream"),
-    ] {
+    for kind in
+        [None, Some("application/json"), Some("text/plain"), Some("application/octet-stream")]
+    {
         for chunked in [false, true] {
             rows.row(format!("{kind:?}, chunked {chunked}"), || {
-                let request = kind
-                    .iter()
-                    .fold(plain.clone(), |r, kind| r.with("Content-Type", kind));
+                let request =
+                    kind.iter().fold(plain.clone(), |r, kind| r.with("Content-Type", kind));
                 let body: &[u8] = b"a body longer than the upload";
-                let request = if chunked {
-                    request.chunked(&[body])
-                } else {
-                    request.body(body)
-                };
+                let request = if chunked { request.chunked(&[body]) } else { request.body(body) };
                 let mut link = site.connect()?;
                 let answer = link.ask(&request)?.is(201)?.has("Upload-Offset", 0)?;
                 let upload = site.created(&answer)?;
-                link.ask(&upload.request("HEAD"))?
-                    .is(200)?
-                    .has("Upload-Offset", 0)?;
+                link.ask(&upload.request("HEAD"))?.is(200)?.has("Upload-Offset", 0)?;
                 upload.completes_with(b"abc")
             });
         }
@@ -184,10 +159,7 @@ fn too_long(site: &Site) -> Verdict {
             let sized = post(site, length).body(&content);
             site.ask(&sized)?.is(413)?.lacks("Location")?;
             let chunks: Vec<&[u8]> = content.chunks(100).collect();
-            site.ask(&post(site, length).chunked(&chunks))?
-                .is(413)?
-                .lacks("Location")
-                .map(drop)
+            site.ask(&post(site, length).chunked(&chunks))?.is(413)?.lacks("Location").map(drop)
         });
     }
     rows.verdict()
@@ -197,9 +169,7 @@ fn checked(site: &Site) -> Verdict {
     let (right, wrong) = (checksum("sha256", b"abc"), checksum("sha256", b"abd"));
     let sized = || post(site, 3).body(b"abc");
     let trailed = |sum: &str| {
-        let request = post(site, 3)
-            .with("Trailer", "Upload-Checksum")
-            .chunked(&[b"ab", b"c"]);
+        let request = post(site, 3).with("Trailer", "Upload-Checksum").chunked(&[b"ab", b"c"]);
         request.trailer("Upload-Checksum", sum)
     };
     let table = [
@@ -209,11 +179,7 @@ fn checked(site: &Site) -> Verdict {
         ("mismatch in a trailer", trailed(&wrong), 460),
         ("malformed", sized().with("Upload-Checksum", "sha256"), 400),
         ("malformed in a trailer", trailed("sha256"), 400),
-        (
-            "unknown",
-            sized().with("Upload-Checksum", "crc32 AAAAAA=="),
-            400,
-        ),
+        ("unknown", sized().with("Upload-Checksum", "crc32 AAAAAA=="), 400),
         ("unknown in a trailer", trailed("crc32 AAAAAA=="), 400),
     ];
     let mut rows = Rows::new();
@@ -221,9 +187,7 @@ fn checked(site: &Site) -> Verdict {
         rows.row(name, || {
             let answer = site.ask(&request)?.is(status)?;
             if status == 201 {
-                return site
-                    .created(&answer.has("Upload-Offset", 3)?)?
-                    .reads_back(b"abc");
+                return site.created(&answer.has("Upload-Offset", 3)?)?.reads_back(b"abc");
             }
             answer.lacks("Location").map(drop)
         });
@@ -234,9 +198,7 @@ fn checked(site: &Site) -> Verdict {
 /// Whether a file in the data directory holds exactly these bytes.
 fn stored(own: &Own, content: &[u8]) -> bool {
     let files = own.process.files();
-    let mut same_size = files
-        .iter()
-        .filter(|(_, size)| *size == content.len() as u64);
+    let mut same_size = files.iter().filter(|(_, size)| *size == content.len() as u64);
     same_size.any(|(path, _)| std::fs::read(path).is_ok_and(|found| found == content))
 }
 
@@ -259,10 +221,7 @@ fn cut(site: &Site) -> Verdict {
             drop(link);
             let deadline = Instant::now() + Duration::from_secs(3);
             while !stored(&own, &content[..sent]) {
-                ensure(
-                    Instant::now() < deadline,
-                    format!("no file holds the {sent} bytes"),
-                )?;
+                ensure(Instant::now() < deadline, format!("no file holds the {sent} bytes"))?;
                 std::thread::sleep(Duration::from_millis(20));
             }
             Ok(())
@@ -276,16 +235,12 @@ fn cut_checked(site: &Site) -> Verdict {
     let content = bytes(1000, 28);
     let before = own.process.files();
     let sum = checksum("sha1", &content);
-    let sized = post(&own.site, 1000)
-        .with("Upload-Checksum", sum)
-        .body(&content);
+    let sized = post(&own.site, 1000).with("Upload-Checksum", sum).body(&content);
     let mut link = own.site.connect()?;
     link.send_head(&sized)?;
     link.raw.send(&content[..400])?;
     drop(link);
-    let trailed = post(&own.site, 1000)
-        .with("Trailer", "Upload-Checksum")
-        .chunked(&[]);
+    let trailed = post(&own.site, 1000).with("Trailer", "Upload-Checksum").chunked(&[]);
     let mut link = own.site.connect()?;
     link.send_head(&trailed)?;
     link.raw.send_chunk(&content)?;
@@ -294,10 +249,7 @@ fn cut_checked(site: &Site) -> Verdict {
     std::thread::sleep(Duration::from_millis(200));
     while own.process.files() != before {
         let files = own.process.files();
-        ensure(
-            Instant::now() < deadline,
-            format!("files are left: {files:?}"),
-        )?;
+        ensure(Instant::now() < deadline, format!("files are left: {files:?}"))?;
         std::thread::sleep(Duration::from_millis(20));
     }
     Ok(())

@@ -98,8 +98,7 @@ fn start<'a>(
         let half = sent / 2;
         link.raw.send_chunk(&content[..half])?;
         // The second chunk is announced whole and sent in part.
-        link.raw
-            .send(format!("{:x}\r\n", content.len() - half).as_bytes())?;
+        link.raw.send(format!("{:x}\r\n", content.len() - half).as_bytes())?;
         link.raw.send(&content[half..sent])?;
     }
     Ok(link)
@@ -174,9 +173,7 @@ fn cut_stream(site: &Site) -> Verdict {
                 }
                 if way == "reset stream" {
                     session.cancel(stream);
-                    session
-                        .ask(&upload.request("HEAD"), &site.base.host)?
-                        .is(200)?;
+                    session.ask(&upload.request("HEAD"), &site.base.host)?.is(200)?;
                 } else {
                     session.lose(stream);
                 }
@@ -198,11 +195,7 @@ fn never_whole(site: &Site) -> Verdict {
             drop(start(&upload, framing, &content, 400)?);
             upload.reaches(400, SOON)?;
             let state = upload.state()?;
-            ensure_eq(
-                "the length",
-                (state.length, state.deferred.as_deref()),
-                (None, Some("1")),
-            )?;
+            ensure_eq("the length", (state.length, state.deferred.as_deref()), (None, Some("1")))?;
             upload.get()?.is(404)?;
             upload.completes_with(&content)
         });
@@ -231,15 +224,9 @@ fn silent(site: &Site) -> Verdict {
             let upload = site.create(1000)?;
             let begun = Instant::now();
             let mut link = start(&upload, framing, &content, 400)?;
-            ensure(
-                link.raw.is_ended_within(Duration::from_secs(10))?,
-                "the connection lives on",
-            )?;
+            ensure(link.raw.is_ended_within(Duration::from_secs(10))?, "the connection lives on")?;
             let took = begun.elapsed();
-            ensure(
-                took > Duration::from_millis(1500),
-                format!("it was closed after {took:?}"),
-            )?;
+            ensure(took > Duration::from_millis(1500), format!("it was closed after {took:?}"))?;
             upload.stands_at(400)?;
             upload.completes_with(&content)
         });
@@ -248,26 +235,15 @@ fn silent(site: &Site) -> Verdict {
         let upload = site.create(1000)?;
         let mut link = start(&upload, "sized", &content, 400)?;
         let answer = link.answer_to(&upload.patch_at(0));
-        ensure(
-            answer.is_err(),
-            format!("the server answers {:?}", answer.map(|a| a.status)),
-        )
+        ensure(answer.is_err(), format!("the server answers {:?}", answer.map(|a| a.status)))
     });
     rows.row("with a checksum the bytes are dropped", || {
         let upload = site.create(1000)?;
         let mut link = site.connect()?;
         let sum = checksum("sha1", &content);
-        link.send_head(
-            &upload
-                .patch_at(0)
-                .with("Upload-Checksum", sum)
-                .body(&content),
-        )?;
+        link.send_head(&upload.patch_at(0).with("Upload-Checksum", sum).body(&content))?;
         link.raw.send(&content[..400])?;
-        ensure(
-            link.raw.is_ended_within(Duration::from_secs(10))?,
-            "the connection lives on",
-        )?;
+        ensure(link.raw.is_ended_within(Duration::from_secs(10))?, "the connection lives on")?;
         upload.stands_at(0)?;
         upload.completes_with(&content)
     });
@@ -281,10 +257,7 @@ fn silent_stream(site: &Site) -> Verdict {
     let mut stream = session.start(&patch, &site.base.host, false)?;
     session.send(&mut stream, &bytes(400, 15), false)?;
     let answer = session.read_answer(stream);
-    ensure(
-        answer.is_err(),
-        format!("the server answers {:?}", answer.map(|a| a.status)),
-    )?;
+    ensure(answer.is_err(), format!("the server answers {:?}", answer.map(|a| a.status)))?;
     let options = Request::plain("OPTIONS", site.collection());
     session.ask(&options, &site.base.host)?.is_success()?;
     upload.stands_at(400)

@@ -82,21 +82,13 @@ fn any_patch(site: &Site) -> Verdict {
             for (index, piece) in pieces.iter().enumerate() {
                 let request = upload.patch_at(offset).body(piece);
                 let declares = index == declared_with;
-                let request = if declares {
-                    request.with("Upload-Length", 9)
-                } else {
-                    request
-                };
+                let request = if declares { request.with("Upload-Length", 9) } else { request };
                 offset += piece.len() as u64;
                 site.ask(&request)?.is(204)?.has("Upload-Offset", offset)?;
                 let expected = (index >= declared_with).then_some(9);
                 let state = upload.state()?;
                 ensure_eq("the length on HEAD", state.length, expected)?;
-                ensure_eq(
-                    "deferral on HEAD",
-                    state.deferred.is_none(),
-                    expected.is_some(),
-                )?;
+                ensure_eq("deferral on HEAD", state.deferred.is_none(), expected.is_some())?;
             }
             upload.reads_back(b"abcdefghi")
         });
@@ -106,8 +98,7 @@ fn any_patch(site: &Site) -> Verdict {
 
 fn never_changes(site: &Site) -> Verdict {
     let upload = site.create_deferred()?;
-    site.ask(&upload.patch_at(0).with("Upload-Length", 6).body(b"abc"))?
-        .is(204)?;
+    site.ask(&upload.patch_at(0).with("Upload-Length", 6).body(b"abc"))?.is(204)?;
     let mut rows = Rows::new();
     for length in [0, 3, 5, 7] {
         rows.row(length, || {
@@ -116,8 +107,7 @@ fn never_changes(site: &Site) -> Verdict {
         });
     }
     rows.verdict()?;
-    site.ask(&upload.patch_at(3).with("Upload-Length", 6).body(b"def"))?
-        .is(204)?;
+    site.ask(&upload.patch_at(3).with("Upload-Length", 6).body(b"def"))?.is(204)?;
     upload.reads_back(b"abcdef")
 }
 
@@ -129,11 +119,7 @@ fn chunk_border(site: &Site) -> Verdict {
         upload.patch(10_000, &content[10_000..])?.is(204)?;
         ensure_eq("the length", upload.state()?.length, None)?;
         let last = upload.patch_at(20_000).with("Upload-Length", 20_000);
-        let last = if chunked {
-            last.chunked(&[])
-        } else {
-            last.body(b"")
-        };
+        let last = if chunked { last.chunked(&[]) } else { last.body(b"") };
         site.ask(&last)?.is(204)?.has("Upload-Offset", 20_000)?;
         upload.reads_back(&content)?;
     }
@@ -144,9 +130,7 @@ fn no_bytes(site: &Site) -> Verdict {
     for sum in [None, Some(checksum("sha1", b""))] {
         let upload = site.create_deferred()?;
         let request = upload.patch_at(0).with("Upload-Length", 0).body(b"");
-        let request = sum
-            .iter()
-            .fold(request, |r, sum| r.with("Upload-Checksum", sum));
+        let request = sum.iter().fold(request, |r, sum| r.with("Upload-Checksum", sum));
         site.ask(&request)?.is(204)?.has("Upload-Offset", 0)?;
         upload.reads_back(b"")?;
     }
@@ -160,27 +144,14 @@ fn survives_cut(site: &Site) -> Verdict {
         rows.row(format!("{sent} bytes sent"), || {
             let upload = site.create_deferred()?;
             let mut link = site.connect()?;
-            link.send_head(
-                &upload
-                    .patch_at(0)
-                    .with("Upload-Length", 1000)
-                    .body(&content),
-            )?;
+            link.send_head(&upload.patch_at(0).with("Upload-Length", 1000).body(&content))?;
             link.raw.send(&content[..sent])?;
             // The head alone makes the length known, even while the body is under way.
             std::thread::sleep(Duration::from_millis(300));
-            ensure_eq(
-                "the length during the body",
-                upload.state()?.length,
-                Some(1000),
-            )?;
+            ensure_eq("the length during the body", upload.state()?.length, Some(1000))?;
             drop(link);
             upload.reaches(sent as u64, Duration::from_secs(2))?;
-            ensure_eq(
-                "the length after the cut",
-                upload.state()?.length,
-                Some(1000),
-            )?;
+            ensure_eq("the length after the cut", upload.state()?.length, Some(1000))?;
             upload.completes_with(&content)
         });
     }
@@ -191,10 +162,7 @@ fn with_checksum(site: &Site) -> Verdict {
     let content = bytes(1000, 31);
     let upload = site.create_deferred()?;
     let (right, wrong) = (checksum("sha1", &content), checksum("sha1", b"other"));
-    let patch = upload
-        .patch_at(0)
-        .with("Upload-Length", 1000)
-        .body(&content);
+    let patch = upload.patch_at(0).with("Upload-Length", 1000).body(&content);
     upload.refuses(&patch.clone().with("Upload-Checksum", wrong), &[460])?;
     upload.refuses(&patch.clone().with("Upload-Checksum", "sha1"), &[400])?;
 
@@ -203,19 +171,11 @@ fn with_checksum(site: &Site) -> Verdict {
     link.send_head(&checked)?;
     link.raw.send(&content[..400])?;
     let during = upload.state()?;
-    ensure_eq(
-        "during the body",
-        (during.offset, during.length),
-        (Some(0), None),
-    )?;
+    ensure_eq("during the body", (during.offset, during.length), (Some(0), None))?;
     drop(link);
     std::thread::sleep(Duration::from_millis(300));
     let after = upload.state()?;
-    ensure_eq(
-        "after the cut",
-        (after.offset, after.length),
-        (Some(0), None),
-    )?;
+    ensure_eq("after the cut", (after.offset, after.length), (Some(0), None))?;
     site.ask(&checked)?.is(204)?;
     upload.reads_back(&content)
 }
@@ -224,10 +184,8 @@ fn repeated_deferral(site: &Site) -> Verdict {
     let upload = site.create_deferred()?;
     let deferred = |offset| upload.patch_at(offset).with("Upload-Defer-Length", "1");
     site.ask(&deferred(0).body(b"abc"))?.is(204)?;
-    site.ask(&deferred(3).with("Upload-Length", 6).body(b""))?
-        .is(204)?;
-    site.ask(&deferred(3).with("Upload-Length", 6).body(b"def"))?
-        .is(204)?;
+    site.ask(&deferred(3).with("Upload-Length", 6).body(b""))?.is(204)?;
+    site.ask(&deferred(3).with("Upload-Length", 6).body(b"def"))?.is(204)?;
     site.ask(&deferred(6).body(b""))?.is(204)?;
     upload.reads_back(b"abcdef")
 }
@@ -237,8 +195,7 @@ fn not_readable(site: &Site) -> Verdict {
     upload.get()?.is(404)?;
     upload.patch(0, b"abc")?.is(204)?;
     upload.get()?.is(404)?;
-    site.ask(&upload.patch_at(3).with("Upload-Length", 6).body(b""))?
-        .is(204)?;
+    site.ask(&upload.patch_at(3).with("Upload-Length", 6).body(b""))?.is(204)?;
     upload.get()?.is(404)?;
     upload.completes_with(b"abcdef")
 }

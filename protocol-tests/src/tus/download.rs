@@ -76,11 +76,7 @@ pub(super) const CASES: &[Case] = &[
 ];
 
 fn create(site: &Site, metadata: &str) -> Result<Response, Failure> {
-    let create = site
-        .post()
-        .with("Upload-Length", 0)
-        .with("Upload-Metadata", metadata)
-        .body(b"");
+    let create = site.post().with("Upload-Length", 0).with("Upload-Metadata", metadata).body(b"");
     site.create_by(&create)?.get()?.is(200)
 }
 
@@ -89,9 +85,7 @@ fn whole(site: &Site) -> Verdict {
     for content in [&content[..], &content[..1], b""] {
         let upload = site.create_complete(content)?;
         let answer = upload.get()?.is(200)?.has_body(content)?;
-        let answer = answer
-            .has("Content-Length", content.len())?
-            .has("Accept-Ranges", "bytes")?;
+        let answer = answer.has("Content-Length", content.len())?.has("Accept-Ranges", "bytes")?;
         let answer = answer.has("Content-Type", "application/octet-stream")?;
         let answer = answer.has("X-Content-Type-Options", "nosniff")?;
         let policy = answer.field("Content-Security-Policy").unwrap_or_default();
@@ -113,11 +107,7 @@ fn whole(site: &Site) -> Verdict {
 fn unfinished(site: &Site) -> Verdict {
     let half = site.create(6)?;
     half.patch(0, b"abc")?.is(204)?;
-    let part = site
-        .post()
-        .octets()
-        .with("Upload-Length", 3)
-        .with("Upload-Concat", "partial");
+    let part = site.post().octets().with("Upload-Length", 3).with("Upload-Concat", "partial");
     let uploads = [
         ("new", site.create(3)?),
         ("half", half),
@@ -129,11 +119,7 @@ fn unfinished(site: &Site) -> Verdict {
         rows.row(name, || {
             let ranged = Request::plain("GET", &upload.path).with("Range", "bytes=0-0");
             site.ask(&ranged)?.is(404)?;
-            upload
-                .get()?
-                .is(404)?
-                .has("Cache-Control", "no-store")
-                .map(drop)
+            upload.get()?.is(404)?.has("Cache-Control", "no-store").map(drop)
         });
     }
     rows.verdict()
@@ -160,55 +146,27 @@ fn ranges(site: &Site) -> Verdict {
         rows.row(range, || {
             let answer = get(range)?.is(206)?.has("Content-Length", expected.len())?;
             let shown = format!("bytes {}-{}/1000", expected.start, expected.end - 1);
-            answer
-                .has("Content-Range", shown)?
-                .has_body(&content[expected])
-                .map(drop)
+            answer.has("Content-Range", shown)?.has_body(&content[expected]).map(drop)
         });
     }
-    for range in [
-        "bytes=1000-",
-        "bytes=5000-6000",
-        "bytes=1000-1000",
-        "bytes=-0",
-    ] {
-        rows.row(range, || {
-            get(range)?
-                .is(416)?
-                .has("Content-Range", "bytes */1000")
-                .map(drop)
-        });
+    for range in ["bytes=1000-", "bytes=5000-6000", "bytes=1000-1000", "bytes=-0"] {
+        rows.row(range, || get(range)?.is(416)?.has("Content-Range", "bytes */1000").map(drop));
     }
-    for range in [
-        "bytes=5-2",
-        "bytes=",
-        "bytes=a-b",
-        "lines=1-2",
-        "0-5",
-        "bytes 0-5",
-        "bytes=--1",
-        "",
-    ] {
-        rows.row(format!("{range:?}"), || {
-            get(range)?.is(200)?.has_body(&content).map(drop)
-        });
+    for range in
+        ["bytes=5-2", "bytes=", "bytes=a-b", "lines=1-2", "0-5", "bytes 0-5", "bytes=--1", ""]
+    {
+        rows.row(format!("{range:?}"), || get(range)?.is(200)?.has_body(&content).map(drop));
     }
     rows.row("several ranges", || {
         let answer = get("bytes=0-1,5-6")?.is_one_of(&[200, 206])?;
-        ensure(
-            answer.status == 206 || answer.body == content,
-            "neither the ranges nor the whole",
-        )
+        ensure(answer.status == 206 || answer.body == content, "neither the ranges nor the whole")
     });
     rows.verdict()
 }
 
 fn if_range(site: &Site) -> Verdict {
     let content = bytes(1000, 52);
-    let (upload, other) = (
-        site.create_complete(&content)?,
-        site.create_complete(&content)?,
-    );
+    let (upload, other) = (site.create_complete(&content)?, site.create_complete(&content)?);
     let etag = |answer: &Response| answer.field("ETag").unwrap_or_default().to_owned();
     let (first, again) = (etag(&upload.get()?), etag(&upload.get()?));
     ensure_eq("the ETag", &again, &first)?;
@@ -217,10 +175,7 @@ fn if_range(site: &Site) -> Verdict {
         let request = Request::plain("GET", &upload.path).with("Range", "bytes=10-19");
         site.ask(&request.with("If-Range", condition))
     };
-    get(&first)?
-        .is(206)?
-        .has_body(&content[10..20])?
-        .has("ETag", &first)?;
+    get(&first)?.is(206)?.has_body(&content[10..20])?.has("ETag", &first)?;
     get("\"another\"")?.is(200)?.has_body(&content)?;
     get(&format!("W/{first}"))?.is(200)?.has_body(&content)?;
     Ok(())
@@ -248,35 +203,17 @@ fn media_type(site: &Site) -> Verdict {
     let table = [
         (vec![("filetype", "image/png")], "image/png"),
         (vec![("type", "image/png")], "image/png"),
-        (
-            vec![("type", "image/png"), ("filetype", "video/mp4")],
-            "video/mp4",
-        ),
-        (
-            vec![("filetype", "text/plain; charset=utf-8")],
-            "text/plain; charset=utf-8",
-        ),
-        (
-            vec![("filetype", "application/vnd.ms-excel")],
-            "application/vnd.ms-excel",
-        ),
+        (vec![("type", "image/png"), ("filetype", "video/mp4")], "video/mp4"),
+        (vec![("filetype", "text/plain; charset=utf-8")], "text/plain; charset=utf-8"),
+        (vec![("filetype", "application/vnd.ms-excel")], "application/vnd.ms-excel"),
         (vec![("filetype", "")], "application/octet-stream"),
         (vec![("filetype", "image")], "application/octet-stream"),
         (vec![("filetype", "image/")], "application/octet-stream"),
         (vec![("filetype", "/png")], "application/octet-stream"),
-        (
-            vec![("filetype", "image/png/x")],
-            "application/octet-stream",
-        ),
+        (vec![("filetype", "image/png/x")], "application/octet-stream"),
         (vec![("filetype", "ima ge/png")], "application/octet-stream"),
-        (
-            vec![("filetype", "image/png\r\nX-Injected: yes")],
-            "application/octet-stream",
-        ),
-        (
-            vec![("filetype", "im\u{e4}ge/png")],
-            "application/octet-stream",
-        ),
+        (vec![("filetype", "image/png\r\nX-Injected: yes")], "application/octet-stream"),
+        (vec![("filetype", "im\u{e4}ge/png")], "application/octet-stream"),
         (vec![("filename", "a.png")], "application/octet-stream"),
     ];
     let mut rows = Rows::new();
@@ -331,10 +268,7 @@ fn disposition(site: &Site) -> Verdict {
     let mut rows = Rows::new();
     for (kind, expected) in inline.chain(attached) {
         rows.row(format!("{kind:?}"), || {
-            let answer = create(
-                site,
-                &metadata(&[("filetype", kind), ("filename", "a.bin")]),
-            )?;
+            let answer = create(site, &metadata(&[("filetype", kind), ("filename", "a.bin")]))?;
             let shown = answer.field("Content-Disposition").unwrap_or_default();
             ensure_eq(
                 "the disposition",
@@ -350,13 +284,7 @@ fn disposition(site: &Site) -> Verdict {
 fn extended(name: &str) -> String {
     let plain = |b: u8| b.is_ascii_alphanumeric() || b"!#$&+-.^_`|~".contains(&b);
     name.bytes()
-        .map(|b| {
-            if plain(b) {
-                char::from(b).to_string()
-            } else {
-                format!("%{b:02X}")
-            }
-        })
+        .map(|b| if plain(b) { char::from(b).to_string() } else { format!("%{b:02X}") })
         .collect()
 }
 
@@ -375,11 +303,7 @@ fn file_name(site: &Site) -> Verdict {
         ("filename", "../../etc/passwd", "passwd"),
         ("filename", "/etc/passwd", "passwd"),
         ("filename", "C:\\Users\\me\\notes.txt", "notes.txt"),
-        (
-            "filename",
-            "a\r\nX-Injected: yes.txt",
-            "aX-Injected: yes.txt",
-        ),
+        ("filename", "a\r\nX-Injected: yes.txt", "aX-Injected: yes.txt"),
         ("filename", "tab\there\u{7f}.txt", "tabhere.txt"),
         ("filename", "quo\"te.txt", "quo\"te.txt"),
         ("filename", "semi;colon.txt", "semi;colon.txt"),
@@ -424,9 +348,7 @@ fn deleted_meanwhile(site: &Site) -> Verdict {
     upload.delete()?.is(204)?;
     upload.is_gone(404)?;
     // Others take the space meanwhile.
-    site.create_complete(&bytes(20_000_000, 104))?
-        .delete()?
-        .is(204)?;
+    site.create_complete(&bytes(20_000_000, 104))?.delete()?.is(204)?;
     match link.answer_to(&request) {
         Ok(answer) => answer.is(200)?.has_body(&content).map(drop),
         Err(_) => Ok(()),
@@ -453,10 +375,7 @@ fn many_readers(site: &Site) -> Verdict {
             })
             .collect();
         let lost = || Err(Failure::new("a reader panicked"));
-        readers
-            .into_iter()
-            .map(|reader| reader.join().unwrap_or_else(|_| lost()))
-            .collect()
+        readers.into_iter().map(|reader| reader.join().unwrap_or_else(|_| lost())).collect()
     });
     drop(lazy);
     results.into_iter().collect()

@@ -87,8 +87,7 @@ fn after_answers(site: &Site) -> Verdict {
                 let deferred = site.create_deferred()?;
                 deferred.patch(0, &content[..10])?.is(204)?;
                 let declared = site.create_deferred()?;
-                site.ask(&declared.patch_at(0).with("Upload-Length", 10_000).body(b""))?
-                    .is(204)?;
+                site.ask(&declared.patch_at(0).with("Upload-Length", 10_000).body(b""))?.is(204)?;
                 let first = part(site, &content[..100])?;
                 let joined = site.create_by(&join(site, &[&first, &first]))?;
                 let complete = site.create_complete(&content)?;
@@ -100,18 +99,12 @@ fn after_answers(site: &Site) -> Verdict {
             };
             own.crash_and_restart()?;
             for (path, state) in paths.iter().zip(states) {
-                ensure_eq(
-                    "the upload after the restart",
-                    own.site.upload(path).state()?,
-                    state,
-                )?;
+                ensure_eq("the upload after the restart", own.site.upload(path).state()?, state)?;
             }
             for path in &paths[..3] {
                 own.site.upload(path).completes_with(&content)?;
             }
-            own.site
-                .upload(&paths[4])
-                .reads_back(&content[..100].repeat(2))?;
+            own.site.upload(&paths[4]).reads_back(&content[..100].repeat(2))?;
             own.site.upload(&paths[5]).reads_back(&content)
         });
     }
@@ -148,10 +141,7 @@ fn during_patch(site: &Site) -> Verdict {
             own.restart()?;
             let upload = own.site.upload(&path);
             let offset = upload.offset()?;
-            ensure(
-                offset >= shown,
-                format!("HEAD shows {offset} after {shown}"),
-            )?;
+            ensure(offset >= shown, format!("HEAD shows {offset} after {shown}"))?;
             upload.completes_with(&content)
         });
     }
@@ -212,22 +202,14 @@ fn any_moment(site: &Site) -> Verdict {
             });
             sleep(Duration::from_millis(150 + 70 * round));
             let killed = own.process.kill();
-            client
-                .join()
-                .map_err(|_| Failure::new("the client panicked"))?;
+            client.join().map_err(|_| Failure::new("the client panicked"))?;
             killed
         })?;
         own.restart()?;
         // The floor that answers set before the kill is checked by the watch (I-01, I-09).
         let shown = own.site.upload(&path).offset()?;
-        let floor = own
-            .site
-            .floor(&own.site.upload(&path).request("HEAD"))
-            .unwrap_or(0);
-        ensure(
-            shown >= floor,
-            format!("HEAD shows {shown}, an answer had shown {floor}"),
-        )?;
+        let floor = own.site.floor(&own.site.upload(&path).request("HEAD")).unwrap_or(0);
+        ensure(shown >= floor, format!("HEAD shows {shown}, an answer had shown {floor}"))?;
     }
     own.site.upload(&path).completes_with(&content)
 }
@@ -236,16 +218,9 @@ fn after_join(site: &Site) -> Verdict {
     let mut own = site.launch(&[])?;
     let contents = [bytes(3_000_000, 80), bytes(2_000_000, 81)];
     let (joined, other) = {
-        let parts = [
-            part(&own.site, &contents[0])?,
-            part(&own.site, &contents[1])?,
-        ];
-        let joined = own
-            .site
-            .create_by(&join(&own.site, &[&parts[0], &parts[1]]))?;
-        let other = own
-            .site
-            .create_by(&join(&own.site, &[&parts[1], &parts[1]]))?;
+        let parts = [part(&own.site, &contents[0])?, part(&own.site, &contents[1])?];
+        let joined = own.site.create_by(&join(&own.site, &[&parts[0], &parts[1]]))?;
+        let other = own.site.create_by(&join(&own.site, &[&parts[1], &parts[1]]))?;
         parts[0].delete()?.is(204)?;
         own.process.kill()?;
         (joined.path, other.path)
@@ -262,46 +237,26 @@ fn after_join(site: &Site) -> Verdict {
 fn pending_final(site: &Site) -> Verdict {
     let mut own = site.launch(&["--concatenation-unfinished"])?;
     let (parts, joined) = {
-        let (whole, open) = (
-            part(&own.site, b"abc")?,
-            own.site.create_by(&partial(&own.site, 3))?,
-        );
-        let answer = own
-            .site
-            .ask(&join(&own.site, &[&whole, &open, &whole]))?
-            .is(201)?;
+        let (whole, open) = (part(&own.site, b"abc")?, own.site.create_by(&partial(&own.site, 3))?);
+        let answer = own.site.ask(&join(&own.site, &[&whole, &open, &whole]))?.is(201)?;
         let joined = own.site.created(&answer)?.path;
         ([whole.path, open.path], joined)
     };
     own.crash_and_restart()?;
     let joined = own.site.upload(&joined);
-    joined
-        .head()?
-        .is(200)?
-        .lacks("Upload-Offset")?
-        .has("Upload-Length", 9)?;
+    joined.head()?.is(200)?.lacks("Upload-Offset")?.has("Upload-Length", 9)?;
     own.site.upload(&parts[1]).patch(0, b"def")?.is(204)?;
     joined.reads_back(b"abcdefabc")
 }
 
 fn second_server(site: &Site) -> Verdict {
     let mut own = site.launch(&[])?;
-    let binary = own
-        .site
-        .binary
-        .clone()
-        .ok_or_else(|| Failure::new("no server binary"))?;
+    let binary = own.site.binary.clone().ok_or_else(|| Failure::new("no server binary"))?;
     let begun = Instant::now();
     let status = Windlass::try_on(&binary, own.process.data())?;
     let took = begun.elapsed();
-    ensure(
-        !status.success(),
-        "a second server on the same data ends without an error",
-    )?;
-    ensure(
-        took < Duration::from_secs(5),
-        format!("it took {took:?} to refuse"),
-    )?;
+    ensure(!status.success(), "a second server on the same data ends without an error")?;
+    ensure(took < Duration::from_secs(5), format!("it took {took:?} to refuse"))?;
     own.site.create_complete(b"abc")?.reads_back(b"abc")?;
     own.crash_and_restart()?;
     own.site.create_complete(b"abc")?.reads_back(b"abc")
@@ -317,10 +272,7 @@ fn full_disk(site: &Site) -> Verdict {
         upload.patch(0, &content[..1000])?.is(204)?;
         let request = upload.patch_at(1000).body(&content[1000..]).may_fail();
         let answer = own.site.ask(&request)?;
-        ensure(
-            answer.status >= 500,
-            format!("the answer is {}", answer.status),
-        )?;
+        ensure(answer.status >= 500, format!("the answer is {}", answer.status))?;
         let offset = upload.offset()?;
         let truthful = (1000..=LIMIT_KIB << 10).contains(&offset);
         ensure(truthful, format!("HEAD shows {offset}"))?;

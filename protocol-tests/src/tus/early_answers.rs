@@ -60,12 +60,7 @@ fn faulty(site: &Site, body: &[u8]) -> Result<Vec<(Request, u16)>, Failure> {
     let upload = site.create(body.len() as u64)?;
     let small = site.create(1)?;
     let patch = || upload.patch_at(0).body(body);
-    let post = || {
-        site.post()
-            .octets()
-            .with("Upload-Length", body.len())
-            .body(body)
-    };
+    let post = || site.post().octets().with("Upload-Length", body.len()).body(body);
     Ok(vec![
         (upload.patch_at(7).body(body), 409),
         (small.patch_at(0).body(body), 413),
@@ -81,10 +76,7 @@ fn faulty(site: &Site, body: &[u8]) -> Result<Vec<(Request, u16)>, Failure> {
         (post().set("Upload-Length", "1"), 413),
         (post().with("Upload-Concat", "x"), 400),
         (post().with("Upload-Metadata", "a !!!"), 400),
-        (
-            post().with("Upload-Metadata", format!("a {}", "YWFh".repeat(5000))),
-            431,
-        ),
+        (post().with("Upload-Metadata", format!("a {}", "YWFh".repeat(5000))), 431),
     ])
 }
 
@@ -116,9 +108,7 @@ fn accepted(site: &Site) -> Verdict {
             continues(site, &framed(upload.patch_at(0)), 204)?;
             upload.reads_back(&content)
         });
-        rows.row(format!("POST, {framing}"), || {
-            continues(site, &framed(post.clone()), 201)
-        });
+        rows.row(format!("POST, {framing}"), || continues(site, &framed(post.clone()), 201));
     }
     rows.verdict()
 }
@@ -136,10 +126,8 @@ fn continues(site: &Site, request: &Request, status: u16) -> Verdict {
     } else {
         link.raw.send(&request.body.bytes())?;
     }
-    let answer = link
-        .answer_to(&request)?
-        .is(status)?
-        .has("Upload-Offset", request.body.length())?;
+    let answer =
+        link.answer_to(&request)?.is(status)?.has("Upload-Offset", request.body.length())?;
     ensure_eq("further interim answers", answer.interim, Vec::new())
 }
 
@@ -162,17 +150,11 @@ fn mid_send(site: &Site) -> Verdict {
     // which is more than both kernels buffer, for a few of the requests.
     for (length, every) in [(8 << 20, 1), (15 << 20, 5)] {
         for (request, status) in faulty(site, &bytes(length, 20))?.into_iter().step_by(every) {
-            rows.row(
-                format!("{} {status}, {length} bytes", request.about()),
-                || {
-                    let mut link = site.connect()?;
-                    link.raw.shrink()?;
-                    link.ask_unbroken(&request)?
-                        .is(status)?
-                        .lacks("Location")
-                        .map(drop)
-                },
-            );
+            rows.row(format!("{} {status}, {length} bytes", request.about()), || {
+                let mut link = site.connect()?;
+                link.raw.shrink()?;
+                link.ask_unbroken(&request)?.is(status)?.lacks("Location").map(drop)
+            });
         }
     }
     rows.verdict()
@@ -190,10 +172,7 @@ fn before_body(site: &Site) -> Verdict {
             link.raw.send(b"some")?;
             link.answer_to(&request)?.is(status)?;
             let took = begun.elapsed();
-            ensure(
-                took < Duration::from_secs(2),
-                format!("the answer took {took:?}"),
-            )?;
+            ensure(took < Duration::from_secs(2), format!("the answer took {took:?}"))?;
             let ended = link.raw.is_ended_within(Duration::from_secs(10))?;
             ensure(ended, "the connection is still open after 10 s")
         });
@@ -213,10 +192,7 @@ fn endless(site: &Site) -> Verdict {
         sent += piece.len() as u64;
     }
     // 16 MiB and what the kernel buffers on both sides.
-    ensure(
-        sent <= 64 << 20,
-        format!("the server read {sent} bytes of a refused body"),
-    )?;
+    ensure(sent <= 64 << 20, format!("the server read {sent} bytes of a refused body"))?;
     upload.stands_at(0)
 }
 

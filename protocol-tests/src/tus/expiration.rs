@@ -112,10 +112,7 @@ pub(super) const CASES: &[Case] = &[
 /// Upload-Expires as seconds of the day, which is enough to compare dates of one test.
 fn seconds(expires: &str) -> Result<u64, Failure> {
     let time = expires.split(' ').nth(4).unwrap_or_default();
-    let parts: Vec<u64> = time
-        .split(':')
-        .filter_map(|part| part.parse().ok())
-        .collect();
+    let parts: Vec<u64> = time.split(':').filter_map(|part| part.parse().ok()).collect();
     match parts[..] {
         [hours, minutes, seconds] => Ok(hours * 3600 + minutes * 60 + seconds),
         _ => Err(Failure::new(format!("Upload-Expires {expires:?}"))),
@@ -123,10 +120,7 @@ fn seconds(expires: &str) -> Result<u64, Failure> {
 }
 
 fn expires(upload: &Upload<'_>) -> Result<String, Failure> {
-    upload
-        .state()?
-        .expires
-        .ok_or_else(|| Failure::new("HEAD shows no Upload-Expires"))
+    upload.state()?.expires.ok_or_else(|| Failure::new("HEAD shows no Upload-Expires"))
 }
 
 fn shown(site: &Site) -> Verdict {
@@ -145,14 +139,8 @@ fn shown(site: &Site) -> Verdict {
             let upload = site.created(&answer)?;
             upload.head()?.is(200)?.carries("Upload-Expires")?;
             let offset = upload.offset()?;
-            upload
-                .patch(offset, b"x")?
-                .is(204)?
-                .carries("Upload-Expires")?;
-            upload
-                .patch(offset + 1, b"")?
-                .is(204)?
-                .carries("Upload-Expires")?;
+            upload.patch(offset, b"x")?.is(204)?.carries("Upload-Expires")?;
+            upload.patch(offset + 1, b"")?.is(204)?.carries("Upload-Expires")?;
             Ok(())
         });
     }
@@ -171,12 +159,7 @@ fn shown_on_refusals(site: &Site) -> Verdict {
     ];
     let mut rows = Rows::new();
     for (request, status) in table {
-        rows.row(status, || {
-            site.ask(&request)?
-                .is(status)?
-                .carries("Upload-Expires")
-                .map(drop)
-        });
+        rows.row(status, || site.ask(&request)?.is(status)?.carries("Upload-Expires").map(drop));
     }
     rows.verdict()
 }
@@ -208,10 +191,7 @@ fn never_shown(site: &Site) -> Verdict {
 fn wait_for_end(upload: &Upload<'_>) -> Verdict {
     let deadline = Instant::now() + GONE;
     while upload.head()?.status == 200 {
-        ensure(
-            Instant::now() < deadline,
-            format!("the upload is still there after {GONE:?}"),
-        )?;
+        ensure(Instant::now() < deadline, format!("the upload is still there after {GONE:?}"))?;
         sleep(Duration::from_millis(200));
     }
     Ok(())
@@ -244,16 +224,8 @@ fn gives_space(site: &Site) -> Verdict {
     let path = upload.path.clone();
     wait_for_end(&upload)?;
     let deadline = Instant::now() + GONE;
-    while own
-        .process
-        .files()
-        .iter()
-        .any(|(_, size)| *size >= 1_000_000)
-    {
-        ensure(
-            Instant::now() < deadline,
-            "the bytes are still in the data directory",
-        )?;
+    while own.process.files().iter().any(|(_, size)| *size >= 1_000_000) {
+        ensure(Instant::now() < deadline, "the bytes are still in the data directory")?;
         sleep(Duration::from_millis(100));
     }
     own.crash_and_restart()?;
@@ -280,22 +252,13 @@ fn slides(site: &Site) -> Verdict {
     let mut last = first;
     for offset in 0..5 {
         sleep(Duration::from_millis(1100));
-        let answer = upload
-            .patch(offset, b"x")?
-            .is(204)?
-            .carries("Upload-Expires")?;
+        let answer = upload.patch(offset, b"x")?.is(204)?.carries("Upload-Expires")?;
         let next = seconds(answer.field("Upload-Expires").unwrap_or_default())?;
         // Midnight in the middle of the case is the one time when the day's seconds fall.
-        ensure(
-            next >= last || next < 60,
-            format!("Upload-Expires went from {last} to {next}"),
-        )?;
+        ensure(next >= last || next < 60, format!("Upload-Expires went from {last} to {next}"))?;
         last = next;
     }
-    ensure(
-        last > first || last < 60,
-        format!("Upload-Expires stayed at {first}"),
-    )?;
+    ensure(last > first || last < 60, format!("Upload-Expires stayed at {first}"))?;
     upload.stands_at(5)
 }
 
@@ -325,9 +288,7 @@ fn spares_running(site: &Site) -> Verdict {
 
     // Bytes that are not verified yet move no date: only the running PATCH keeps this one.
     let checked = site.create(12)?;
-    let request = checked
-        .patch_at(0)
-        .with("Upload-Checksum", checksum("sha1", &content));
+    let request = checked.patch_at(0).with("Upload-Checksum", checksum("sha1", &content));
     let request = request.body(&content);
     let mut link = site.connect()?;
     link.send_head(&request)?;
@@ -343,16 +304,9 @@ fn spares_running(site: &Site) -> Verdict {
 fn spares_complete(site: &Site) -> Verdict {
     let whole = site.create_complete(b"abc")?;
     let empty = site.create(0)?;
-    let part = site
-        .post()
-        .octets()
-        .with("Upload-Length", 3)
-        .with("Upload-Concat", "partial");
+    let part = site.post().octets().with("Upload-Length", 3).with("Upload-Concat", "partial");
     let part = site.create_by(&part.body(b"def"))?;
-    let join = site
-        .post()
-        .with("Upload-Concat", format!("final;{}", part.path))
-        .body(b"");
+    let join = site.post().with("Upload-Concat", format!("final;{}", part.path)).body(b"");
     let joined = site.create_by(&join)?;
     sleep(Duration::from_secs(5));
     whole.reads_back(b"abc")?;
@@ -365,20 +319,11 @@ fn takes_partials(site: &Site) -> Verdict {
     let mut parts = Vec::new();
     for content in &contents {
         let post = site.post().octets().with("Upload-Length", content.len());
-        let answer = site
-            .ask(&post.with("Upload-Concat", "partial").body(content))?
-            .is(201)?;
+        let answer = site.ask(&post.with("Upload-Concat", "partial").body(content))?.is(201)?;
         parts.push(site.created(&answer.carries("Upload-Expires")?)?);
     }
-    let list = parts
-        .iter()
-        .map(|part| part.path.as_str())
-        .collect::<Vec<_>>()
-        .join(" ");
-    let join = site
-        .post()
-        .with("Upload-Concat", format!("final;{list}"))
-        .body(b"");
+    let list = parts.iter().map(|part| part.path.as_str()).collect::<Vec<_>>().join(" ");
+    let join = site.post().with("Upload-Concat", format!("final;{list}")).body(b"");
     let joined = site.create_by(&join)?;
     joined.head()?.is(200)?.lacks("Upload-Expires")?;
     parts[0].head()?.is(200)?.carries("Upload-Expires")?;

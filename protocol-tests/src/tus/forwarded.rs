@@ -45,9 +45,7 @@ type Fields = &'static [(&'static str, &'static str)];
 
 fn location(site: &Site, fields: Fields) -> Result<String, Failure> {
     let create = site.post().with("Upload-Length", 3).body(b"");
-    let create = fields
-        .iter()
-        .fold(create, |r, (name, value)| r.with(name, value));
+    let create = fields.iter().fold(create, |r, (name, value)| r.with(name, value));
     let answer = site.ask(&create)?.is(201)?.carries("Location")?;
     let upload = site.created(&answer)?;
     let location = answer.field("Location").unwrap_or_default();
@@ -63,11 +61,7 @@ fn ignored(site: &Site) -> Verdict {
         ],
         &[("Forwarded", "host=evil.example;proto=https")],
         &[("X-Forwarded-Prefix", "/evil")],
-        &[
-            ("X-Forwarded-Port", "1"),
-            ("X-Forwarded-Path", "/evil"),
-            ("X-Original-URL", "/evil"),
-        ],
+        &[("X-Forwarded-Port", "1"), ("X-Forwarded-Path", "/evil"), ("X-Original-URL", "/evil")],
     ];
     let mut rows = Rows::new();
     for fields in fields {
@@ -81,77 +75,44 @@ fn ignored(site: &Site) -> Verdict {
 fn trusted(site: &Site) -> Verdict {
     let table: &[(Fields, &str)] = &[
         (
-            &[
-                ("X-Forwarded-Proto", "https"),
-                ("X-Forwarded-Host", "up.example"),
-            ],
+            &[("X-Forwarded-Proto", "https"), ("X-Forwarded-Host", "up.example")],
             "https://up.example",
         ),
         (
-            &[
-                ("X-Forwarded-Proto", "https,http"),
-                ("X-Forwarded-Host", "up.example"),
-            ],
+            &[("X-Forwarded-Proto", "https,http"), ("X-Forwarded-Host", "up.example")],
             "https://up.example",
         ),
         (
-            &[
-                ("X-Forwarded-Proto", "HTTPS"),
-                ("X-Forwarded-Host", "up.example"),
-            ],
+            &[("X-Forwarded-Proto", "HTTPS"), ("X-Forwarded-Host", "up.example")],
             "https://up.example",
         ),
         (
-            &[
-                ("X-Forwarded-Proto", "http"),
-                ("X-Forwarded-Host", "a.example, b.example"),
-            ],
+            &[("X-Forwarded-Proto", "http"), ("X-Forwarded-Host", "a.example, b.example")],
             "http://a.example",
         ),
         (
-            &[
-                ("X-Forwarded-Proto", "https"),
-                ("X-Forwarded-Host", "up.example:8443"),
-            ],
+            &[("X-Forwarded-Proto", "https"), ("X-Forwarded-Host", "up.example:8443")],
             "https://up.example:8443",
         ),
         (
-            &[
-                ("X-Forwarded-Proto", "https"),
-                ("X-Forwarded-Host", "up.example:443"),
-            ],
+            &[("X-Forwarded-Proto", "https"), ("X-Forwarded-Host", "up.example:443")],
             "https://up.example",
         ),
         (
-            &[
-                ("X-Forwarded-Proto", "http"),
-                ("X-Forwarded-Host", "up.example:80"),
-            ],
+            &[("X-Forwarded-Proto", "http"), ("X-Forwarded-Host", "up.example:80")],
             "http://up.example",
         ),
         (
-            &[
-                ("X-Forwarded-Proto", "https"),
-                ("X-Forwarded-Host", "up.example:80"),
-            ],
+            &[("X-Forwarded-Proto", "https"), ("X-Forwarded-Host", "up.example:80")],
             "https://up.example:80",
         ),
+        (&[("Forwarded", "proto=https;host=up.example")], "https://up.example"),
         (
-            &[("Forwarded", "proto=https;host=up.example")],
-            "https://up.example",
-        ),
-        (
-            &[(
-                "Forwarded",
-                "for=1.2.3.4;Proto=https;Host=\"up.example:8443\"",
-            )],
+            &[("Forwarded", "for=1.2.3.4;Proto=https;Host=\"up.example:8443\"")],
             "https://up.example:8443",
         ),
         (
-            &[(
-                "Forwarded",
-                "host=first.example;proto=https, host=second.example;proto=http",
-            )],
+            &[("Forwarded", "host=first.example;proto=https, host=second.example;proto=http")],
             "https://first.example",
         ),
         (
@@ -187,56 +148,24 @@ fn trusted(site: &Site) -> Verdict {
         });
     }
     rows.row("a proto alone yields https", || {
-        let found = location(
-            site,
-            &[
-                ("Host", "here.example"),
-                ("X-Forwarded-Proto", "https,http"),
-            ],
-        )?;
+        let found =
+            location(site, &[("Host", "here.example"), ("X-Forwarded-Proto", "https,http")])?;
         let path = site.below("ID");
-        ensure(
-            found == path || found == format!("https://here.example{path}"),
-            found,
-        )
+        ensure(found == path || found == format!("https://here.example{path}"), found)
     });
     rows.verdict()
 }
 
 fn bad(site: &Site) -> Verdict {
     let fields: [Fields; 14] = [
-        &[
-            ("X-Forwarded-Proto", "javascript"),
-            ("X-Forwarded-Host", "evil.example/"),
-        ],
-        &[
-            ("X-Forwarded-Proto", "https"),
-            ("X-Forwarded-Host", "evil.example/path"),
-        ],
-        &[
-            ("X-Forwarded-Proto", "https"),
-            ("X-Forwarded-Host", "user@evil.example"),
-        ],
-        &[
-            ("X-Forwarded-Proto", "https"),
-            ("X-Forwarded-Host", "evil example"),
-        ],
-        &[
-            ("X-Forwarded-Proto", "https"),
-            ("X-Forwarded-Host", "<evil>"),
-        ],
-        &[
-            ("X-Forwarded-Proto", "https"),
-            ("X-Forwarded-Host", "evil.example?x"),
-        ],
-        &[
-            ("X-Forwarded-Proto", "https"),
-            ("X-Forwarded-Host", "evil.example#x"),
-        ],
-        &[
-            ("X-Forwarded-Proto", "https"),
-            ("X-Forwarded-Host", "evil.example:port"),
-        ],
+        &[("X-Forwarded-Proto", "javascript"), ("X-Forwarded-Host", "evil.example/")],
+        &[("X-Forwarded-Proto", "https"), ("X-Forwarded-Host", "evil.example/path")],
+        &[("X-Forwarded-Proto", "https"), ("X-Forwarded-Host", "user@evil.example")],
+        &[("X-Forwarded-Proto", "https"), ("X-Forwarded-Host", "evil example")],
+        &[("X-Forwarded-Proto", "https"), ("X-Forwarded-Host", "<evil>")],
+        &[("X-Forwarded-Proto", "https"), ("X-Forwarded-Host", "evil.example?x")],
+        &[("X-Forwarded-Proto", "https"), ("X-Forwarded-Host", "evil.example#x")],
+        &[("X-Forwarded-Proto", "https"), ("X-Forwarded-Host", "evil.example:port")],
         &[("X-Forwarded-Proto", "https"), ("X-Forwarded-Host", "")],
         &[("Forwarded", "host=\"evil.example/\\\"\";proto=https")],
         &[("Forwarded", ";;;=,,\"")],
@@ -248,10 +177,7 @@ fn bad(site: &Site) -> Verdict {
     for fields in fields {
         rows.row(format!("{fields:?}"), || {
             let found = location(site, fields)?;
-            ensure(
-                !found.contains("evil") && !found.contains("javascript"),
-                found,
-            )
+            ensure(!found.contains("evil") && !found.contains("javascript"), found)
         });
     }
     rows.verdict()
@@ -259,11 +185,7 @@ fn bad(site: &Site) -> Verdict {
 
 fn nothing(site: &Site) -> Verdict {
     ensure_eq("Location", location(site, &[])?, site.below("ID"))?;
-    ensure_eq(
-        "Location",
-        location(site, &[("Host", "evil.example")])?,
-        site.below("ID"),
-    )
+    ensure_eq("Location", location(site, &[("Host", "evil.example")])?, site.below("ID"))
 }
 
 fn public_url(site: &Site) -> Verdict {
@@ -271,22 +193,14 @@ fn public_url(site: &Site) -> Verdict {
     let fields: [Fields; 3] = [
         &[],
         &[("Host", "evil.example")],
-        &[
-            ("X-Forwarded-Proto", "http"),
-            ("X-Forwarded-Host", "evil.example"),
-        ],
+        &[("X-Forwarded-Proto", "http"), ("X-Forwarded-Host", "evil.example")],
     ];
     for fields in fields {
         ensure_eq("Location", location(site, fields)?, expected.clone())?;
     }
-    let part = site
-        .post()
-        .octets()
-        .with("Upload-Length", 3)
-        .with("Upload-Concat", "partial");
+    let part = site.post().octets().with("Upload-Length", 3).with("Upload-Concat", "partial");
     let answer = site.ask(&part.body(b"abc"))?.is(201)?;
     let url = answer.field("Location").unwrap_or_default();
     let concat = format!("final;{url} {url}");
-    site.create_by(&site.post().with("Upload-Concat", concat).body(b""))?
-        .reads_back(b"abcabc")
+    site.create_by(&site.post().with("Upload-Concat", concat).body(b""))?.reads_back(b"abcabc")
 }

@@ -50,27 +50,18 @@ fn shows(site: &Site) -> Verdict {
         }
         let head = upload.head()?.is(200)?.has("Upload-Length", 6)?;
         let head = head.has("Upload-Offset", offset + bytes.len() as u64)?;
-        head.has("Cache-Control", "no-store")?
-            .lacks("Upload-Defer-Length")?
-            .has_body(b"")?;
+        head.has("Cache-Control", "no-store")?.lacks("Upload-Defer-Length")?.has_body(b"")?;
     }
     upload.reads_back(b"abcdef")
 }
 
 fn unknown(site: &Site) -> Verdict {
     let mut rows = Rows::new();
-    for id in [
-        "unknown",
-        "0",
-        "d41d8cd98f00b204e9800998ecf8427e",
-        "24e533e02ec3bc40c387f1a0e460e216",
-    ] {
+    for id in
+        ["unknown", "0", "d41d8cd98f00b204e9800998ecf8427e", "24e533e02ec3bc40c387f1a0e460e216"]
+    {
         rows.row(id, || {
-            let head = site
-                .upload(&site.below(id))
-                .head()?
-                .is(404)?
-                .has_body(b"")?;
+            let head = site.upload(&site.below(id)).head()?.is(404)?.has_body(b"")?;
             head.lacks("Upload-Offset")?
                 .lacks("Upload-Length")?
                 .has("Cache-Control", "no-store")?;
@@ -95,9 +86,7 @@ fn bodiless(site: &Site) -> Verdict {
             let mut link = site.connect()?;
             link.ask(&head)?.is(status)?;
             let options = Request::plain("OPTIONS", site.collection());
-            link.ask(&options)?
-                .is_success()?
-                .has("Tus-Version", "1.0.0")?;
+            link.ask(&options)?.is_success()?.has("Tus-Version", "1.0.0")?;
             Ok(())
         });
     }
@@ -113,11 +102,7 @@ fn deferred(site: &Site) -> Verdict {
     head.has("Upload-Offset", 3)?.lacks("Upload-Length")?;
     let last = upload.patch_at(3).with("Upload-Length", 6).body(b"def");
     site.ask(&last)?.is(204)?;
-    upload
-        .head()?
-        .is(200)?
-        .has("Upload-Length", 6)?
-        .lacks("Upload-Defer-Length")?;
+    upload.head()?.is(200)?.has("Upload-Length", 6)?.lacks("Upload-Defer-Length")?;
     upload.reads_back(b"abcdef")
 }
 
@@ -127,16 +112,11 @@ fn harmless(site: &Site) -> Verdict {
     let before = upload.state()?;
     let mut link = site.connect()?;
     for _ in 0..100 {
-        let stray = upload
-            .request("HEAD")
-            .with("Upload-Offset", "6")
-            .with("Upload-Concat", "partial");
+        let stray =
+            upload.request("HEAD").with("Upload-Offset", "6").with("Upload-Concat", "partial");
         link.ask(&stray.with("Upload-Length", "99"))?.is(200)?;
     }
     ensure_eq("the upload", upload.state()?, before)?;
-    ensure(
-        upload.patch(3, b"def")?.status == 204,
-        "PATCH at the offset shown works",
-    )?;
+    ensure(upload.patch(3, b"def")?.status == 204, "PATCH at the offset shown works")?;
     upload.reads_back(b"abcdef")
 }

@@ -62,22 +62,14 @@ fn large_head(site: &Site) -> Verdict {
     let upload = site.create(3)?;
     let mut rows = Rows::new();
     rows.row("one field", || {
-        let request = upload
-            .request("HEAD")
-            .with("X-Padding", "x".repeat(64 * 1024 - 1000));
-        site.ask(&request)?
-            .is(200)?
-            .has("Upload-Offset", 0)
-            .map(drop)
+        let request = upload.request("HEAD").with("X-Padding", "x".repeat(64 * 1024 - 1000));
+        site.ask(&request)?.is(200)?.has("Upload-Offset", 0).map(drop)
     });
     rows.row("sixty fields", || {
         let request = (0..60).fold(upload.request("HEAD"), |request, n| {
             request.with(&format!("X-Padding-{n}"), "x".repeat(1000))
         });
-        site.ask(&request)?
-            .is(200)?
-            .has("Upload-Offset", 0)
-            .map(drop)
+        site.ask(&request)?.is(200)?.has("Upload-Offset", 0).map(drop)
     });
     rows.verdict()
 }
@@ -86,9 +78,7 @@ fn endless_head(site: &Site) -> Verdict {
     let mut link = site.connect()?;
     link.raw.send(b"GET / HTTP/1.1\r\nHost: x\r\nX-Endless: ")?;
     let piece = vec![b'x'; 1 << 20];
-    let sent = (0..32)
-        .take_while(|_| link.raw.send(&piece).is_ok())
-        .count();
+    let sent = (0..32).take_while(|_| link.raw.send(&piece).is_ok()).count();
     ensure(sent < 32, "32 MiB of a single field were taken")?;
     site.options()?.is_success()?;
     Ok(())
@@ -120,9 +110,7 @@ fn neighbours(site: &Site) -> Verdict {
             Ok::<(), Failure>(())
         });
         beside_full_streams(site, &locked, &free, &content)?;
-        keeping
-            .join()
-            .map_err(|_| Failure::new("the holder panicked"))?
+        keeping.join().map_err(|_| Failure::new("the holder panicked"))?
     })?;
     free.reads_back(&content)
 }
@@ -141,21 +129,13 @@ fn beside_full_streams(
     for _ in 0..2 {
         let mut stream = session.start(&waiting, host, false)?;
         let sent = session.fill(&mut stream, content);
-        ensure(
-            sent < content.len(),
-            "a request that waits took its whole body",
-        )?;
+        ensure(sent < content.len(), "a request that waits took its whole body")?;
         stuck.push(stream);
     }
     let begun = Instant::now();
-    session
-        .ask(&free.patch_at(0).body(content), host)?
-        .is(204)?;
+    session.ask(&free.patch_at(0).body(content), host)?.is(204)?;
     let took = begun.elapsed();
-    ensure(
-        took < Duration::from_secs(3),
-        format!("the neighbour took {took:?}"),
-    )?;
+    ensure(took < Duration::from_secs(3), format!("the neighbour took {took:?}"))?;
     stuck.into_iter().for_each(|stream| session.cancel(stream));
     Ok(())
 }
@@ -219,10 +199,7 @@ fn contradictions(site: &Site) -> Verdict {
             let _ = link.raw.send(&head);
             let _ = link.raw.half_close();
             if let Ok(answer) = link.raw.read_answer(&upload.patch_at(0)) {
-                ensure(
-                    answer.status >= 400,
-                    format!("the answer is {}", answer.status),
-                )?;
+                ensure(answer.status >= 400, format!("the answer is {}", answer.status))?;
             }
             upload.stands_at(0)
         });

@@ -35,17 +35,12 @@ pub(super) const CASES: &[Case] = &[
 const SMALL: u64 = 64 << 20;
 
 fn peak(own: &Own) -> Result<u64, Failure> {
-    own.process
-        .peak_memory_bytes()
-        .ok_or_else(|| Failure::new("no VmHWM in /proc: needs Linux"))
+    own.process.peak_memory_bytes().ok_or_else(|| Failure::new("no VmHWM in /proc: needs Linux"))
 }
 
 fn grew_little(own: &Own, before: u64) -> Verdict {
     let after = peak(own)?;
-    ensure(
-        after < before + SMALL,
-        format!("memory went from {before} to {after} bytes"),
-    )
+    ensure(after < before + SMALL, format!("memory went from {before} to {after} bytes"))
 }
 
 fn large_body(site: &Site) -> Verdict {
@@ -65,11 +60,7 @@ fn large_body(site: &Site) -> Verdict {
             link.send_head(&request.with("Content-Length", length))?;
         }
         for _ in 0..PIECES {
-            if chunked {
-                link.raw.send_chunk(&piece)?
-            } else {
-                link.raw.send(&piece)?
-            }
+            if chunked { link.raw.send_chunk(&piece)? } else { link.raw.send(&piece)? }
         }
         if chunked {
             link.raw.send(b"0\r\n\r\n")?;
@@ -108,10 +99,7 @@ fn aborts(site: &Site) -> Verdict {
     let before = peak(&own)?;
     abort_a_thousand(&own)?;
     let after = peak(&own)?;
-    ensure(
-        after < before + SMALL / 4,
-        format!("memory went from {before} to {after} bytes"),
-    )?;
+    ensure(after < before + SMALL / 4, format!("memory went from {before} to {after} bytes"))?;
     own.site.create_complete(b"abc")?.reads_back(b"abc")
 }
 

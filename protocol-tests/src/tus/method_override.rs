@@ -34,10 +34,7 @@ pub(super) const CASES: &[Case] = &[
 ];
 
 fn over(method: &str, real: &str, request: &Request) -> Request {
-    request
-        .clone()
-        .with("X-HTTP-Method-Override", method)
-        .method(real)
+    request.clone().with("X-HTTP-Method-Override", method).method(real)
 }
 
 fn replaces(site: &Site) -> Verdict {
@@ -55,8 +52,7 @@ fn replaces(site: &Site) -> Verdict {
     }
     rows.row("POST as DELETE", || {
         let upload = site.create(3)?;
-        site.ask(&over("DELETE", "POST", &upload.request("DELETE").body(b"")))?
-            .is(204)?;
+        site.ask(&over("DELETE", "POST", &upload.request("DELETE").body(b"")))?.is(204)?;
         upload.is_gone(404)
     });
     rows.row("DELETE as HEAD", || {
@@ -73,9 +69,7 @@ fn replaces(site: &Site) -> Verdict {
     });
     rows.row("GET as OPTIONS", || {
         let options = Request::plain("OPTIONS", site.collection());
-        site.ask(&over("OPTIONS", "GET", &options))?
-            .is(204)?
-            .has("Tus-Version", "1.0.0")?;
+        site.ask(&over("OPTIONS", "GET", &options))?.is(204)?.has("Tus-Version", "1.0.0")?;
         Ok(())
     });
     rows.verdict()

@@ -75,19 +75,12 @@ pub(super) const CASES: &[Case] = &[
 fn everywhere(site: &Site) -> Verdict {
     let upload = site.create(3)?;
     let (collection, unknown) = (site.collection(), site.below("unknown"));
-    let targets = [
-        collection.to_owned(),
-        format!("{collection}/"),
-        upload.path.clone(),
-        unknown,
-    ];
+    let targets = [collection.to_owned(), format!("{collection}/"), upload.path.clone(), unknown];
     let mut rows = Rows::new();
     for target in &targets {
         rows.row(target, || {
             let answer = site.ask(&Request::plain("OPTIONS", target))?.is(204)?;
-            answer
-                .has("Tus-Version", "1.0.0")?
-                .carries("Tus-Extension")?;
+            answer.has("Tus-Version", "1.0.0")?.carries("Tus-Extension")?;
             Ok(())
         });
     }
@@ -100,9 +93,7 @@ fn any_version(site: &Site) -> Verdict {
     for version in ["1.0.0", "0.2.2", "2.0.0", "foo", ""] {
         rows.row(format!("{version:?}"), || {
             let request = Request::plain("OPTIONS", site.collection());
-            let answer = site
-                .ask(&request.with("Tus-Resumable", version))?
-                .is_success()?;
+            let answer = site.ask(&request.with("Tus-Resumable", version))?.is_success()?;
             answer.has("Tus-Version", "1.0.0")?;
             Ok(())
         });
@@ -113,16 +104,10 @@ fn any_version(site: &Site) -> Verdict {
 fn extension_syntax(site: &Site) -> Verdict {
     let options = site.options()?;
     let value = options.field("Tus-Extension").unwrap_or("creation");
-    ensure(
-        !value.is_empty() && !value.contains(' '),
-        format!("Tus-Extension: {value:?}"),
-    )?;
+    ensure(!value.is_empty() && !value.contains(' '), format!("Tus-Extension: {value:?}"))?;
     let mut names: Vec<_> = value.split(',').collect();
     let with_upload = names.contains(&"creation-with-upload");
-    ensure(
-        !with_upload || names.contains(&"creation"),
-        "creation-with-upload without creation",
-    )?;
+    ensure(!with_upload || names.contains(&"creation"), "creation-with-upload without creation")?;
     names.sort_unstable();
     let count = names.len();
     names.dedup();
@@ -158,10 +143,7 @@ fn algorithms(site: &Site) -> Verdict {
 }
 
 fn limited(site: &Site) -> Verdict {
-    let max = site
-        .options()?
-        .carries("Tus-Max-Size")?
-        .number("Tus-Max-Size");
+    let max = site.options()?.carries("Tus-Max-Size")?.number("Tus-Max-Size");
     if site.binary.is_some() {
         return ensure_eq("Tus-Max-Size", max, Some(MAX_SIZE_BYTES));
     }
@@ -187,16 +169,8 @@ fn not_allowed(site: &Site) -> Verdict {
     let on_collection: Vec<&str> = vec!["OPTIONS", "POST"];
     let on_upload: Vec<&str> = vec!["DELETE", "GET", "HEAD", "OPTIONS", "PATCH"];
     let table: &[(&[&str], &str, &[&str])] = &[
-        (
-            &["GET", "HEAD", "PATCH", "DELETE", "PUT", "LOCK", "FOO"],
-            collection,
-            &on_collection,
-        ),
-        (
-            &["POST", "PUT", "LOCK", "TRACE", "FOO", "patch"],
-            &upload.path,
-            &on_upload,
-        ),
+        (&["GET", "HEAD", "PATCH", "DELETE", "PUT", "LOCK", "FOO"], collection, &on_collection),
+        (&["POST", "PUT", "LOCK", "TRACE", "FOO", "patch"], &upload.path, &on_upload),
     ];
     let mut rows = Rows::new();
     for (methods, target, expected) in table {

@@ -11,9 +11,7 @@ use crate::site::Site;
 pub(super) const CASES: &[Case] = &[
     Case::must(
         "patch_at_the_offset_appends",
-        &[
-            "T-001", "T-017", "T-021", "T-022", "I-01", "I-02", "F-54", "T-058",
-        ],
+        &["T-001", "T-017", "T-021", "T-022", "I-01", "I-02", "F-54", "T-058"],
         "204 with the new offset, which HEAD shows too; the whole reads back",
         appends,
     )
@@ -113,11 +111,7 @@ fn appends(site: &Site) -> Verdict {
     for piece in content.chunks(33_333) {
         offset += piece.len() as u64;
         let start = offset - piece.len() as u64;
-        upload
-            .patch(start, piece)?
-            .is(204)?
-            .has("Upload-Offset", offset)?
-            .has_body(b"")?;
+        upload.patch(start, piece)?.is(204)?.has("Upload-Offset", offset)?.has_body(b"")?;
         upload.stands_at(offset)?;
     }
     upload.reads_back(&content)
@@ -155,9 +149,7 @@ fn content_type(site: &Site) -> Verdict {
     for kind in refused {
         rows.row(format!("{kind:?}"), || {
             let request = upload.patch_at(0).without("Content-Type").body(b"abc");
-            let request = kind
-                .iter()
-                .fold(request, |r, kind| r.with("Content-Type", kind));
+            let request = kind.iter().fold(request, |r, kind| r.with("Content-Type", kind));
             upload.refuses(&request, &[415]).map(drop)
         });
     }
@@ -169,14 +161,8 @@ fn content_type(site: &Site) -> Verdict {
     ];
     for (index, kind) in accepted.into_iter().enumerate() {
         rows.row(kind, || {
-            let request = upload
-                .patch_at(index as u64)
-                .set("Content-Type", kind)
-                .body(b"x");
-            site.ask(&request)?
-                .is(204)?
-                .has("Upload-Offset", index + 1)
-                .map(drop)
+            let request = upload.patch_at(index as u64).set("Content-Type", kind).body(b"x");
+            site.ask(&request)?.is(204)?.has("Upload-Offset", index + 1).map(drop)
         });
     }
     rows.verdict()
@@ -187,18 +173,12 @@ fn encoded(site: &Site) -> Verdict {
     let mut rows = Rows::new();
     for coding in ["gzip", "br", "identity, gzip", "x"] {
         rows.row(coding, || {
-            let request = upload
-                .patch_at(0)
-                .with("Content-Encoding", coding)
-                .body(b"abc");
+            let request = upload.patch_at(0).with("Content-Encoding", coding).body(b"abc");
             upload.refuses(&request, &[415]).map(drop)
         });
     }
     rows.row("identity", || {
-        let request = upload
-            .patch_at(0)
-            .with("Content-Encoding", "identity")
-            .body(b"abc");
+        let request = upload.patch_at(0).with("Content-Encoding", "identity").body(b"abc");
         site.ask(&request)?.is(204).map(drop)
     });
     rows.verdict()?;
@@ -214,11 +194,7 @@ pub(super) const BAD_NUMBERS: &[&str] = &[
 fn bad_offset(site: &Site) -> Verdict {
     let upload = site.create(3)?;
     let mut rows = Rows::new();
-    let too_big = [
-        "9223372036854775808",
-        "18446744073709551616",
-        "99999999999999999999999999",
-    ];
+    let too_big = ["9223372036854775808", "18446744073709551616", "99999999999999999999999999"];
     for value in BAD_NUMBERS.iter().chain(&too_big) {
         rows.row(format!("{value:?}"), || {
             let request = upload.patch_at(0).set("Upload-Offset", value).body(b"abc");
@@ -265,17 +241,11 @@ fn chunked(site: &Site) -> Verdict {
     for size in sizes {
         rows.row(format!("chunks of {size}"), || {
             // Single bytes are dear on the wire: a shorter body says the same.
-            let content = if size < 10 {
-                &content[..2000]
-            } else {
-                &content[..]
-            };
+            let content = if size < 10 { &content[..2000] } else { &content[..] };
             let upload = site.create(content.len() as u64)?;
             let chunks: Vec<&[u8]> = content.chunks(size).collect();
             let request = upload.patch_at(0).chunked(&chunks);
-            site.ask(&request)?
-                .is(204)?
-                .has("Upload-Offset", content.len())?;
+            site.ask(&request)?.is(204)?.has("Upload-Offset", content.len())?;
             upload.reads_back(content)
         });
     }
@@ -284,8 +254,7 @@ fn chunked(site: &Site) -> Verdict {
         let mut link = site.connect()?;
         let request = upload.patch_at(0).chunked(&[b"abcdef"]);
         link.send_head(&request)?;
-        link.raw
-            .send(b"3;name=value\r\nabc\r\n03\r\ndef\r\n0\r\n\r\n")?;
+        link.raw.send(b"3;name=value\r\nabc\r\n03\r\ndef\r\n0\r\n\r\n")?;
         link.answer_to(&request)?.is(204)?;
         upload.reads_back(b"abcdef")
     });
@@ -304,14 +273,10 @@ fn block_limits(site: &Site) -> Verdict {
     let mut offset = 0;
     for size in sizes {
         let piece = &content[offset..offset + size];
-        let answer = link
-            .ask(&upload.patch_at(offset as u64).body(piece))?
-            .is(204)?;
+        let answer = link.ask(&upload.patch_at(offset as u64).body(piece))?.is(204)?;
         offset += size;
         answer.has("Upload-Offset", offset)?;
-        link.ask(&upload.request("HEAD"))?
-            .is(200)?
-            .has("Upload-Offset", offset)?;
+        link.ask(&upload.request("HEAD"))?.is(200)?.has("Upload-Offset", offset)?;
     }
     upload.reads_back(&content)
 }
@@ -333,29 +298,20 @@ fn pipelined(site: &Site) -> Verdict {
     let content = bytes(3000, 100);
     let upload = site.create(3000)?;
     let requests: Vec<Request> = (0..30)
-        .map(|n| {
-            upload
-                .patch_at(n * 100)
-                .body(&content[n as usize * 100..][..100])
-        })
+        .map(|n| upload.patch_at(n * 100).body(&content[n as usize * 100..][..100]))
         .collect();
     let mut link = site.connect()?;
     for request in &requests {
         link.raw.send_request(request, &site.base.host)?;
     }
     for (request, n) in requests.iter().zip(1..) {
-        link.answer_to(request)?
-            .is(204)?
-            .has("Upload-Offset", n * 100)?;
+        link.answer_to(request)?.is(204)?.has("Upload-Offset", n * 100)?;
     }
     upload.reads_back(&content)
 }
 
 fn stray_fields(site: &Site) -> Verdict {
-    let create = site
-        .post()
-        .with("Upload-Length", 3)
-        .with("Upload-Metadata", "name YQ==");
+    let create = site.post().with("Upload-Length", 3).with("Upload-Metadata", "name YQ==");
     let upload = site.create_by(&create.body(b""))?;
     let before = upload.state()?;
     let strays = [
@@ -368,8 +324,7 @@ fn stray_fields(site: &Site) -> Verdict {
     let mut rows = Rows::new();
     for (name, value) in strays {
         rows.row(format!("{name}: {value}"), || {
-            site.ask(&upload.patch_at(0).with(name, value).body(b""))?
-                .is(204)?;
+            site.ask(&upload.patch_at(0).with(name, value).body(b""))?.is(204)?;
             ensure_eq("the upload", upload.state()?, before.clone())
         });
     }
@@ -384,18 +339,10 @@ fn empty(site: &Site) -> Verdict {
     let before = (upload.state()?, own.process.files());
     let mut link = own.site.connect()?;
     for _ in 0..500 {
-        link.ask(&upload.patch_at(3).body(b""))?
-            .is(204)?
-            .has("Upload-Offset", 3)?;
-        link.ask(&upload.patch_at(3).chunked(&[]))?
-            .is(204)?
-            .has("Upload-Offset", 3)?;
+        link.ask(&upload.patch_at(3).body(b""))?.is(204)?.has("Upload-Offset", 3)?;
+        link.ask(&upload.patch_at(3).chunked(&[]))?.is(204)?.has("Upload-Offset", 3)?;
     }
-    ensure_eq(
-        "state and files",
-        (upload.state()?, own.process.files()),
-        before,
-    )?;
+    ensure_eq("state and files", (upload.state()?, own.process.files()), before)?;
     upload.completes_with(b"abcdefghij")
 }
 
@@ -408,9 +355,7 @@ fn complete(site: &Site) -> Verdict {
     site.ask(&upload.patch_at(3))?.is(204)?;
     upload.refuses(&upload.patch_at(3).body(b"d"), &[413])?;
     upload.refuses(&upload.patch_at(3).chunked(&[b"d"]), &[413])?;
-    upload
-        .refuses(&upload.patch_at(0).body(b"abc"), &[409])?
-        .has("Upload-Offset", 3)?;
+    upload.refuses(&upload.patch_at(0).body(b"abc"), &[409])?.has("Upload-Offset", 3)?;
     upload.refuses(&upload.patch_at(0).body(b""), &[409])?;
     upload.refuses(&upload.patch_at(4).body(b""), &[409])?;
     ensure(upload.state()? == before, "the upload changed")?;

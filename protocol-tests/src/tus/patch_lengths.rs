@@ -94,10 +94,7 @@ fn too_long(site: &Site) -> Verdict {
     }
     rows.row("with the digest of the body", || {
         let sum = checksum("sha1", b"abcdef");
-        let request = upload
-            .patch_at(5)
-            .with("Upload-Checksum", sum)
-            .body(b"abcdef");
+        let request = upload.patch_at(5).with("Upload-Checksum", sum).body(b"abcdef");
         upload.refuses(&request, &[413]).map(drop)
     });
     rows.verdict()?;
@@ -116,9 +113,7 @@ fn overrun(site: &Site) -> Verdict {
     let mut rows = Rows::new();
     for body in bodies {
         rows.row(format!("{} chunks", body.len()), || {
-            upload
-                .refuses(&upload.patch_at(5).chunked(body), &[413])
-                .map(drop)
+            upload.refuses(&upload.patch_at(5).chunked(body), &[413]).map(drop)
         });
     }
     rows.verdict()?;
@@ -160,14 +155,10 @@ fn shown_overrun(site: &Site) -> Verdict {
 
 fn same_length(site: &Site) -> Verdict {
     let upload = site.create(6)?;
-    site.ask(&upload.patch_at(0).with("Upload-Length", 6).body(b""))?
-        .is(204)?;
-    site.ask(&upload.patch_at(0).with("Upload-Length", 6).body(b"abc"))?
-        .is(204)?;
-    site.ask(&upload.patch_at(3).with("Upload-Length", 6).body(b"def"))?
-        .is(204)?;
-    site.ask(&upload.patch_at(6).with("Upload-Length", 6).body(b""))?
-        .is(204)?;
+    site.ask(&upload.patch_at(0).with("Upload-Length", 6).body(b""))?.is(204)?;
+    site.ask(&upload.patch_at(0).with("Upload-Length", 6).body(b"abc"))?.is(204)?;
+    site.ask(&upload.patch_at(3).with("Upload-Length", 6).body(b"def"))?.is(204)?;
+    site.ask(&upload.patch_at(6).with("Upload-Length", 6).body(b""))?.is(204)?;
     upload.reads_back(b"abcdef")
 }
 
@@ -197,20 +188,14 @@ fn bad_length(site: &Site) -> Verdict {
             });
         }
         rows.row(format!("{kind}, repeated"), || {
-            let request = upload
-                .patch_at(0)
-                .with("Upload-Length", 3)
-                .with("Upload-Length", 3);
+            let request = upload.patch_at(0).with("Upload-Length", 3).with("Upload-Length", 3);
             upload.refuses(&request.body(b"abc"), &[400]).map(drop)
         });
     }
     let deferred = &uploads[1];
     for value in ["9223372036854775808", "99999999999999999999999999"] {
         rows.row(value, || {
-            let request = deferred
-                .patch_at(0)
-                .with("Upload-Length", value)
-                .body(b"abc");
+            let request = deferred.patch_at(0).with("Upload-Length", value).body(b"abc");
             deferred.refuses(&request, &[413]).map(drop)
         });
     }
@@ -221,55 +206,34 @@ fn declared_too_short(site: &Site) -> Verdict {
     let upload = site.create_deferred()?;
     upload.patch(0, b"abcde")?.is(204)?;
     let mut rows = Rows::new();
-    let table: &[(u64, &[u8], u16)] = &[
-        (0, b"", 400),
-        (4, b"", 400),
-        (4, b"x", 400),
-        (5, b"x", 413),
-        (6, b"xy", 413),
-    ];
+    let table: &[(u64, &[u8], u16)] =
+        &[(0, b"", 400), (4, b"", 400), (4, b"x", 400), (5, b"x", 413), (6, b"xy", 413)];
     for (length, body, status) in table {
         rows.row(format!("length {length}, {} bytes", body.len()), || {
             let request = upload.patch_at(5).with("Upload-Length", length);
             upload.refuses(&request.clone().body(body), &[*status])?;
             upload.refuses(&request.clone().chunked(&[body]), &[*status])?;
             let sum = checksum("sha1", body);
-            upload
-                .refuses(&request.with("Upload-Checksum", sum).body(body), &[*status])
-                .map(drop)
+            upload.refuses(&request.with("Upload-Checksum", sum).body(body), &[*status]).map(drop)
         });
     }
     rows.verdict()?;
-    ensure_eq(
-        "the deferral",
-        upload.state()?.deferred.as_deref(),
-        Some("1"),
-    )?;
+    ensure_eq("the deferral", upload.state()?.deferred.as_deref(), Some("1"))?;
     upload.completes_with(b"abcdefg")
 }
 
 fn above_limit(site: &Site) -> Verdict {
-    let max = site
-        .options()?
-        .number("Tus-Max-Size")
-        .unwrap_or(u64::MAX - 1);
+    let max = site.options()?.number("Tus-Max-Size").unwrap_or(u64::MAX - 1);
     let upload = site.create_deferred()?;
     let mut rows = Rows::new();
     for length in [max + 1, max * 2] {
         rows.row(length, || {
-            let request = upload
-                .patch_at(0)
-                .with("Upload-Length", length)
-                .body(b"abc");
-            upload
-                .refuses(&request, &[413])?
-                .has("Tus-Max-Size", max)
-                .map(drop)
+            let request = upload.patch_at(0).with("Upload-Length", length).body(b"abc");
+            upload.refuses(&request, &[413])?.has("Tus-Max-Size", max).map(drop)
         });
     }
     rows.verdict()?;
-    site.ask(&upload.patch_at(0).with("Upload-Length", max).body(b""))?
-        .is(204)?;
+    site.ask(&upload.patch_at(0).with("Upload-Length", max).body(b""))?.is(204)?;
     ensure_eq("the length", upload.state()?.length, Some(max))
 }
 
@@ -282,9 +246,6 @@ fn deferred_past_limit(site: &Site) -> Verdict {
     upload.refuses(&upload.patch_at(5).body(&content[5..]), &[413])?;
     let chunks: Vec<&[u8]> = content[5..].chunks(1000).collect();
     upload.refuses(&upload.patch_at(5).chunked(&chunks), &[413])?;
-    upload
-        .patch(5, &content[5..max])?
-        .is(204)?
-        .has("Upload-Offset", max)?;
+    upload.patch(5, &content[5..max])?.is(204)?.has("Upload-Offset", max)?;
     upload.completes_with(&content[..max])
 }

@@ -58,9 +58,7 @@ pub(super) const CASES: &[Case] = &[
 
 fn trailing_slash(site: &Site) -> Verdict {
     let collection = format!("{}/", site.collection().trim_end_matches('/'));
-    let create = Request::tus("POST", &collection)
-        .with("Upload-Length", "3")
-        .body(b"");
+    let create = Request::tus("POST", &collection).with("Upload-Length", "3").body(b"");
     let upload = site.create_by(&create)?;
     let slashed = site.upload(&format!("{}/", upload.path.trim_end_matches('/')));
     slashed.stands_at(0)?;
@@ -74,14 +72,9 @@ fn trailing_slash(site: &Site) -> Verdict {
 
 fn query(site: &Site) -> Verdict {
     let create = format!("{}?upload=1", site.collection());
-    let create = Request::tus("POST", &create)
-        .with("Upload-Length", "3")
-        .body(b"");
+    let create = Request::tus("POST", &create).with("Upload-Length", "3").body(b"");
     let upload = site.create_by(&create)?;
-    ensure(
-        !upload.path.contains('?'),
-        "the query is part of the Location",
-    )?;
+    ensure(!upload.path.contains('?'), "the query is part of the Location")?;
     let queried = site.upload(&format!("{}?_=1470920397045", upload.path));
     queried.stands_at(0)?;
     queried.patch(0, b"abc")?.is(204)?;
@@ -92,9 +85,7 @@ fn query(site: &Site) -> Verdict {
 
 fn absolute_form(site: &Site) -> Verdict {
     let url = |path: &str| format!("http://{}{path}", site.base.host);
-    let create = Request::tus("POST", &url(site.collection()))
-        .with("Upload-Length", "3")
-        .body(b"");
+    let create = Request::tus("POST", &url(site.collection())).with("Upload-Length", "3").body(b"");
     let upload = site.create_by(&create)?;
     let absolute = site.upload(&url(&upload.path));
     absolute.patch(0, b"abc")?.is(204)?;
@@ -105,11 +96,7 @@ fn absolute_form(site: &Site) -> Verdict {
 fn root(site: &Site) -> Verdict {
     let upload = site.create(3)?;
     let slashes = upload.path.matches('/').count();
-    ensure_eq(
-        "the number of slashes in the path of an upload at /",
-        slashes,
-        1,
-    )?;
+    ensure_eq("the number of slashes in the path of an upload at /", slashes, 1)?;
     upload.patch(0, b"abc")?.is(204)?;
     upload.reads_back(b"abc")
 }
@@ -167,29 +154,17 @@ fn escapes(site: &Site) -> Verdict {
     let mut rows = Rows::new();
     let long = "a".repeat(300);
     let suffixed = [".part", ".json", ".log", ".info"].map(|tail| format!("{}{tail}", upload.id()));
-    let ids = ESCAPES
-        .iter()
-        .copied()
-        .chain([long.as_str()])
-        .chain(suffixed.iter().map(|s| &**s));
+    let ids = ESCAPES.iter().copied().chain([long.as_str()]).chain(suffixed.iter().map(|s| &**s));
     for id in ids {
         for method in ["HEAD", "PATCH", "GET", "DELETE"] {
             rows.row(format!("{method} {id}"), || {
                 let request = Request::patch(&site.below(id), 0).method(method).body(b"");
-                site.ask(&request)?
-                    .is(404)?
-                    .lacks("X-Injected")?
-                    .lacks("Upload-Offset")
-                    .map(drop)
+                site.ask(&request)?.is(404)?.lacks("X-Injected")?.lacks("Upload-Offset").map(drop)
             });
         }
     }
     rows.verdict()?;
-    ensure_eq(
-        "the files in the data directory",
-        own.process.files(),
-        names,
-    )?;
+    ensure_eq("the files in the data directory", own.process.files(), names)?;
     upload.stands_at(0)
 }
 
@@ -200,10 +175,7 @@ fn random_ids(site: &Site) -> Verdict {
         let id = upload.id().to_owned();
         let legal = |b: u8| b.is_ascii_alphanumeric() || b == b'_' || b == b'-';
         // 22 characters of a 64-letter alphabet are the fewest that hold 128 bits.
-        ensure(
-            id.len() >= 22 && id.bytes().all(legal),
-            format!("id {id:?}"),
-        )?;
+        ensure(id.len() >= 22 && id.bytes().all(legal), format!("id {id:?}"))?;
         ensure(seen.insert(id.clone()), format!("id {id} was given twice"))?;
     }
     Ok(())

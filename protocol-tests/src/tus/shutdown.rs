@@ -87,11 +87,7 @@ fn during_checksum(site: &Site) -> Verdict {
     let path = {
         let upload = own.site.create(1000)?;
         let sum = checksum("sha1", &content);
-        let request = upload
-            .patch_at(0)
-            .with("Upload-Checksum", sum)
-            .body(&content)
-            .may_fail();
+        let request = upload.patch_at(0).with("Upload-Checksum", sum).body(&content).may_fail();
         let mut link = own.site.connect()?;
         link.send_head(&request)?;
         link.raw.send(&content[..400])?;
@@ -115,17 +111,11 @@ fn idle(site: &Site) -> Verdict {
         used.ask(&upload.request("HEAD"))?.is(200)?;
         let _fresh = own.site.connect()?;
         own.process.terminate()?;
-        ensure(
-            used.raw.is_ended_within(Duration::from_secs(5))?,
-            "an idle connection stays",
-        )?;
+        ensure(used.raw.is_ended_within(Duration::from_secs(5))?, "an idle connection stays")?;
         upload.path
     };
     ends_well(&mut own)?;
-    ensure(
-        Connection::open(address).is_err(),
-        "something still listens",
-    )?;
+    ensure(Connection::open(address).is_err(), "something still listens")?;
     own.restart()?;
     own.site.upload(&path).reads_back(b"abc")
 }
@@ -141,10 +131,7 @@ fn http2(site: &Site) -> Verdict {
         session.send(&mut stream, &content[..400], false)?;
         upload.reaches(400, Duration::from_secs(2))?;
         own.process.terminate()?;
-        session
-            .read_answer(stream)?
-            .is(503)?
-            .carries("Retry-After")?;
+        session.read_answer(stream)?.is(503)?.carries("Retry-After")?;
         upload.path
     };
     ends_well(&mut own)?;

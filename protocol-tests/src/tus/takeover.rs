@@ -95,15 +95,9 @@ fn displaced(site: &Site) -> Verdict {
     let mut old = hang(&upload, &request, &content)?;
     sleep(SILENCE);
     let begun = Instant::now();
-    upload
-        .patch(400, &content[400..])?
-        .is(204)?
-        .has("Upload-Offset", 1000)?;
+    upload.patch(400, &content[400..])?.is(204)?.has("Upload-Offset", 1000)?;
     let took = begun.elapsed();
-    ensure(
-        took < Duration::from_secs(2),
-        format!("the newcomer waited {took:?}"),
-    )?;
+    ensure(took < Duration::from_secs(2), format!("the newcomer waited {took:?}"))?;
     let answer = old.answer_to(&request)?.is(423)?;
     let answer = answer.has_code("ERR_UPLOAD_INTERRUPTED")?;
     ensure_eq(
@@ -111,10 +105,7 @@ fn displaced(site: &Site) -> Verdict {
         answer.field("Connection").map(str::to_lowercase),
         Some("close".to_owned()),
     )?;
-    ensure(
-        old.raw.is_ended_within(Duration::from_secs(10))?,
-        "the old connection lives on",
-    )?;
+    ensure(old.raw.is_ended_within(Duration::from_secs(10))?, "the old connection lives on")?;
     upload.reads_back(&content)
 }
 
@@ -128,10 +119,7 @@ fn stopped_by_head(site: &Site) -> Verdict {
     upload.stands_at(400)?;
     upload.patch(400, &content[400..])?.is(204)?;
     let took = begun.elapsed();
-    ensure(
-        took < Duration::from_secs(1),
-        format!("HEAD and PATCH took {took:?}"),
-    )?;
+    ensure(took < Duration::from_secs(1), format!("HEAD and PATCH took {took:?}"))?;
     upload.reads_back(&content)
 }
 
@@ -148,9 +136,7 @@ fn stale_newcomer(site: &Site) -> Verdict {
 fn checksummed(site: &Site) -> Verdict {
     let content = bytes(1000, 63);
     let upload = site.create(1000)?;
-    let request = upload
-        .patch_at(0)
-        .with("Upload-Checksum", checksum("sha1", &content));
+    let request = upload.patch_at(0).with("Upload-Checksum", checksum("sha1", &content));
     let request = request.body(&content);
     for look in [false, true] {
         let mut old = hang(&upload, &request, &content)?;
@@ -159,10 +145,7 @@ fn checksummed(site: &Site) -> Verdict {
             upload.stands_at(0)?;
         }
         let sum = checksum("sha1", &content[..10]);
-        let wrong = upload
-            .patch_at(0)
-            .with("Upload-Checksum", sum)
-            .body(&content[..20]);
+        let wrong = upload.patch_at(0).with("Upload-Checksum", sum).body(&content[..20]);
         site.ask(&wrong)?.is(460)?;
         old.answer_to(&request)?.is(423)?;
         upload.stands_at(0)?;
@@ -195,10 +178,7 @@ fn vanished(site: &Site) -> Verdict {
     upload.reaches(400, Duration::from_secs(1))?;
     upload.patch(400, &content[400..])?.is(204)?;
     let took = begun.elapsed();
-    ensure(
-        took < Duration::from_millis(2500),
-        format!("it took {took:?}"),
-    )?;
+    ensure(took < Duration::from_millis(2500), format!("it took {took:?}"))?;
     upload.reads_back(&content)
 }
 
@@ -214,12 +194,7 @@ fn vanished_megabytes(site: &Site) -> Verdict {
         let offset = upload.offset()?;
         let at = usize::try_from(offset).map_err(Failure::new)?;
         // What is already in the server's buffers may still move the offset.
-        if upload
-            .patch(offset, &content[at..])?
-            .is_one_of(&[204, 409])?
-            .status
-            == 204
-        {
+        if upload.patch(offset, &content[at..])?.is_one_of(&[204, 409])?.status == 204 {
             break;
         }
         ensure(Instant::now() < deadline, "only 409 for five seconds")?;

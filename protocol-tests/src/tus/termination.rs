@@ -19,12 +19,7 @@ pub(super) const CASES: &[Case] = &[
         "new, half, complete, deferred, partial, final: 204, then 404 to every method at once",
         any_upload,
     )
-    .needing(&[
-        "creation",
-        "termination",
-        "concatenation",
-        "creation-defer-length",
-    ])
+    .needing(&["creation", "termination", "concatenation", "creation-defer-length"])
     .under(BOTH),
     Case::ours(
         "delete_of_an_unknown_upload_answers_404",
@@ -69,28 +64,17 @@ pub(super) const CASES: &[Case] = &[
         "DELETE of the part is 204, HEAD of the pending final becomes 410",
         needed_part,
     )
-    .needing(&[
-        "creation",
-        "termination",
-        "concatenation",
-        "concatenation-unfinished",
-    ])
+    .needing(&["creation", "termination", "concatenation", "concatenation-unfinished"])
     .under(&[Setup::PendingFinals]),
 ];
 
 fn any_upload(site: &Site) -> Verdict {
-    let partial = |length: u64| {
-        site.post()
-            .with("Upload-Length", length)
-            .with("Upload-Concat", "partial")
-    };
+    let partial =
+        |length: u64| site.post().with("Upload-Length", length).with("Upload-Concat", "partial");
     let half = site.create(6)?;
     half.patch(0, b"abc")?.is(204)?;
     let part = site.create_by(&partial(0).body(b""))?;
-    let join = site
-        .post()
-        .with("Upload-Concat", format!("final;{}", part.path))
-        .body(b"");
+    let join = site.post().with("Upload-Concat", format!("final;{}", part.path)).body(b"");
     let joined = site.create_by(&join)?;
     let uploads = [
         ("new", site.create(6)?),
@@ -129,8 +113,7 @@ fn framed(site: &Site) -> Verdict {
     for upload in &uploads {
         link.ask(&upload.request("DELETE"))?.is(204)?;
         link.ask(&upload.request("DELETE").body(b""))?.is(404)?;
-        link.ask(&Request::plain("OPTIONS", site.collection()))?
-            .is_success()?;
+        link.ask(&Request::plain("OPTIONS", site.collection()))?.is_success()?;
     }
     Ok(())
 }
@@ -157,10 +140,7 @@ fn no_large_file_stays(own: &Own) -> Verdict {
         if files.is_empty() {
             return Ok(());
         }
-        ensure(
-            Instant::now() < deadline,
-            format!("files are left: {files:?}"),
-        )?;
+        ensure(Instant::now() < deadline, format!("files are left: {files:?}"))?;
         sleep(Duration::from_millis(50));
     }
 }
@@ -169,12 +149,7 @@ fn gives_joined_space(site: &Site) -> Verdict {
     let own = site.launch(&[])?;
     let content = bytes(1_000_000, 107);
     let mut rows = Rows::new();
-    for order in [
-        "parts first",
-        "final first",
-        "part, final, part",
-        "final at once",
-    ] {
+    for order in ["parts first", "final first", "part, final, part", "final at once"] {
         for pause in [0, 700] {
             rows.row(format!("{order}, after {pause} ms"), || {
                 let parts = [part(&own.site, &content)?, part(&own.site, &content)?];
@@ -217,11 +192,7 @@ fn stays_deleted(site: &Site) -> Verdict {
 }
 
 fn needed_part(site: &Site) -> Verdict {
-    let partial = site
-        .post()
-        .with("Upload-Length", 3)
-        .with("Upload-Concat", "partial")
-        .body(b"");
+    let partial = site.post().with("Upload-Length", 3).with("Upload-Concat", "partial").body(b"");
     let (kept, deleted) = (site.create_by(&partial)?, site.create_by(&partial)?);
     let list = format!("final;{} {}", kept.path, deleted.path);
     let joined = site.create_by(&site.post().with("Upload-Concat", list).body(b""))?;

@@ -44,11 +44,7 @@ pub(super) const CASES: &[Case] = &[
 fn without(site: &Site) -> Verdict {
     let upload = site.create(3)?;
     let create = site.post().with("Upload-Length", "3").body(b"");
-    let requests = [
-        create,
-        upload.patch_at(0).body(b"abc"),
-        upload.request("DELETE"),
-    ];
+    let requests = [create, upload.patch_at(0).body(b"abc"), upload.request("DELETE")];
     let mut rows = Rows::new();
     for request in requests {
         rows.row(request.method.clone(), || {
@@ -62,12 +58,8 @@ fn without(site: &Site) -> Verdict {
 
 fn reading_without(site: &Site) -> Verdict {
     let upload = site.create_complete(b"abc")?;
-    site.ask(&Request::plain("HEAD", &upload.path))?
-        .is(200)?
-        .has("Upload-Offset", 3)?;
-    site.ask(&Request::plain("GET", &upload.path))?
-        .is(200)?
-        .has_body(b"abc")?;
+    site.ask(&Request::plain("HEAD", &upload.path))?.is(200)?.has("Upload-Offset", 3)?;
+    site.ask(&Request::plain("GET", &upload.path))?.is(200)?.has_body(b"abc")?;
     Ok(())
 }
 
@@ -75,23 +67,8 @@ fn another(site: &Site) -> Verdict {
     let upload = site.create(3)?;
     let create = site.post().with("Upload-Length", "3").body(b"");
     let patch = upload.patch_at(0).body(b"abc");
-    let requests = [
-        create,
-        patch,
-        upload.request("DELETE"),
-        upload.request("HEAD"),
-    ];
-    let versions = [
-        "0.2.2",
-        "0.1",
-        "1.0",
-        "1",
-        "1.0.1",
-        "2.0.0",
-        "v1.0.0",
-        "foo",
-        "1.0.0,1.0.0",
-    ];
+    let requests = [create, patch, upload.request("DELETE"), upload.request("HEAD")];
+    let versions = ["0.2.2", "0.1", "1.0", "1", "1.0.1", "2.0.0", "v1.0.0", "foo", "1.0.0,1.0.0"];
     let mut rows = Rows::new();
     for request in &requests {
         for version in versions {

@@ -47,19 +47,13 @@ struct Walk<'a> {
 
 fn walk(site: &Site) -> Verdict {
     for seed in [11, 12, 13] {
-        let mut walk = Walk {
-            site,
-            uploads: Vec::new(),
-            dice: seed,
-        };
+        let mut walk = Walk { site, uploads: Vec::new(), dice: seed };
         for step in 0..150 {
-            walk.step()
-                .map_err(|failure| failure.within(format!("seed {seed}, step {step}")))?;
+            walk.step().map_err(|failure| failure.within(format!("seed {seed}, step {step}")))?;
         }
         let all: Vec<usize> = (0..walk.uploads.len()).collect();
         for index in all {
-            walk.look(index)
-                .map_err(|failure| failure.within(format!("seed {seed}, end")))?;
+            walk.look(index).map_err(|failure| failure.within(format!("seed {seed}, end")))?;
         }
     }
     Ok(())
@@ -106,29 +100,15 @@ impl Walk<'_> {
             Some(length) => self.site.post().with("Upload-Length", length),
         };
         let partial = kind == Kind::Partial;
-        let request = if partial {
-            request.with("Upload-Concat", "partial")
-        } else {
-            request
-        };
+        let request = if partial { request.with("Upload-Concat", "partial") } else { request };
         let request = self.framed(request.octets(), &content);
         if length.is_some_and(|length| body > length) {
             self.site.ask(&request)?.is(413)?.lacks("Location")?;
             return Ok(());
         }
-        let answer = self
-            .site
-            .ask(&request)?
-            .is(201)?
-            .has("Upload-Offset", body)?;
+        let answer = self.site.ask(&request)?.is(201)?.has("Upload-Offset", body)?;
         let path = self.site.created(&answer)?.path;
-        self.uploads.push(Known {
-            path,
-            content,
-            length,
-            kind,
-            gone: false,
-        });
+        self.uploads.push(Known { path, content, length, kind, gone: false });
         Ok(())
     }
 
@@ -144,22 +124,13 @@ impl Walk<'_> {
         let at = self.uploads[index].content.len();
         let offset = [at, at, at, at, at + 1, at / 2][self.roll(6)];
         let body = [0, 1, 97, 350, 701][self.roll(5)];
-        let declared = [
-            None,
-            None,
-            None,
-            Some(at),
-            Some(at + body),
-            Some(700),
-            Some(3),
-        ][self.roll(7)];
+        let declared =
+            [None, None, None, Some(at), Some(at + body), Some(700), Some(3)][self.roll(7)];
         let sum = self.roll(6);
         let content = bytes(body, self.dice);
 
         let request = Request::patch(&self.uploads[index].path, offset as u64);
-        let request = declared
-            .iter()
-            .fold(request, |r, length| r.with("Upload-Length", length));
+        let request = declared.iter().fold(request, |r, length| r.with("Upload-Length", length));
         let request = match sum {
             0 => request.with("Upload-Checksum", checksum("sha1", &content)),
             1 => request.with("Upload-Checksum", checksum("md5", b"something else")),
@@ -189,9 +160,8 @@ impl Walk<'_> {
 
     fn join(&mut self) -> Verdict {
         let usable = |known: &Known| known.kind == Kind::Partial && known.complete() && !known.gone;
-        let parts: Vec<usize> = (0..self.uploads.len())
-            .filter(|n| usable(&self.uploads[*n]))
-            .collect();
+        let parts: Vec<usize> =
+            (0..self.uploads.len()).filter(|n| usable(&self.uploads[*n])).collect();
         let mut chosen = Vec::new();
         while !parts.is_empty() && chosen.len() < 3 {
             chosen.push(parts[self.roll(parts.len() as u64)]);
@@ -205,43 +175,23 @@ impl Walk<'_> {
             let gone = if known.gone { 404 } else { 400 };
             status = if usable(known) { 201 } else { gone };
         }
-        let list = chosen
-            .iter()
-            .map(|n| self.uploads[*n].path.as_str())
-            .collect::<Vec<_>>()
-            .join(" ");
-        let request = self
-            .site
-            .post()
-            .with("Upload-Concat", format!("final;{list}"))
-            .body(b"");
+        let list =
+            chosen.iter().map(|n| self.uploads[*n].path.as_str()).collect::<Vec<_>>().join(" ");
+        let request = self.site.post().with("Upload-Concat", format!("final;{list}")).body(b"");
         let answer = self.site.ask(&request)?.is(status)?;
         if status == 201 {
-            let content: Vec<u8> = chosen
-                .iter()
-                .flat_map(|n| self.uploads[*n].content.clone())
-                .collect();
-            let path = self
-                .site
-                .created(&answer.has("Upload-Offset", content.len())?)?
-                .path;
+            let content: Vec<u8> =
+                chosen.iter().flat_map(|n| self.uploads[*n].content.clone()).collect();
+            let path = self.site.created(&answer.has("Upload-Offset", content.len())?)?.path;
             let length = Some(content.len());
-            self.uploads.push(Known {
-                path,
-                content,
-                length,
-                kind: Kind::Final,
-                gone: false,
-            });
+            self.uploads.push(Known { path, content, length, kind: Kind::Final, gone: false });
         }
         Ok(())
     }
 
     fn refuse_method(&mut self, index: usize) -> Verdict {
         let method = ["PUT", "POST", "LOCK"][self.roll(3)];
-        let request = Request::patch(&self.uploads[index].path, 0)
-            .method(method)
-            .body(b"");
+        let request = Request::patch(&self.uploads[index].path, 0).method(method).body(b"");
         self.site.ask(&request)?.is(405)?;
         Ok(())
     }
@@ -260,15 +210,8 @@ impl Walk<'_> {
             return Ok(());
         }
         let state = upload.state()?;
-        let (offset, length) = (
-            Some(known.content.len() as u64),
-            known.length.map(|n| n as u64),
-        );
-        ensure_eq(
-            "offset and length",
-            (state.offset, state.length),
-            (offset, length),
-        )?;
+        let (offset, length) = (Some(known.content.len() as u64), known.length.map(|n| n as u64));
+        ensure_eq("offset and length", (state.offset, state.length), (offset, length))?;
         ensure_eq("the deferral", state.deferred.is_some(), length.is_none())
     }
 }
@@ -322,11 +265,7 @@ mod tests {
             ((4, 5, None, 2), 400),
         ];
         for ((offset, body, declared, sum), status) in table {
-            ensure_eq(
-                "the status",
-                expected(&known, offset, body, declared, sum),
-                status,
-            )?;
+            ensure_eq("the status", expected(&known, offset, body, declared, sum), status)?;
         }
         Ok(())
     }

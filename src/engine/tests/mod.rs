@@ -85,8 +85,7 @@ impl Observer for Hooks {
 #[async_trait::async_trait]
 impl Finisher for Hooks {
     async fn finish(&self, finishing: Finishing<'_>) -> Result<Finished, Denial> {
-        self.0
-            .note(format!("finish at {}", finishing.upload.offset()));
+        self.0.note(format!("finish at {}", finishing.upload.offset()));
         let next = self.0.finishes.lock().expect("not poisoned").pop_front();
         next.unwrap_or_else(|| Ok(Finished::default()))
     }
@@ -137,14 +136,8 @@ impl Bench {
     }
 
     async fn create(&self, length: Option<u64>, role: Role) -> UploadId {
-        let new = NewUpload {
-            length,
-            role,
-            ..NewUpload::default()
-        };
-        let outcome = self
-            .run(creation(new, Checksum::None), Content::empty())
-            .await;
+        let new = NewUpload { length, role, ..NewUpload::default() };
+        let outcome = self.run(creation(new, Checksum::None), Content::empty()).await;
         stored(outcome).expect("created").0.id.clone()
     }
 
@@ -153,9 +146,7 @@ impl Bench {
     }
 
     async fn status(&self, id: &UploadId) -> Result<Arc<Upload>, Refusal> {
-        let intent = Intent::Status {
-            of: Subject::Id(id.clone()),
-        };
+        let intent = Intent::Status { of: Subject::Id(id.clone()) };
         let Outcome::Status { upload } = self.run(intent, Content::empty()).await? else {
             unreachable!("status yields a status")
         };
@@ -167,14 +158,9 @@ impl Bench {
     }
 
     async fn fetch(&self, id: &UploadId) -> Result<Vec<u8>, Refusal> {
-        let intent = Intent::Fetch {
-            id: id.clone(),
-            selection: Selection::All,
-        };
-        let Outcome::Fetched {
-            bytes: Some(mut bytes),
-            ..
-        } = self.run(intent, Content::empty()).await?
+        let intent = Intent::Fetch { id: id.clone(), selection: Selection::All };
+        let Outcome::Fetched { bytes: Some(mut bytes), .. } =
+            self.run(intent, Content::empty()).await?
         else {
             unreachable!("all bytes are asked for")
         };
@@ -189,10 +175,7 @@ impl Bench {
     async fn uploads(&self) -> usize {
         let mut list = self.engine.store().list();
         let mut count = 0;
-        while std::future::poll_fn(|cx| list.as_mut().poll_next(cx))
-            .await
-            .is_some()
-        {
+        while std::future::poll_fn(|cx| list.as_mut().poll_next(cx)).await.is_some() {
             count += 1;
         }
         count
@@ -205,13 +188,7 @@ fn bench() -> Bench {
 
 fn creation(new: NewUpload, checksum: Checksum) -> Intent {
     let target = Target::New(new);
-    Intent::Write(Write {
-        at: At::Offset(0),
-        checksum,
-        content_bytes: None,
-        length: None,
-        target,
-    })
+    Intent::Write(Write { at: At::Offset(0), checksum, content_bytes: None, length: None, target })
 }
 
 fn append(id: &UploadId, at: u64) -> Intent {
@@ -220,19 +197,11 @@ fn append(id: &UploadId, at: u64) -> Intent {
 
 fn append_with(id: &UploadId, at: u64, length: Option<u64>, checksum: Checksum) -> Intent {
     let target = Target::Existing(id.clone());
-    Intent::Write(Write {
-        at: At::Offset(at),
-        checksum,
-        content_bytes: None,
-        length,
-        target,
-    })
+    Intent::Write(Write { at: At::Offset(at), checksum, content_bytes: None, length, target })
 }
 
 fn removal(id: &UploadId) -> Intent {
-    Intent::Terminate {
-        of: Subject::Id(id.clone()),
-    }
+    Intent::Terminate { of: Subject::Id(id.clone()) }
 }
 
 fn join(partials: &[&UploadId]) -> Intent {
@@ -246,9 +215,7 @@ fn join(partials: &[&UploadId]) -> Intent {
 }
 
 fn stored(outcome: Result<Outcome, Refusal>) -> Result<(Arc<Upload>, u64), Refusal> {
-    let Outcome::Stored { upload, offset, .. } = outcome? else {
-        unreachable!("a write stores")
-    };
+    let Outcome::Stored { upload, offset, .. } = outcome? else { unreachable!("a write stores") };
     Ok((upload, offset))
 }
 
@@ -273,15 +240,8 @@ async fn upload_in_two_writes_completes_once() {
     assert_eq!(bench.write(&id, 0, b"01234").await, Ok(5));
     assert_eq!(bench.fetch(&id).await, Err(Refusal::Unknown));
     assert_eq!(bench.write(&id, 5, b"56789").await, Ok(10));
-    assert_eq!(
-        bench.log.heard(),
-        ["received", "finish at 10", "received", "completed"]
-    );
-    assert_eq!(
-        bench.write(&id, 10, b"").await,
-        Ok(10),
-        "D-10: an empty repeat succeeds"
-    );
+    assert_eq!(bench.log.heard(), ["received", "finish at 10", "received", "completed"]);
+    assert_eq!(bench.write(&id, 10, b"").await, Ok(10), "D-10: an empty repeat succeeds");
     assert_eq!(bench.log.heard(), [""; 0]);
     assert_eq!(bench.fetch(&id).await.as_deref(), Ok(&b"0123456789"[..]));
 }
@@ -300,16 +260,8 @@ async fn completion_step_that_fails_for_now_leaves_the_offset_and_is_repeated() 
     let id = bench.create(Some(10), Role::Whole).await;
     assert_eq!(bench.write(&id, 0, b"01234").await, Ok(5));
     let denial = Denial::unavailable("later", Duration::from_secs(1));
-    bench
-        .log
-        .finishes
-        .lock()
-        .expect("not poisoned")
-        .push_back(Err(denial.clone()));
-    assert_eq!(
-        bench.write(&id, 5, b"56789").await,
-        Err(Refusal::Denied(denial))
-    );
+    bench.log.finishes.lock().expect("not poisoned").push_back(Err(denial.clone()));
+    assert_eq!(bench.write(&id, 5, b"56789").await, Err(Refusal::Denied(denial)));
     assert_eq!(bench.offset(&id).await, 5);
     bench.log.heard();
     assert_eq!(bench.write(&id, 5, b"56789").await, Ok(10));
@@ -321,16 +273,8 @@ async fn completion_step_that_says_no_for_good_removes_the_upload() {
     let bench = bench();
     let id = bench.create(Some(5), Role::Whole).await;
     let denial = Denial::invalid("not this");
-    bench
-        .log
-        .finishes
-        .lock()
-        .expect("not poisoned")
-        .push_back(Err(denial.clone()));
-    assert_eq!(
-        bench.write(&id, 0, b"01234").await,
-        Err(Refusal::Denied(denial))
-    );
+    bench.log.finishes.lock().expect("not poisoned").push_back(Err(denial.clone()));
+    assert_eq!(bench.write(&id, 0, b"01234").await, Err(Refusal::Denied(denial)));
     assert_eq!(bench.status(&id).await, Err(Refusal::Unknown));
     assert_eq!(bench.uploads().await, 0);
 }
@@ -338,18 +282,12 @@ async fn completion_step_that_says_no_for_good_removes_the_upload() {
 #[tokio::test(start_paused = true)]
 async fn body_cut_off_keeps_every_byte_unless_checksummed() {
     let bench = bench();
-    for (checksum, kept) in [
-        (Checksum::None, 4),
-        (sha1(b"01234567"), 0),
-        (Checksum::Trailing, 0),
-    ] {
+    for (checksum, kept) in [(Checksum::None, 4), (sha1(b"01234567"), 0), (Checksum::Trailing, 0)] {
         let id = bench.create(Some(10), Role::Whole).await;
         let (sender, content) = fed();
         sender.send(Ok(Bytes::from_static(b"0123"))).expect("open");
         sender.send(Err(cut())).expect("open");
-        let result = bench
-            .run(append_with(&id, 0, None, checksum), content)
-            .await;
+        let result = bench.run(append_with(&id, 0, None, checksum), content).await;
         assert_eq!(result.err(), Some(Refusal::Abandoned));
         assert_eq!(bench.offset(&id).await, kept);
     }
@@ -358,10 +296,7 @@ async fn body_cut_off_keeps_every_byte_unless_checksummed() {
 #[tokio::test(start_paused = true)]
 async fn creation_cut_off_keeps_its_bytes_and_a_refused_one_leaves_nothing() {
     let bench = bench();
-    let new = || NewUpload {
-        length: Some(10),
-        ..NewUpload::default()
-    };
+    let new = || NewUpload { length: Some(10), ..NewUpload::default() };
     let (sender, content) = fed();
     sender.send(Ok(Bytes::from_static(b"0123"))).expect("open");
     sender.send(Err(cut())).expect("open");
@@ -371,11 +306,7 @@ async fn creation_cut_off_keeps_its_bytes_and_a_refused_one_leaves_nothing() {
     assert_eq!(bench.uploads().await, 1);
     for (checksum, body, refusal) in [
         (sha1(b"other"), &b"01234"[..], Refusal::ChecksumMismatch),
-        (
-            Checksum::None,
-            b"0123456789a",
-            Refusal::BodyTooLong { length: 10 },
-        ),
+        (Checksum::None, b"0123456789a", Refusal::BodyTooLong { length: 10 }),
     ] {
         let result = bench.run(creation(new(), checksum), whole(body)).await;
         assert_eq!(result.err(), Some(refusal));
@@ -387,20 +318,12 @@ async fn creation_cut_off_keeps_its_bytes_and_a_refused_one_leaves_nothing() {
 async fn checksums_decide_whether_bytes_count() {
     let bench = bench();
     let id = bench.create(Some(10), Role::Whole).await;
-    let wrong = Checksum::Given(Digest {
-        algorithm: Algorithm::Md5,
-        value: vec![0; 16],
-    });
-    let result = bench
-        .run(append_with(&id, 0, None, wrong), whole(b"01234"))
-        .await;
+    let wrong = Checksum::Given(Digest { algorithm: Algorithm::Md5, value: vec![0; 16] });
+    let result = bench.run(append_with(&id, 0, None, wrong), whole(b"01234")).await;
     assert_eq!(result.err(), Some(Refusal::ChecksumMismatch));
     assert_eq!(bench.offset(&id).await, 0);
     let right = append_with(&id, 0, None, sha1(b"01234"));
-    assert_eq!(
-        stored(bench.run(right, whole(b"01234")).await).map(|s| s.1),
-        Ok(5)
-    );
+    assert_eq!(stored(bench.run(right, whole(b"01234")).await).map(|s| s.1), Ok(5));
 }
 
 #[tokio::test(start_paused = true)]
@@ -413,9 +336,7 @@ async fn status_during_a_write_tells_a_safe_offset_and_the_write_goes_on() {
         sender.send(Ok(Bytes::from_static(b"0123"))).expect("open");
         settle().await;
         assert_eq!(bench.offset(&id).await, told);
-        sender
-            .send(Ok(Bytes::from_static(b"456789")))
-            .expect("open");
+        sender.send(Ok(Bytes::from_static(b"456789"))).expect("open");
         drop(sender);
         let result = write.await.expect("no panic");
         assert_eq!(stored(result).map(|s| s.1), Ok(10));
@@ -434,15 +355,7 @@ async fn long_body_is_checkpointed_by_bytes_and_by_time() {
     let id = bench.create(Some(10), Role::Whole).await;
     let (sender, content) = fed();
     let write = bench.spawn(append(&id, 0), content);
-    let recorded = || async {
-        bench
-            .engine
-            .store()
-            .load(&id)
-            .await
-            .expect("there")
-            .offset()
-    };
+    let recorded = || async { bench.engine.store().load(&id).await.expect("there").offset() };
     sender.send(Ok(Bytes::from_static(b"012"))).expect("open");
     settle().await;
     assert_eq!(recorded().await, 0);
@@ -465,10 +378,7 @@ async fn long_body_is_checkpointed_by_bytes_and_by_time() {
 
 #[tokio::test(start_paused = true)]
 async fn overrun_takes_back_its_checkpoints_but_not_what_a_client_was_told() {
-    let limits = Limits {
-        checkpoint_bytes: 1,
-        ..Limits::default()
-    };
+    let limits = Limits { checkpoint_bytes: 1, ..Limits::default() };
     let bench = Bench::new(limits);
     for (ask, kept) in [(false, 0), (true, 4)] {
         let id = bench.create(Some(10), Role::Whole).await;
@@ -476,16 +386,7 @@ async fn overrun_takes_back_its_checkpoints_but_not_what_a_client_was_told() {
         let write = bench.spawn(append(&id, 0), content);
         sender.send(Ok(Bytes::from_static(b"0123"))).expect("open");
         settle().await;
-        assert_eq!(
-            bench
-                .engine
-                .store()
-                .load(&id)
-                .await
-                .expect("there")
-                .offset(),
-            4
-        );
+        assert_eq!(bench.engine.store().load(&id).await.expect("there").offset(), 4);
         if ask {
             assert_eq!(bench.offset(&id).await, 4);
         }
@@ -500,23 +401,16 @@ async fn overrun_takes_back_its_checkpoints_but_not_what_a_client_was_told() {
 #[tokio::test(start_paused = true)]
 async fn declared_length_outlives_a_cut_body_and_not_a_refused_one() {
     let bench = bench();
-    for (end, length) in [
-        (Err(cut()), Some(10)),
-        (Ok(Bytes::from_static(b"0123456789a")), None),
-    ] {
+    for (end, length) in [(Err(cut()), Some(10)), (Ok(Bytes::from_static(b"0123456789a")), None)] {
         let id = bench.create(None, Role::Whole).await;
         let (sender, content) = fed();
         sender.send(end).expect("open");
         drop(sender);
-        let _ = bench
-            .run(append_with(&id, 0, Some(10), Checksum::None), content)
-            .await;
+        let _ = bench.run(append_with(&id, 0, Some(10), Checksum::None), content).await;
         assert_eq!(bench.status(&id).await.expect("there").length, length);
     }
     let id = bench.create(None, Role::Whole).await;
-    let result = bench
-        .run(append_with(&id, 0, Some(10), sha1(b"x")), whole(b"y"))
-        .await;
+    let result = bench.run(append_with(&id, 0, Some(10), sha1(b"x")), whole(b"y")).await;
     assert_eq!(result.err(), Some(Refusal::ChecksumMismatch));
     assert_eq!(bench.status(&id).await.expect("there").length, None, "D-18");
 }
@@ -527,10 +421,7 @@ async fn empty_write_that_declares_the_length_completes() {
     let id = bench.create(None, Role::Whole).await;
     assert_eq!(bench.write(&id, 0, b"01234").await, Ok(5));
     let last = append_with(&id, 5, Some(5), Checksum::None);
-    assert_eq!(
-        stored(bench.run(last, Content::empty()).await).map(|s| s.1),
-        Ok(5)
-    );
+    assert_eq!(stored(bench.run(last, Content::empty()).await).map(|s| s.1), Ok(5));
     assert!(bench.status(&id).await.expect("there").is_complete());
 }
 
@@ -556,16 +447,10 @@ async fn newcomer_takes_over_from_a_silent_writer() {
     settle().await;
     assert_eq!(
         bench.write(&id, 0, b"0123").await,
-        Err(Refusal::OffsetMismatch {
-            expected: 4,
-            given: 0
-        }),
+        Err(Refusal::OffsetMismatch { expected: 4, given: 0 }),
         "its own offset decides after the take-over"
     );
-    assert_eq!(
-        silent.await.expect("no panic").err(),
-        Some(Refusal::Displaced)
-    );
+    assert_eq!(silent.await.expect("no panic").err(), Some(Refusal::Displaced));
     assert_eq!(bench.write(&id, 4, b"456789").await, Ok(10));
 }
 
@@ -594,10 +479,7 @@ async fn closing_keeps_what_running_writes_brought() {
     sender.send(Ok(Bytes::from_static(b"0123"))).expect("open");
     settle().await;
     bench.engine.close().await;
-    assert_eq!(
-        write.await.expect("no panic").err(),
-        Some(Refusal::ShuttingDown)
-    );
+    assert_eq!(write.await.expect("no panic").err(), Some(Refusal::ShuttingDown));
     assert_eq!(bench.offset(&id).await, 4);
     assert_eq!(bench.write(&id, 4, b"4").await, Err(Refusal::ShuttingDown));
 }
@@ -615,34 +497,18 @@ async fn final_upload_is_its_parts_in_order_and_survives_them() {
     );
     assert_eq!(bench.write(&a, 0, b"abc").await, Ok(3));
     assert_eq!(bench.write(&b, 0, b"de").await, Ok(2));
-    assert!(
-        !bench
-            .log
-            .heard()
-            .iter()
-            .any(|heard| heard.starts_with("finish")),
-        "T-102"
-    );
+    assert!(!bench.log.heard().iter().any(|heard| heard.starts_with("finish")), "T-102");
     let (upload, offset) =
         stored(bench.run(join(&[&b, &a, &b]), Content::empty()).await).expect("joined");
     assert_eq!(offset, 7);
-    assert_eq!(
-        bench.log.heard(),
-        ["finish at 7", "created", "received", "completed"]
-    );
+    assert_eq!(bench.log.heard(), ["finish at 7", "created", "received", "completed"]);
     for id in [&a, &b] {
         assert_eq!(bench.fetch(id).await, Err(Refusal::Unknown), "D-51");
         let removed = bench.run(removal(id), Content::empty()).await;
         assert!(matches!(removed, Ok(Outcome::Terminated)));
     }
-    assert_eq!(
-        bench.fetch(&upload.id).await.as_deref(),
-        Ok(&b"deabcde"[..])
-    );
-    assert_eq!(
-        bench.write(&upload.id, 0, b"x").await,
-        Err(Refusal::FinalUpload)
-    );
+    assert_eq!(bench.fetch(&upload.id).await.as_deref(), Ok(&b"deabcde"[..]));
+    assert_eq!(bench.write(&upload.id, 0, b"x").await, Err(Refusal::FinalUpload));
     let whole = bench.create(Some(0), Role::Whole).await;
     assert_eq!(
         bench.run(join(&[&whole]), Content::empty()).await.err(),
@@ -652,19 +518,11 @@ async fn final_upload_is_its_parts_in_order_and_survives_them() {
 
 #[tokio::test(start_paused = true)]
 async fn pending_final_completes_with_its_last_part() {
-    let bench = Bench::new(Limits {
-        join_unfinished: true,
-        ..Limits::default()
-    });
-    let (a, b) = (
-        bench.create(Some(3), Role::partial()).await,
-        bench.create(None, Role::partial()).await,
-    );
-    let id = stored(bench.run(join(&[&a, &b]), Content::empty()).await)
-        .expect("T-105")
-        .0
-        .id
-        .clone();
+    let bench = Bench::new(Limits { join_unfinished: true, ..Limits::default() });
+    let (a, b) =
+        (bench.create(Some(3), Role::partial()).await, bench.create(None, Role::partial()).await);
+    let id =
+        stored(bench.run(join(&[&a, &b]), Content::empty()).await).expect("T-105").0.id.clone();
     assert_eq!(bench.status(&id).await.expect("there").length, None);
     assert_eq!(bench.write(&a, 0, b"abc").await, Ok(3));
     let declared = append_with(&b, 0, Some(2), Checksum::None);
@@ -672,42 +530,23 @@ async fn pending_final_completes_with_its_last_part() {
     let write = bench.spawn(declared, content);
     settle().await;
     let pending = bench.status(&id).await.expect("there");
-    assert_eq!(
-        (pending.length, pending.is_complete()),
-        (Some(5), false),
-        "T-109"
-    );
+    assert_eq!((pending.length, pending.is_complete()), (Some(5), false), "T-109");
     sender.send(Ok(Bytes::from_static(b"de"))).expect("open");
     drop(sender);
     assert!(write.await.expect("no panic").is_ok());
     settle().await;
-    assert!(
-        bench
-            .engine
-            .store()
-            .load(&id)
-            .await
-            .expect("there")
-            .is_complete()
-    );
+    assert!(bench.engine.store().load(&id).await.expect("there").is_complete());
     assert_eq!(bench.fetch(&id).await.as_deref(), Ok(&b"abcde"[..]));
 }
 
 #[tokio::test(start_paused = true)]
 async fn pending_final_does_not_rely_on_a_length_that_is_taken_back() {
-    let bench = Bench::new(Limits {
-        join_unfinished: true,
-        ..Limits::default()
-    });
+    let bench = Bench::new(Limits { join_unfinished: true, ..Limits::default() });
     let part = bench.create(None, Role::partial()).await;
     let (sender, content) = fed();
     let write = bench.spawn(append_with(&part, 0, Some(3), Checksum::None), content);
     settle().await;
-    let id = stored(bench.run(join(&[&part]), Content::empty()).await)
-        .expect("T-105")
-        .0
-        .id
-        .clone();
+    let id = stored(bench.run(join(&[&part]), Content::empty()).await).expect("T-105").0.id.clone();
     sender.send(Ok(Bytes::from_static(b"abcd"))).expect("open");
     assert!(write.await.expect("no panic").is_err());
     let whole_part = append_with(&part, 0, Some(4), Checksum::None);
@@ -719,16 +558,9 @@ async fn pending_final_does_not_rely_on_a_length_that_is_taken_back() {
 
 #[tokio::test(start_paused = true)]
 async fn pending_final_is_gone_with_a_part() {
-    let bench = Bench::new(Limits {
-        join_unfinished: true,
-        ..Limits::default()
-    });
+    let bench = Bench::new(Limits { join_unfinished: true, ..Limits::default() });
     let a = bench.create(Some(3), Role::partial()).await;
-    let id = stored(bench.run(join(&[&a]), Content::empty()).await)
-        .expect("T-105")
-        .0
-        .id
-        .clone();
+    let id = stored(bench.run(join(&[&a]), Content::empty()).await).expect("T-105").0.id.clone();
     let removed = bench.run(removal(&a), Content::empty()).await;
     assert!(matches!(removed, Ok(Outcome::Terminated)));
     assert_eq!(bench.status(&id).await, Err(Refusal::Expired), "D-33");
@@ -742,10 +574,8 @@ async fn uploads_expire_unless_fed_or_complete() {
         ..Limits::default()
     };
     let bench = Bench::new(limits);
-    let (slow, done) = (
-        bench.create(Some(10), Role::Whole).await,
-        bench.create(Some(1), Role::Whole).await,
-    );
+    let (slow, done) =
+        (bench.create(Some(10), Role::Whole).await, bench.create(Some(1), Role::Whole).await);
     assert_eq!(bench.write(&done, 0, b"x").await, Ok(1));
     bench.clock.store(9, Ordering::SeqCst);
     assert_eq!(bench.write(&slow, 0, b"x").await, Ok(1), "T-073");
@@ -761,48 +591,24 @@ async fn uploads_expire_unless_fed_or_complete() {
     assert_eq!(bench.engine.sweep().await, sweep::Swept::default());
     assert_eq!(bench.offset(&slow).await, 1);
     sender.send(Err(cut())).expect("open");
-    assert_eq!(
-        write.await.expect("no panic").err(),
-        Some(Refusal::Abandoned)
-    );
+    assert_eq!(write.await.expect("no panic").err(), Some(Refusal::Abandoned));
 
-    assert_eq!(
-        bench.status(&slow).await,
-        Err(Refusal::Expired),
-        "before any sweep"
-    );
-    assert_eq!(
-        bench.engine.sweep().await,
-        sweep::Swept {
-            voided: 1,
-            forgotten: 0
-        }
-    );
+    assert_eq!(bench.status(&slow).await, Err(Refusal::Expired), "before any sweep");
+    assert_eq!(bench.engine.sweep().await, sweep::Swept { voided: 1, forgotten: 0 });
     assert_eq!(bench.write(&slow, 1, b"x").await, Err(Refusal::Expired));
     bench.clock.store(119, Ordering::SeqCst);
-    assert_eq!(
-        bench.engine.sweep().await,
-        sweep::Swept {
-            voided: 0,
-            forgotten: 1
-        }
-    );
+    assert_eq!(bench.engine.sweep().await, sweep::Swept { voided: 0, forgotten: 1 });
     assert_eq!(bench.status(&slow).await, Err(Refusal::Unknown), "T-074");
     assert!(bench.status(&done).await.expect("F-57").is_complete());
 }
 
 #[tokio::test(start_paused = true)]
 async fn clock_stepped_back_takes_no_time_away() {
-    let limits = Limits {
-        expire_after: Some(Duration::from_secs(10)),
-        ..Limits::default()
-    };
+    let limits = Limits { expire_after: Some(Duration::from_secs(10)), ..Limits::default() };
     let bench = Bench::new(limits);
     bench.clock.store(1_000, Ordering::SeqCst);
-    let (before, done) = (
-        bench.create(Some(3), Role::Whole).await,
-        bench.create(Some(1), Role::Whole).await,
-    );
+    let (before, done) =
+        (bench.create(Some(3), Role::Whole).await, bench.create(Some(1), Role::Whole).await);
     assert_eq!(bench.write(&before, 0, b"a").await, Ok(1));
     bench.clock.store(500, Ordering::SeqCst);
     let after = bench.create(Some(3), Role::Whole).await;

@@ -10,10 +10,7 @@ fn key(name: &str) -> Key {
 }
 
 fn chunk(name: &str, total: u64, range: std::ops::Range<u64>) -> Intent {
-    let new = NewUpload {
-        length: Some(total),
-        ..NewUpload::default()
-    };
+    let new = NewUpload { length: Some(total), ..NewUpload::default() };
     Intent::Write(Write {
         at: At::Range(range),
         checksum: Checksum::None,
@@ -26,8 +23,7 @@ fn chunk(name: &str, total: u64, range: std::ops::Range<u64>) -> Intent {
 impl Bench {
     /// Sends a chunk of a file of 10 bytes; yields whether the answer says complete.
     async fn put(&self, name: &str, range: std::ops::Range<u64>) -> Result<bool, Refusal> {
-        self.send(name, range.clone(), &b"0123456789"[bytes_of(&range)])
-            .await
+        self.send(name, range.clone(), &b"0123456789"[bytes_of(&range)]).await
     }
 
     async fn send(
@@ -49,11 +45,7 @@ impl Bench {
         name: &str,
         range: std::ops::Range<u64>,
     ) -> Result<Arc<Upload>, Refusal> {
-        let test = Intent::Test(Test {
-            key: key(name),
-            length: 10,
-            range,
-        });
+        let test = Intent::Test(Test { key: key(name), length: 10, range });
         status_of(self.run(test, Content::empty()).await)
     }
 
@@ -64,9 +56,7 @@ impl Bench {
 }
 
 fn status_of(outcome: Result<Outcome, Refusal>) -> Result<Arc<Upload>, Refusal> {
-    let Outcome::Status { upload } = outcome? else {
-        unreachable!("status yields a status")
-    };
+    let Outcome::Status { upload } = outcome? else { unreachable!("status yields a status") };
     Ok(upload)
 }
 
@@ -95,10 +85,7 @@ async fn chunks_in_any_order_make_one_upload_completed_once() {
         let completed = heard.iter().filter(|heard| *heard == "completed").count();
         assert_eq!(completed, 1, "{order:?}");
         let upload = bench.test("a").await.expect("there");
-        assert_eq!(
-            bench.fetch(&upload.id).await.as_deref(),
-            Ok(&b"0123456789"[..])
-        );
+        assert_eq!(bench.fetch(&upload.id).await.as_deref(), Ok(&b"0123456789"[..]));
         assert_eq!(bench.uploads().await, 1);
     }
 }
@@ -108,31 +95,14 @@ async fn duplicates_are_compared_and_never_overwrite() {
     let bench = bench();
     assert_eq!(bench.put("a", 2..6).await, Ok(false));
     assert_eq!(bench.put("a", 2..6).await, Ok(false), "J-022: equal bytes");
-    assert_eq!(
-        bench.put("a", 0..4).await,
-        Ok(false),
-        "J-021: another chunk size"
-    );
-    assert_eq!(
-        bench.send("a", 0..8, b"0123x567").await,
-        Err(Refusal::ContentConflict { at: 4 }),
-    );
+    assert_eq!(bench.put("a", 0..4).await, Ok(false), "J-021: another chunk size");
+    assert_eq!(bench.send("a", 0..8, b"0123x567").await, Err(Refusal::ContentConflict { at: 4 }),);
     let upload = bench.test("a").await.expect("there");
-    assert_eq!(
-        upload.received,
-        Ranges::from(0..6),
-        "F-17: nothing of it counts"
-    );
+    assert_eq!(upload.received, Ranges::from(0..6), "F-17: nothing of it counts");
     assert_eq!(bench.put("a", 0..10).await, Ok(true));
     assert_eq!(bench.put("a", 4..8).await, Ok(true), "J-034: late, equal");
-    assert_eq!(
-        bench.send("a", 4..8, b"xxxx").await,
-        Err(Refusal::ContentConflict { at: 4 }),
-    );
-    assert_eq!(
-        bench.fetch(&upload.id).await.as_deref(),
-        Ok(&b"0123456789"[..])
-    );
+    assert_eq!(bench.send("a", 4..8, b"xxxx").await, Err(Refusal::ContentConflict { at: 4 }),);
+    assert_eq!(bench.fetch(&upload.id).await.as_deref(), Ok(&b"0123456789"[..]));
 }
 
 #[tokio::test(start_paused = true)]
@@ -153,10 +123,7 @@ async fn chunk_counts_whole_or_not_at_all() {
     assert_eq!(total.err(), Some(Refusal::BodyTooLong { length: 10 }));
     assert_eq!(bench.put("a", 0..5).await, Ok(false));
     let other = bench.run(chunk("a", 11, 5..11), whole(b"567890")).await;
-    assert!(
-        matches!(other, Err(Refusal::LengthConflict { .. })),
-        "J-017"
-    );
+    assert!(matches!(other, Err(Refusal::LengthConflict { .. })), "J-017");
     assert_eq!(bench.put("a", 5..10).await, Ok(true));
 }
 
@@ -164,18 +131,13 @@ async fn chunk_counts_whole_or_not_at_all() {
 async fn empty_file_is_one_empty_chunk() {
     let bench = bench();
     let empty = || chunk("a", 0, 0..0);
-    let (first, second) = tokio::join!(
-        bench.run(empty(), Content::empty()),
-        bench.run(empty(), Content::empty())
-    );
+    let (first, second) =
+        tokio::join!(bench.run(empty(), Content::empty()), bench.run(empty(), Content::empty()));
     for outcome in [first, second] {
         assert!(stored(outcome).expect("J-031").0.is_complete());
     }
     let heard = bench.log.heard();
-    assert_eq!(
-        heard.iter().filter(|heard| *heard == "completed").count(),
-        1
-    );
+    assert_eq!(heard.iter().filter(|heard| *heard == "completed").count(), 1);
 }
 
 #[tokio::test(start_paused = true)]
@@ -189,11 +151,7 @@ async fn chunks_arrive_side_by_side_and_the_last_answers_say_complete() {
     }
     settle().await;
     assert_eq!(bench.uploads().await, 1, "J-026");
-    assert_eq!(
-        bench.test("a").await.expect("there").received,
-        Ranges::new(),
-        "J-020"
-    );
+    assert_eq!(bench.test("a").await.expect("there").received, Ranges::new(), "J-020");
     for ((sender, _), range) in running.iter().zip(&parts) {
         let bytes = Bytes::from_static(&b"0123456789"[bytes_of(range)]);
         sender.send(Ok(bytes)).expect("open");
@@ -203,20 +161,10 @@ async fn chunks_arrive_side_by_side_and_the_last_answers_say_complete() {
         settle().await;
         // J-033: the earlier answers wait for the last chunk, which is still on its way.
         if task.is_finished() {
-            assert!(
-                stored(task.await.expect("no panic"))
-                    .expect("stored")
-                    .0
-                    .is_complete()
-            );
+            assert!(stored(task.await.expect("no panic")).expect("stored").0.is_complete());
         } else {
             tokio::spawn(async move {
-                assert!(
-                    stored(task.await.expect("no panic"))
-                        .expect("stored")
-                        .0
-                        .is_complete()
-                );
+                assert!(stored(task.await.expect("no panic")).expect("stored").0.is_complete());
             });
         }
     }
@@ -249,9 +197,8 @@ impl Observer for SecondHalf {
 #[tokio::test]
 async fn chunk_answered_after_the_upload_became_complete_says_so() {
     let observer = SecondHalf::default();
-    let engine = Engine::builder(Arc::new(MemoryStore::default()))
-        .observer(observer.clone())
-        .build();
+    let engine =
+        Engine::builder(Arc::new(MemoryStore::default())).observer(observer.clone()).build();
     assert!(observer.0.set(engine.clone()).is_ok());
     let (intent, none) = (chunk("a", 10, 0..5), Extensions::new());
     let outcome = engine.run(intent, whole(b"01234"), &none).await;
@@ -267,19 +214,13 @@ async fn silent_chunk_gives_way_to_another_copy() {
     sender.send(Ok(Bytes::from_static(b"01"))).expect("open");
     settle().await;
     assert_eq!(bench.put("a", 0..5).await, Ok(false), "J-024");
-    assert_eq!(
-        silent.await.expect("no panic").err(),
-        Some(Refusal::Displaced)
-    );
+    assert_eq!(silent.await.expect("no panic").err(), Some(Refusal::Displaced));
     assert_eq!(bench.put("a", 5..10).await, Ok(true));
 }
 
 #[tokio::test(start_paused = true)]
 async fn chunk_from_the_middle_of_a_gone_upload_is_refused_until_it_begins_anew() {
-    let limits = Limits {
-        expire_after: Some(Duration::from_secs(10)),
-        ..Limits::default()
-    };
+    let limits = Limits { expire_after: Some(Duration::from_secs(10)), ..Limits::default() };
     for by_client in [false, true] {
         let bench = Bench::new(limits.clone());
         assert_eq!(bench.put("a", 0..5).await, Ok(false));
@@ -290,45 +231,29 @@ async fn chunk_from_the_middle_of_a_gone_upload_is_refused_until_it_begins_anew(
         } else {
             bench.clock.store(10, Ordering::SeqCst);
         }
-        assert_eq!(
-            bench.put("a", 5..10).await,
-            Err(Refusal::Expired),
-            "J-041, F-41"
-        );
+        assert_eq!(bench.put("a", 5..10).await, Err(Refusal::Expired), "J-041, F-41");
         let (late, first) = tokio::join!(bench.put("a", 5..10), async {
             settle().await;
             bench.put("a", 0..5).await
         });
-        assert!(
-            late.is_ok() && first.is_ok(),
-            "parallel starts: {late:?} {first:?}"
-        );
+        assert!(late.is_ok() && first.is_ok(), "parallel starts: {late:?} {first:?}");
         assert!(bench.test("a").await.expect("there").is_complete());
     }
     let bench = Bench::new(limits);
     assert_eq!(bench.put("a", 0..5).await, Ok(false));
     bench.clock.store(10, Ordering::SeqCst);
     assert_eq!(bench.test("a").await, Err(Refusal::Unknown));
-    assert_eq!(
-        bench.put("a", 5..10).await,
-        Ok(false),
-        "a test has opened it again"
-    );
+    assert_eq!(bench.put("a", 5..10).await, Ok(false), "a test has opened it again");
 }
 
 #[tokio::test(start_paused = true)]
 async fn found_bytes_keep_an_upload_alive_and_missing_ones_do_not() {
-    let bench = Bench::new(Limits {
-        expire_after: Some(Duration::from_secs(160)),
-        ..Limits::default()
-    });
+    let bench =
+        Bench::new(Limits { expire_after: Some(Duration::from_secs(160)), ..Limits::default() });
     assert_eq!(bench.put("a", 0..5).await, Ok(false));
-    for (now, range, expires) in [
-        (9, 0..5, 160),
-        (10, 0..5, 170),
-        (150, 4..6, 170),
-        (150, 1..2, 310),
-    ] {
+    for (now, range, expires) in
+        [(9, 0..5, 160), (10, 0..5, 170), (150, 4..6, 170), (150, 1..2, 310)]
+    {
         bench.clock.store(now, Ordering::SeqCst);
         let upload = bench.test_range("a", range).await.expect("there");
         let expected = UNIX_EPOCH + Duration::from_secs(expires);
@@ -338,10 +263,8 @@ async fn found_bytes_keep_an_upload_alive_and_missing_ones_do_not() {
 
 #[tokio::test(start_paused = true)]
 async fn status_by_name_changes_nothing() {
-    let bench = Bench::new(Limits {
-        expire_after: Some(Duration::from_secs(10)),
-        ..Limits::default()
-    });
+    let bench =
+        Bench::new(Limits { expire_after: Some(Duration::from_secs(10)), ..Limits::default() });
     assert_eq!(bench.status_by_name("a").await, Err(Refusal::Unknown));
     assert_eq!(bench.put("a", 0..5).await, Ok(false));
     bench.clock.store(10, Ordering::SeqCst);
@@ -359,10 +282,7 @@ async fn status_by_name_changes_nothing() {
 
 /// A creation by tus that names the file as a client of chunks does.
 fn creation(name: &str, total: u64) -> Intent {
-    let new = NewUpload {
-        length: Some(total),
-        ..NewUpload::default()
-    };
+    let new = NewUpload { length: Some(total), ..NewUpload::default() };
     Intent::Write(Write {
         at: At::Offset(0),
         checksum: Checksum::None,
@@ -387,10 +307,7 @@ async fn creation_by_name_finds_what_chunks_have_brought_and_the_reverse() {
     assert_eq!(bench.write(&upload.id, 2, b"23").await, Ok(4));
     assert_eq!(bench.write(&upload.id, 4, b"4").await, Ok(5));
     let other = bench.run(creation("a", 11), Content::empty()).await;
-    let conflict = Refusal::LengthConflict {
-        given: 11,
-        known: "10 bytes long".to_owned(),
-    };
+    let conflict = Refusal::LengthConflict { given: 11, known: "10 bytes long".to_owned() };
     assert_eq!(other.err(), Some(conflict), "J-017");
     let again = bench.run(creation("a", 10), whole(b"0123456")).await;
     let (again, offset) = stored(again).expect("goes on");
@@ -408,10 +325,7 @@ async fn finished_name_is_free_again_after_its_grace() {
     let bench = bench();
     assert_eq!(bench.put("a", 0..10).await, Ok(true));
     let first = bench.test("a").await.expect("there");
-    assert_eq!(
-        bench.send("a", 0..5, b"other").await,
-        Err(Refusal::ContentConflict { at: 0 })
-    );
+    assert_eq!(bench.send("a", 0..5, b"other").await, Err(Refusal::ContentConflict { at: 0 }));
     bench.clock.store(60, Ordering::SeqCst);
     assert_eq!(bench.test("a").await, Err(Refusal::Unknown), "S-010");
     assert_eq!(bench.put("a", 5..10).await, Ok(true), "a late duplicate");
@@ -419,14 +333,8 @@ async fn finished_name_is_free_again_after_its_grace() {
     let second = bench.test("a").await.expect("there");
     assert_ne!(first.id, second.id);
     assert_eq!(bench.send("a", 5..10, b"bytes").await, Ok(true));
-    assert_eq!(
-        bench.fetch(&first.id).await.as_deref(),
-        Ok(&b"0123456789"[..])
-    );
-    assert_eq!(
-        bench.fetch(&second.id).await.as_deref(),
-        Ok(&b"otherbytes"[..])
-    );
+    assert_eq!(bench.fetch(&first.id).await.as_deref(), Ok(&b"0123456789"[..]));
+    assert_eq!(bench.fetch(&second.id).await.as_deref(), Ok(&b"otherbytes"[..]));
 }
 
 #[tokio::test(start_paused = true)]
@@ -441,10 +349,7 @@ async fn either_side_continues_the_work_of_the_other() {
     assert_eq!(bench.write(&id, 5, b"56").await, Ok(7));
     assert_eq!(
         bench.write(&id, 5, b"56").await,
-        Err(Refusal::OffsetMismatch {
-            expected: 7,
-            given: 5
-        })
+        Err(Refusal::OffsetMismatch { expected: 7, given: 5 })
     );
     assert_eq!(bench.put("a", 8..10).await, Ok(false));
     assert_eq!(bench.write(&id, 7, b"7").await, Ok(8), "J-052");
@@ -456,17 +361,10 @@ async fn either_side_continues_the_work_of_the_other() {
 
 #[tokio::test(start_paused = true)]
 async fn upload_in_too_many_pieces_is_refused() {
-    let bench = Bench::new(Limits {
-        max_fragments: 2,
-        ..Limits::default()
-    });
+    let bench = Bench::new(Limits { max_fragments: 2, ..Limits::default() });
     assert_eq!(bench.put("a", 0..1).await, Ok(false));
     assert_eq!(bench.put("a", 2..3).await, Ok(false));
-    assert_eq!(
-        bench.put("a", 4..5).await,
-        Err(Refusal::TooFragmented { limit: 2 }),
-        "S-008"
-    );
+    assert_eq!(bench.put("a", 4..5).await, Err(Refusal::TooFragmented { limit: 2 }), "S-008");
     assert_eq!(bench.put("a", 1..2).await, Ok(false));
 }
 
@@ -477,9 +375,7 @@ async fn write_over_an_island_at_the_end_completes_only_with_its_last_byte() {
     let id = bench.test("a").await.expect("there").id.clone();
     let (sender, content) = fed();
     let write = bench.spawn(append(&id, 0), content);
-    sender
-        .send(Ok(Bytes::from_static(b"012345")))
-        .expect("open");
+    sender.send(Ok(Bytes::from_static(b"012345"))).expect("open");
     settle().await;
     // Every byte is there, but the request is not over: nothing may be complete yet (J-022).
     assert_eq!(bench.offset(&id).await, 0);
@@ -506,10 +402,7 @@ async fn offset_told_of_an_upload_that_is_gone_is_not_taken_by_the_next() {
     assert_eq!(bench.test("a").await.expect("there").id, id);
     assert_eq!(
         bench.write(&id, 5, b"5").await,
-        Err(Refusal::OffsetMismatch {
-            expected: 2,
-            given: 5
-        })
+        Err(Refusal::OffsetMismatch { expected: 2, given: 5 })
     );
 }
 
@@ -523,16 +416,8 @@ fn faulty_bench(limits: Limits) -> (Bench, Faults) {
 #[tokio::test(start_paused = true)]
 async fn upload_that_goes_while_it_is_asked_about_is_not_told_as_void() {
     // A question loads the record twice, one that moves the deadline a third time.
-    let status = || Intent::Status {
-        of: Subject::Key(key("a")),
-    };
-    let test = || {
-        Intent::Test(Test {
-            key: key("a"),
-            length: 10,
-            range: 0..0,
-        })
-    };
+    let status = || Intent::Status { of: Subject::Key(key("a")) };
+    let test = || Intent::Test(Test { key: key("a"), length: 10, range: 0..0 });
     for (question, loads) in [(status(), 2), (test(), 2), (test(), 3)] {
         let (bench, faults) = faulty_bench(Limits {
             expire_after: Some(Duration::from_secs(100)),
@@ -598,10 +483,7 @@ impl Overlong {
 
 #[tokio::test(start_paused = true)]
 async fn question_is_not_answered_with_bytes_that_may_still_be_taken_back() {
-    let (bench, faults) = faulty_bench(Limits {
-        checkpoint_bytes: 1,
-        ..Limits::default()
-    });
+    let (bench, faults) = faulty_bench(Limits { checkpoint_bytes: 1, ..Limits::default() });
     assert_eq!(bench.put("a", 8..10).await, Ok(false));
     let mut stall = faults.stall(Operation::Load, 2);
     let of = Subject::Key(key("a"));
@@ -613,19 +495,12 @@ async fn question_is_not_answered_with_bytes_that_may_still_be_taken_back() {
     let told = status_of(asked.await.expect("no panic")).expect("there");
     write.end().await;
     let offset = bench.offset(&id).await;
-    assert!(
-        offset >= told.offset(),
-        "I-01: {offset} after {}",
-        told.offset()
-    );
+    assert!(offset >= told.offset(), "I-01: {offset} after {}", told.offset());
 }
 
 #[tokio::test(start_paused = true)]
 async fn question_is_not_answered_with_bytes_taken_back_while_it_looked() {
-    let (bench, faults) = faulty_bench(Limits {
-        checkpoint_bytes: 1,
-        ..Limits::default()
-    });
+    let (bench, faults) = faulty_bench(Limits { checkpoint_bytes: 1, ..Limits::default() });
     assert_eq!(bench.put("a", 8..10).await, Ok(false));
     let id = key("a").id(0);
     let write = Overlong::begin(&bench, &id).await;
@@ -641,17 +516,11 @@ async fn question_is_not_answered_with_bytes_taken_back_while_it_looked() {
 
 #[tokio::test(start_paused = true)]
 async fn creation_that_finds_its_upload_tells_an_offset_that_stays() {
-    let bench = Bench::new(Limits {
-        checkpoint_bytes: 1,
-        ..Limits::default()
-    });
+    let bench = Bench::new(Limits { checkpoint_bytes: 1, ..Limits::default() });
     assert_eq!(bench.put("a", 8..10).await, Ok(false));
     let id = key("a").id(0);
     let write = Overlong::begin(&bench, &id).await;
-    let new = NewUpload {
-        length: Some(10),
-        ..NewUpload::default()
-    };
+    let new = NewUpload { length: Some(10), ..NewUpload::default() };
     let find = Intent::Write(Write {
         at: At::Offset(0),
         checksum: Checksum::None,

@@ -47,11 +47,7 @@ async fn every_range_can_be_read(bench: Bench) {
         }
     }
     // A reader may leave at any time.
-    let stream = bench
-        .store()
-        .read(&upload, 0..LARGE_BYTES)
-        .await
-        .expect("bytes");
+    let stream = bench.store().read(&upload, 0..LARGE_BYTES).await.expect("bytes");
     drop(stream);
 }
 
@@ -127,9 +123,7 @@ async fn bytes_of_a_dropped_writer_are_replaced(mut bench: Bench) {
 async fn bytes_of_a_dropped_writer_never_come_later(bench: Bench) {
     for round in 0..16_u64 {
         let length = (1 << 20) + round * 100_000;
-        let upload = bench
-            .create(upload(&format!("a{round}"), Some(length)))
-            .await;
+        let upload = bench.create(upload(&format!("a{round}"), Some(length))).await;
         let mut writer = bench.store().write(&upload, 0).await.expect("a sink");
         push(&mut *writer, &pattern(1, 0..length)).await;
         drop(writer);
@@ -151,9 +145,7 @@ async fn bytes_behind_the_end_are_cut_off(mut bench: Bench) {
     for _ in 0..2 {
         bench.expect_pattern(&upload, 0..100, 1).await;
         let beyond = match bench.store().read(&upload, 0..101).await {
-            Ok(stream) => collect(stream)
-                .await
-                .map_err(|e| StoreError::io("reading", e)),
+            Ok(stream) => collect(stream).await.map_err(|e| StoreError::io("reading", e)),
             Err(e) => Err(e),
         };
         assert!(beyond.is_err(), "there is a byte behind the end");
@@ -165,10 +157,7 @@ async fn bytes_behind_the_end_are_cut_off(mut bench: Bench) {
 async fn withdrawn_bytes_are_replaced(mut bench: Bench) {
     let upload = bench.create(upload("a", Some(1_000))).await;
     let upload = bench.put(&upload, 0..1_000, 1).await;
-    let withdrawn = Change::Withdrawn {
-        range: 300..1_000,
-        length: false,
-    };
+    let withdrawn = Change::Withdrawn { range: 300..1_000, length: false };
     let upload = bench.commit(&upload, &[withdrawn]).await;
     let upload = bench.put(&upload, 300..1_000, 2).await;
     let upload = bench.commit(&upload, &[COMPLETED]).await;
@@ -185,10 +174,7 @@ async fn completion_publishes_exactly_the_bytes(mut bench: Bench) {
     let receipt = bench.write(&at_once, 0, &pattern(3, 0..1_000)).await;
     let changes = [
         Change::LengthDeclared { length: 1_000 },
-        Change::Received {
-            range: 0..1_000,
-            receipt,
-        },
+        Change::Received { range: 0..1_000, receipt },
         COMPLETED,
     ];
     let at_once = Arc::new(bench.commit(&at_once, &changes).await);
@@ -238,9 +224,7 @@ async fn checkpoint_outlives_its_writer(mut bench: Bench) {
     push(&mut *writer, &pattern(1, 0..3_000_000)).await;
     let receipt = writer.checkpoint().await.expect("durable");
     let range = 0..3_000_000;
-    let upload = bench
-        .commit(&upload, &[Change::Received { range, receipt }])
-        .await;
+    let upload = bench.commit(&upload, &[Change::Received { range, receipt }]).await;
     push(&mut *writer, &pattern(1, 3_000_000..LARGE_BYTES)).await;
     drop(writer);
     bench.reopen().await;
@@ -248,9 +232,7 @@ async fn checkpoint_outlives_its_writer(mut bench: Bench) {
     let upload = bench.put(&upload, 3_000_000..LARGE_BYTES, 2).await;
     let upload = bench.commit(&upload, &[COMPLETED]).await;
     bench.expect_pattern(&upload, 0..3_000_000, 1).await;
-    bench
-        .expect_pattern(&upload, 3_000_000..LARGE_BYTES, 2)
-        .await;
+    bench.expect_pattern(&upload, 3_000_000..LARGE_BYTES, 2).await;
 }
 
 /// The future borrows nothing, and counts what came before it.
@@ -263,25 +245,19 @@ async fn pushing_goes_on_beside_a_checkpoint(bench: Bench) {
         push(&mut *writer, &pattern(1, range.clone())).await;
         if let Some((range, pending)) = checkpoint.replace((range, writer.checkpoint())) {
             let receipt = pending.await.expect("durable");
-            upload = bench
-                .commit(&upload, &[Change::Received { range, receipt }])
-                .await;
+            upload = bench.commit(&upload, &[Change::Received { range, receipt }]).await;
         }
     }
     let receipt = writer.finish().await.expect("durable");
     let range = upload.offset()..4_000_000;
-    let upload = bench
-        .commit(&upload, &[Change::Received { range, receipt }, COMPLETED])
-        .await;
+    let upload = bench.commit(&upload, &[Change::Received { range, receipt }, COMPLETED]).await;
     bench.expect_pattern(&upload, 0..4_000_000, 1).await;
 }
 
 /// With whatever outcome; nobody waits for ever.
 async fn checkpoint_of_a_dropped_writer_ends(bench: Bench) {
     for round in 0..20 {
-        let upload = bench
-            .create(upload(&format!("a{round}"), Some(LARGE_BYTES)))
-            .await;
+        let upload = bench.create(upload(&format!("a{round}"), Some(LARGE_BYTES))).await;
         let mut writer = bench.store().write(&upload, 0).await.expect("a sink");
         push(&mut *writer, &pattern(1, 0..2_000_000)).await;
         let checkpoint = writer.checkpoint();
@@ -303,16 +279,11 @@ async fn reread_gives_what_was_pushed(bench: Bench) {
     for end in [100, 107, 90_000, 2_000_000, 2_000_000, LARGE_BYTES] {
         push(&mut *writer, &pattern(1, at..end)).await;
         at = end;
-        let reread = collect(writer.reread().await.expect("bytes"))
-            .await
-            .expect("bytes");
+        let reread = collect(writer.reread().await.expect("bytes")).await.expect("bytes");
         assert!(reread == pattern(1, 100..end), "wrong bytes up to {end}");
     }
     let receipt = writer.finish().await.expect("durable");
-    let changes = [Change::Received {
-        range: 100..LARGE_BYTES,
-        receipt,
-    }];
+    let changes = [Change::Received { range: 100..LARGE_BYTES, receipt }];
     if bench.store().capabilities().out_of_order {
         let upload = bench.commit(&upload, &changes).await;
         let upload = bench.put(&upload, 0..100, 1).await;
@@ -327,12 +298,7 @@ async fn writer_without_bytes_finishes(bench: Bench) {
     let mut writer = bench.store().write(&upload, 0).await.expect("a sink");
     writer.push(Bytes::new()).await.expect("nothing is taken");
     writer.checkpoint().await.expect("durable");
-    assert!(
-        collect(writer.reread().await.expect("nothing"))
-            .await
-            .expect("nothing")
-            .is_empty()
-    );
+    assert!(collect(writer.reread().await.expect("nothing")).await.expect("nothing").is_empty());
     writer.finish().await.expect("durable");
     let upload = bench.put(&upload, 0..9, 1).await;
     let upload = bench.commit(&upload, &[COMPLETED]).await;

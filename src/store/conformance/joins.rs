@@ -28,10 +28,7 @@ fn final_of(id: &str, parts: &[Arc<Upload>]) -> Upload {
         completed: Some(UNIX_EPOCH),
         phase: Phase::Complete,
         received: Ranges::from(0..length),
-        role: Role::Final {
-            partials,
-            text: "final;as the client wrote it".to_owned(),
-        },
+        role: Role::Final { partials, text: "final;as the client wrote it".to_owned() },
         ..upload(id, Some(length))
     }
 }
@@ -55,10 +52,7 @@ async fn join(bench: &Bench, id: &str, parts: &[Arc<Upload>]) -> Upload {
 /// Shows that the bytes of `upload` are those of the patterns of `seeds`, one after the other.
 async fn expect_parts(bench: &Bench, upload: &Upload, seeds: &[u64]) {
     let read = bench.read(upload, 0..upload.offset()).await;
-    let expected: Vec<_> = seeds
-        .iter()
-        .flat_map(|seed| pattern(*seed, 0..PART_BYTES))
-        .collect();
+    let expected: Vec<_> = seeds.iter().flat_map(|seed| pattern(*seed, 0..PART_BYTES)).collect();
     assert!(read == expected, "{}: wrong bytes", upload.id);
 }
 
@@ -76,9 +70,7 @@ async fn joined_upload_has_the_bytes_of_its_parts(mut bench: Bench) {
         return;
     }
     let parts = parts(&bench).await;
-    let order: Vec<_> = [1, 0, 1, 2, 0, 0, 1]
-        .map(|index| Arc::clone(&parts[index]))
-        .into();
+    let order: Vec<_> = [1, 0, 1, 2, 0, 0, 1].map(|index| Arc::clone(&parts[index])).into();
     let upload = join(&bench, "a", &order).await;
     // A store may move the bytes meanwhile.
     for _ in 0..10 {
@@ -106,10 +98,7 @@ async fn joined_upload_can_be_read_in_any_range(bench: Bench) {
             let start = border.saturating_sub(before);
             let end = (border + after).min(2 * PART_BYTES);
             let read = bench.read(&upload, start..end).await;
-            assert!(
-                read == all[start as usize..end as usize],
-                "wrong bytes in {start}..{end}"
-            );
+            assert!(read == all[start as usize..end as usize], "wrong bytes in {start}..{end}");
         }
     }
 }
@@ -121,11 +110,7 @@ async fn joined_upload_outlives_its_parts(mut bench: Bench) {
     }
     let parts = parts(&bench).await;
     let upload = join(&bench, "a", &parts).await;
-    let begun = bench
-        .store()
-        .read(&upload, 0..2 * PART_BYTES)
-        .await
-        .expect("bytes");
+    let begun = bench.store().read(&upload, 0..2 * PART_BYTES).await.expect("bytes");
     for part in &parts {
         bench.store().remove(&part.id).await.expect("removed");
     }
@@ -180,10 +165,7 @@ async fn join_shows_nothing_until_the_record_is_made(mut bench: Bench) {
     assert_eq!(collect_list(bench.store().list()).await.len(), 3);
     bench.store().remove(&upload.id).await.expect("removed");
     let created = bench.store().create(&upload).await;
-    assert!(
-        created.is_err(),
-        "an upload is complete whose bytes were removed"
-    );
+    assert!(created.is_err(), "an upload is complete whose bytes were removed");
     bench.reopen().await;
     assert!(bench.is_absent(&upload.id).await);
 }
@@ -195,23 +177,11 @@ async fn join_can_be_repeated(mut bench: Bench) {
     }
     let parts = parts(&bench).await;
     let upload = final_of("a", &parts);
-    bench
-        .store()
-        .join(&upload, &parts[..1])
-        .await
-        .expect("joined in another order");
+    bench.store().join(&upload, &parts[..1]).await.expect("joined in another order");
     bench.store().join(&upload, &parts).await.expect("joined");
-    bench
-        .store()
-        .join(&upload, &parts)
-        .await
-        .expect("joined again");
+    bench.store().join(&upload, &parts).await.expect("joined again");
     let upload = bench.create(upload).await;
-    bench
-        .store()
-        .join(&upload, &parts)
-        .await
-        .expect("joined once more");
+    bench.store().join(&upload, &parts).await.expect("joined once more");
     bench.reopen().await;
     expect_parts(&bench, &upload, &[1, 2]).await;
 }
@@ -255,11 +225,7 @@ async fn upload_created_before_its_join_completes(mut bench: Bench) {
     bench.reopen().await;
     bench.store().join(&open, &parts).await.expect("joined");
     let length = 2 * PART_BYTES;
-    let changes = [
-        Change::LengthDeclared { length },
-        received(0..length),
-        COMPLETED,
-    ];
+    let changes = [Change::LengthDeclared { length }, received(0..length), COMPLETED];
     let upload = bench.commit(&open, &changes).await;
     for _ in 0..2 {
         expect_parts(&bench, &upload, &[1, 2]).await;
@@ -291,21 +257,12 @@ async fn many_parts_are_joined(mut bench: Bench) {
     }
     let mut parts = Vec::new();
     for seed in 0..200_u64 {
-        parts.push(
-            bench
-                .complete(&format!("p{seed}"), 100 + seed, Role::partial(), seed)
-                .await,
-        );
+        parts.push(bench.complete(&format!("p{seed}"), 100 + seed, Role::partial(), seed).await);
     }
     let upload = join(&bench, "a", &parts).await;
-    let all: Vec<_> = (0..200)
-        .flat_map(|seed| pattern(seed, 0..100 + seed))
-        .collect();
+    let all: Vec<_> = (0..200).flat_map(|seed| pattern(seed, 0..100 + seed)).collect();
     for _ in 0..2 {
-        assert!(
-            bench.read(&upload, 0..upload.offset()).await == all,
-            "wrong bytes"
-        );
+        assert!(bench.read(&upload, 0..upload.offset()).await == all, "wrong bytes");
         bench.reopen().await;
     }
 }

@@ -30,9 +30,7 @@ async fn created_upload_is_loaded_as_it_was(mut bench: Bench) {
             completion: Completion::OnRequest,
             expires: Some(UNIX_EPOCH + Duration::from_millis(1_800_000_000_456)),
             length: None,
-            metadata: " k ,, filename d29ybGQucGRm, x"
-                .parse()
-                .expect("as clients write it"),
+            metadata: " k ,, filename d29ybGQucGRm, x".parse().expect("as clients write it"),
             role: Role::partial(),
             ..upload("rich-_1", None)
         })
@@ -40,12 +38,7 @@ async fn created_upload_is_loaded_as_it_was(mut bench: Bench) {
     let partials = vec![plain.id.clone(), rich.id.clone(), plain.id.clone()];
     let text = "final;/files/plain /files/rich-_1 /files/plain".to_owned();
     let role = Role::Final { partials, text };
-    let joined = bench
-        .create(Upload {
-            role,
-            ..upload(&"f".repeat(128), None)
-        })
-        .await;
+    let joined = bench.create(Upload { role, ..upload(&"f".repeat(128), None) }).await;
     for upload in [&plain, &rich, &joined] {
         assert_eq!(*bench.load(upload).await, *upload);
     }
@@ -63,12 +56,7 @@ async fn created_upload_in_any_phase_is_loaded_as_it_was(mut bench: Bench) {
         ..upload("complete", Some(0))
     };
     let complete = bench.create(complete).await;
-    let void = bench
-        .create(Upload {
-            phase: Phase::Void,
-            ..upload("void", Some(5))
-        })
-        .await;
+    let void = bench.create(Upload { phase: Phase::Void, ..upload("void", Some(5)) }).await;
     bench.reopen().await;
     assert_eq!(*bench.load(&complete).await, complete);
     assert_eq!(*bench.load(&void).await, void);
@@ -85,11 +73,7 @@ async fn unknown_upload_is_absent(bench: Bench) {
     assert!(matches!(committed, Err(StoreError::Absent)));
     let read = bench.store().read(&unknown, 0..1).await;
     assert!(matches!(read.map(drop), Err(StoreError::Absent)));
-    bench
-        .store()
-        .remove(&unknown.id)
-        .await
-        .expect("nothing to remove is fine");
+    bench.store().remove(&unknown.id).await.expect("nothing to remove is fine");
     assert!(bench.is_absent(&unknown.id).await);
     assert!(collect_list(bench.store().list()).await.is_empty());
 }
@@ -138,17 +122,12 @@ async fn committed_changes_last(mut bench: Bench) {
         vec![Change::ExpiryMoved { expires }],
         vec![received(0..3)],
         vec![received(5..9), Change::LengthDeclared { length: 9 }],
-        vec![Change::Withdrawn {
-            range: 5..9,
-            length: true,
-        }],
+        vec![Change::Withdrawn { range: 5..9, length: true }],
         vec![Change::ExpiryMoved { expires: None }],
         vec![Change::Voided, Change::ExpiryMoved { expires }],
     ] {
         if let Some(Change::Received { range, .. }) = changes.first() {
-            bench
-                .write(&upload, range.start, &pattern(1, range.clone()))
-                .await;
+            bench.write(&upload, range.start, &pattern(1, range.clone())).await;
         }
         let expected = upload.after(&changes).expect("the changes fit");
         upload = bench.commit(&upload, &changes).await;
@@ -178,9 +157,7 @@ async fn many_commits_last(mut bench: Bench) {
     let mut upload = bench.create(upload("a", Some(1_000_000))).await;
     for round in 0..500 {
         let expires = Some(UNIX_EPOCH + Duration::from_secs(round));
-        upload = bench
-            .commit(&upload, &[Change::ExpiryMoved { expires }])
-            .await;
+        upload = bench.commit(&upload, &[Change::ExpiryMoved { expires }]).await;
     }
     assert_eq!(upload.revision, 500);
     bench.reopen().await;
@@ -210,10 +187,7 @@ async fn racing_commits_have_one_winner(bench: Bench) {
         let tasks: Vec<_> = (0..8_u64)
             .map(|length| {
                 let (store, upload) = (bench.shared(), upload.clone());
-                let withdrawn = Change::Withdrawn {
-                    range: 0..0,
-                    length: true,
-                };
+                let withdrawn = Change::Withdrawn { range: 0..0, length: true };
                 let declared = Change::LengthDeclared { length };
                 tokio::spawn(async move { store.commit(&upload, &[withdrawn, declared]).await })
             })
@@ -236,10 +210,7 @@ async fn commit_that_does_not_fit_changes_nothing(mut bench: Bench) {
     let upload = bench.create(upload("a", Some(9))).await;
     bench.write(&upload, 0, &pattern(1, 0..3)).await;
     for _ in 0..2 {
-        let refused = bench
-            .store()
-            .commit(&upload, &[received(0..3), COMPLETED])
-            .await;
+        let refused = bench.store().commit(&upload, &[received(0..3), COMPLETED]).await;
         assert!(matches!(refused, Err(StoreError::Io { .. })), "{refused:?}");
         assert_eq!(*bench.load(&upload).await, upload);
         bench.reopen().await;
@@ -293,11 +264,7 @@ async fn removed_upload_stays_removed(mut bench: Bench) {
         assert!(bench.is_absent(&upload.id).await);
         let committed = bench.store().commit(upload, &[]).await;
         assert!(matches!(committed, Err(StoreError::Absent)));
-        bench
-            .store()
-            .remove(&upload.id)
-            .await
-            .expect("removed twice");
+        bench.store().remove(&upload.id).await.expect("removed twice");
     }
     bench.reopen().await;
     for upload in [&open, &void, &complete, &partial] {
@@ -309,11 +276,7 @@ async fn removed_upload_stays_removed(mut bench: Bench) {
 /// Its new upload has none of the old one's bytes or changes.
 async fn removed_id_can_be_used_again(mut bench: Bench) {
     bench.complete("a", 9, Role::Whole, 1).await;
-    bench
-        .store()
-        .remove(&"a".parse().expect("plain"))
-        .await
-        .expect("removed");
+    bench.store().remove(&"a".parse().expect("plain")).await.expect("removed");
     let again = bench.complete("a", 5, Role::Whole, 2).await;
     for _ in 0..2 {
         assert_eq!(bench.load(&again).await, again);
@@ -329,12 +292,7 @@ async fn old_life_of_an_id_cannot_commit_to_the_new_one(bench: Bench) {
     push(&mut *writer, &pattern(1, 0..9)).await;
     bench.store().remove(&old.id).await.expect("removed");
     let created = old.created + Duration::from_millis(1);
-    let new = bench
-        .create(Upload {
-            created,
-            ..upload("a", Some(9))
-        })
-        .await;
+    let new = bench.create(Upload { created, ..upload("a", Some(9)) }).await;
     // Whether the bytes can still be stored is of no interest; they must not come to count.
     drop(writer.finish().await);
     let committed = bench.store().commit(&old, &[received(0..9)]).await;
@@ -348,19 +306,11 @@ async fn old_life_of_an_id_cannot_commit_to_the_new_one(bench: Bench) {
 async fn listing_gives_every_record_once(mut bench: Bench) {
     let mut uploads = Vec::new();
     for index in 0..300_u64 {
-        uploads.push(Arc::new(
-            bench
-                .create(upload(&format!("a{index:03}"), Some(index)))
-                .await,
-        ));
+        uploads.push(Arc::new(bench.create(upload(&format!("a{index:03}"), Some(index))).await));
     }
     uploads.push(bench.complete("b", 9, Role::Whole, 1).await);
     bench.create(upload("c", None)).await;
-    bench
-        .store()
-        .remove(&"c".parse().expect("plain"))
-        .await
-        .expect("removed");
+    bench.store().remove(&"c".parse().expect("plain")).await.expect("removed");
     assert_eq!(collect_list(bench.store().list()).await, uploads);
     bench.reopen().await;
     assert_eq!(collect_list(bench.store().list()).await, uploads);
@@ -388,11 +338,7 @@ async fn abandoned_calls_are_done_wholly_or_not_at_all(mut bench: Bench) {
         }
         assert_eq!(*bench.load(&upload).await, void);
         abandon(bench.store().remove(&upload.id), polls).await;
-        bench
-            .store()
-            .remove(&upload.id)
-            .await
-            .expect("removing again");
+        bench.store().remove(&upload.id).await.expect("removing again");
         assert!(bench.is_absent(&upload.id).await);
     }
     bench.reopen().await;

@@ -37,14 +37,8 @@ pub(super) struct Version {
 impl Version {
     /// The version that `upload` is.
     pub(super) fn of(upload: &Upload) -> Self {
-        let created = upload
-            .created
-            .duration_since(UNIX_EPOCH)
-            .unwrap_or_default();
-        Self {
-            created_ms: created.as_millis(),
-            revision: upload.revision,
-        }
+        let created = upload.created.duration_since(UNIX_EPOCH).unwrap_or_default();
+        Self { created_ms: created.as_millis(), revision: upload.revision }
     }
 }
 
@@ -109,10 +103,7 @@ impl Shared {
     /// Takes the last line off the record again. When not even that works, only the disk knows
     /// whether the line will last, and it is asked the next time.
     fn cut_back(&self, held: &mut Held, record: &File) {
-        let cut = self
-            .disk
-            .truncate(record, held.log.bytes)
-            .and_then(|()| self.disk.sync(record));
+        let cut = self.disk.truncate(record, held.log.bytes).and_then(|()| self.disk.sync(record));
         match cut {
             Ok(()) => held.log.torn = false,
             Err(e) => {
@@ -147,13 +138,7 @@ impl Shared {
             return;
         }
         match self.compact(held, upload) {
-            Ok(bytes) => {
-                *held.log = Log {
-                    bytes,
-                    base_bytes: bytes,
-                    torn: false,
-                }
-            }
+            Ok(bytes) => *held.log = Log { bytes, base_bytes: bytes, torn: false },
             Err(e) => {
                 tracing::warn!(%id, error = %e, "cannot shorten a record");
                 // An error means that it is not worth the space that it takes.
@@ -173,8 +158,7 @@ impl Shared {
         self.disk.write_at(&file, &[line.into()], 0)?;
         self.disk.sync(&file)?;
         self.disk.rename(id, Kind::RecordTmp, Kind::Record)?;
-        self.handles
-            .keep(&held.entry, Which::Record, Arc::new(file));
+        self.handles.keep(&held.entry, Which::Record, Arc::new(file));
         if self.disk.sync_names().is_err() {
             // Both logs say the same by now. The next append tries again first.
             self.names_unsynced.store(true, Ordering::Relaxed);

@@ -38,9 +38,7 @@ impl Shared {
             return Err(StoreError::Stale);
         }
         if upload.received.runs() > 0 {
-            return Err(failed("opening the data file of", id)(
-                io::ErrorKind::NotFound.into(),
-            ));
+            return Err(failed("opening the data file of", id)(io::ErrorKind::NotFound.into()));
         }
         let file = self.make_part(&held.entry);
         let file = file.and_then(|file| self.disk.sync_names().map(|()| file));
@@ -156,9 +154,7 @@ impl Shared {
             }
             position = position.saturating_add(*length);
         }
-        self.disk
-            .unlink_tree(id, Kind::Join)
-            .map_err(failed("joining", id))?;
+        self.disk.unlink_tree(id, Kind::Join).map_err(failed("joining", id))?;
         if links.is_empty() {
             return Ok(());
         }

@@ -291,10 +291,7 @@ impl Disk {
     /// Gives `from` the name `to`, in the place of what had it.
     pub(super) fn rename(&self, id: &UploadId, from: Kind, to: Kind) -> io::Result<()> {
         let (from, to) = (self.path(id, from), self.path(id, to));
-        self.step(Step::Rename {
-            from: &from,
-            to: &to,
-        })?;
+        self.step(Step::Rename { from: &from, to: &to })?;
         let (from, to) = (name_of(&from), name_of(&to));
         Ok(rustix::fs::renameat(&self.names, from, &self.names, to)?)
     }
@@ -322,14 +319,8 @@ impl Disk {
         self.step(Step::Create { path: &tmp })?;
         fs::create_dir(&tmp)?;
         for (position, partial) in parts {
-            let (from, to) = (
-                self.path(partial, Kind::Part),
-                tmp.join(position.to_string()),
-            );
-            self.step(Step::Link {
-                from: &from,
-                to: &to,
-            })?;
+            let (from, to) = (self.path(partial, Kind::Part), tmp.join(position.to_string()));
+            self.step(Step::Link { from: &from, to: &to })?;
             fs::hard_link(from, to)?;
         }
         if self.durability == Durability::Synced {
@@ -350,12 +341,7 @@ impl Disk {
         let mut positions = Vec::new();
         for entry in entries {
             // Only we make names here; others are not ours to judge.
-            positions.extend(
-                entry?
-                    .file_name()
-                    .to_str()
-                    .and_then(|name| name.parse::<u64>().ok()),
-            );
+            positions.extend(entry?.file_name().to_str().and_then(|name| name.parse::<u64>().ok()));
         }
         positions.sort_unstable();
         Ok(Some(positions))
@@ -409,11 +395,7 @@ pub(super) fn found<T>(result: io::Result<T>) -> io::Result<Option<T>> {
 #[expect(dead_code, reason = "only tests look inside, and not at everything")]
 pub(super) enum Step<'a> {
     /// Bytes from one file to another.
-    Copy {
-        from: &'a File,
-        to: &'a File,
-        limit: u64,
-    },
+    Copy { from: &'a File, to: &'a File, limit: u64 },
     /// A new file or directory.
     Create { path: &'a Path },
     /// A second name for a file.
@@ -435,9 +417,5 @@ pub(super) enum Step<'a> {
     /// A name removed.
     Unlink { path: &'a Path },
     /// Bytes written.
-    Write {
-        file: &'a File,
-        frames: &'a [Bytes],
-        at: u64,
-    },
+    Write { file: &'a File, frames: &'a [Bytes], at: u64 },
 }

@@ -109,9 +109,7 @@ impl Deref for Lease {
     type Target = Entry;
 
     fn deref(&self) -> &Entry {
-        self.entry
-            .as_ref()
-            .expect("an entry is there until its lease is dropped")
+        self.entry.as_ref().expect("an entry is there until its lease is dropped")
     }
 }
 
@@ -332,10 +330,7 @@ mod tests {
             assert!(cache.current(&of("a0")).is_some(), "{index}");
         }
         let (entries, _) = size(&cache);
-        assert!(
-            (MAX_ENTRIES / 2..=MAX_ENTRIES).contains(&entries),
-            "{entries}"
-        );
+        assert!((MAX_ENTRIES / 2..=MAX_ENTRIES).contains(&entries), "{entries}");
         assert!(lock(&cache.0).order.len() <= MAX_ENTRIES);
     }
 

@@ -52,13 +52,7 @@ impl LayDowns {
             && let Ok(runtime) = Handle::try_current()
         {
             queue.busy = true;
-            runtime.spawn(
-                Worker {
-                    shared: Arc::downgrade(shared),
-                    done: false,
-                }
-                .work(),
-            );
+            runtime.spawn(Worker { shared: Arc::downgrade(shared), done: false }.work());
         }
     }
 
@@ -185,8 +179,7 @@ impl Copy {
         if disk.exists(id, Kind::Plain).map_err(failed(doing, id))? {
             // It was laid down, and the loss of power has brought the links back. It is not published
             // a second time: somebody may be at work on it.
-            disk.unlink_tree(id, Kind::Join)
-                .map_err(failed(doing, id))?;
+            disk.unlink_tree(id, Kind::Join).map_err(failed(doing, id))?;
             return Ok(None);
         }
         let Some(mut links) = disk.links(id).map_err(failed(doing, id))? else {
@@ -199,14 +192,7 @@ impl Copy {
         disk.unlink(id, Kind::Part).map_err(failed(doing, id))?;
         let target = disk.create_new(id, Kind::Part).map_err(failed(doing, id))?;
         let (id, length) = (id.clone(), upload.offset());
-        Ok(Some(Self {
-            id,
-            target,
-            copied: 0,
-            length,
-            links,
-            source: None,
-        }))
+        Ok(Some(Self { id, target, copied: 0, length, links, source: None }))
     }
 
     /// Copies some more. Says whether that was all, and durable.
@@ -224,10 +210,7 @@ impl Copy {
             let limit = budget.min(end.saturating_sub(self.copied));
             let copied = shared.disk.copy(&source, &self.target, limit)?;
             if copied == 0 && limit > 0 {
-                return Err(io::Error::new(
-                    io::ErrorKind::UnexpectedEof,
-                    "a part is too short",
-                ));
+                return Err(io::Error::new(io::ErrorKind::UnexpectedEof, "a part is too short"));
             }
             budget -= copied;
             self.copied += copied;

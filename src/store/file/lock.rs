@@ -55,19 +55,14 @@ pub enum OpenError {
 
 /// Makes the directory if it is not there, durably.
 pub(super) fn create_dir(path: &Path) -> Result<(), OpenError> {
-    let failed = |source| OpenError::Create {
-        path: path.to_owned(),
-        source,
-    };
+    let failed = |source| OpenError::Create { path: path.to_owned(), source };
     // An absolute path has a parent for every name that is made.
     let absolute = std::path::absolute(path).map_err(failed)?;
     let missing = absolute.ancestors().take_while(|dir| !dir.exists());
     let parents: Vec<&Path> = missing.filter_map(Path::parent).collect();
     fs::create_dir_all(&absolute).map_err(failed)?;
     for parent in parents {
-        File::open(parent)
-            .and_then(|dir| dir.sync_all())
-            .map_err(failed)?;
+        File::open(parent).and_then(|dir| dir.sync_all()).map_err(failed)?;
     }
     Ok(())
 }
@@ -76,33 +71,19 @@ pub(super) fn create_dir(path: &Path) -> Result<(), OpenError> {
 /// the file given, or with the process.
 pub(super) fn take(dir: &Path, label: &str) -> Result<File, OpenError> {
     let path = dir.join(LOCK_NAME);
-    let opened = OpenOptions::new()
-        .read(true)
-        .write(true)
-        .create(true)
-        .truncate(false)
-        .open(&path);
-    let mut file = opened.map_err(|source| OpenError::Use {
-        path: dir.to_owned(),
-        source,
-    })?;
+    let opened = OpenOptions::new().read(true).write(true).create(true).truncate(false).open(&path);
+    let mut file = opened.map_err(|source| OpenError::Use { path: dir.to_owned(), source })?;
     match file.try_lock() {
         Ok(()) => {}
         Err(TryLockError::WouldBlock) => {
-            return Err(OpenError::Held {
-                path: dir.to_owned(),
-                holder: holder(&file),
-            });
+            return Err(OpenError::Held { path: dir.to_owned(), holder: holder(&file) });
         }
         Err(TryLockError::Error(source)) => return Err(OpenError::Lock { path, source }),
     }
     // Only a help for whoever is refused: a full disk must not keep a server from reading.
     let label: String = label.chars().filter(|c| !c.is_control()).collect();
     let text = format!("process {} {label}", std::process::id());
-    if let Err(e) = file
-        .set_len(0)
-        .and_then(|()| writeln!(file, "{}", text.trim_end()))
-    {
+    if let Err(e) = file.set_len(0).and_then(|()| writeln!(file, "{}", text.trim_end())) {
         tracing::warn!(error = %e, "cannot write a name into the lock file");
     }
     Ok(file)

@@ -154,10 +154,7 @@ impl FileStore {
         let disk = disk.and_then(|disk| disk.sync_names().map(|()| disk));
         let opened = disk.and_then(|disk| Ok((secret::load_or_make(&path)?, disk)));
         let (secret, disk) = opened.map_err(|source| OpenError::Use { path, source })?;
-        Ok(Self {
-            secret,
-            shared: Arc::new(Shared::new(disk)),
-        })
+        Ok(Self { secret, shared: Arc::new(Shared::new(disk)) })
     }
 
     /// What makes the ids of named uploads unguessable: random bytes that stay with the directory.
@@ -248,10 +245,7 @@ impl Store for FileStore {
     async fn create(&self, upload: &Upload) -> Result<(), StoreError> {
         let held = self.hold(&upload.id).await;
         let upload = upload.clone();
-        self.run(held, self.cost(), move |shared, held| {
-            shared.create(held, &upload)
-        })
-        .await
+        self.run(held, self.cost(), move |shared, held| shared.create(held, &upload)).await
     }
 
     async fn load(&self, id: &UploadId) -> Result<Arc<Upload>, StoreError> {
@@ -295,22 +289,14 @@ impl Store for FileStore {
             Some(_) | None => Cost::Disk,
         };
         let (version, changes) = (Version::of(upload), changes.to_vec());
-        self.run(held, cost, move |shared, held| {
-            shared.commit(held, version, &changes)
-        })
-        .await
+        self.run(held, cost, move |shared, held| shared.commit(held, version, &changes)).await
     }
 
     async fn join(&self, upload: &Upload, partials: &[Arc<Upload>]) -> Result<(), StoreError> {
         let held = self.hold(&upload.id).await;
-        let partials: Vec<_> = partials
-            .iter()
-            .map(|partial| (partial.id.clone(), partial.offset()))
-            .collect();
-        self.run(held, Cost::Disk, move |shared, held| {
-            shared.join(held, &partials)
-        })
-        .await
+        let partials: Vec<_> =
+            partials.iter().map(|partial| (partial.id.clone(), partial.offset())).collect();
+        self.run(held, Cost::Disk, move |shared, held| shared.join(held, &partials)).await
     }
 
     async fn read(&self, upload: &Upload, range: Range<u64>) -> Result<ByteStream, StoreError> {
@@ -324,23 +310,17 @@ impl Store for FileStore {
 
     async fn remove(&self, id: &UploadId) -> Result<(), StoreError> {
         let held = self.hold(id).await;
-        self.run(held, Cost::Disk, |shared, held| shared.remove(held))
-            .await
+        self.run(held, Cost::Disk, |shared, held| shared.remove(held)).await
     }
 
     fn list(&self) -> UploadStream {
-        Box::pin(Ahead::new(
-            Records::new(Arc::clone(&self.shared)),
-            Records::BATCH,
-        ))
+        Box::pin(Ahead::new(Records::new(Arc::clone(&self.shared)), Records::BATCH))
     }
 }
 
 impl fmt::Debug for FileStore {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("FileStore")
-            .field("shared", &self.shared)
-            .finish_non_exhaustive()
+        f.debug_struct("FileStore").field("shared", &self.shared).finish_non_exhaustive()
     }
 }
 

@@ -53,10 +53,7 @@ struct Segment {
 impl Segment {
     /// A file that holds all bytes.
     fn whole(file: impl Into<Arc<File>>) -> Self {
-        Self {
-            file: file.into(),
-            range: 0..u64::MAX,
-        }
+        Self { file: file.into(), range: 0..u64::MAX }
     }
 }
 
@@ -79,13 +76,7 @@ impl Pieces {
             false => Vec::new(),
         };
         let segment = segment_at(&disk, &id, &links, range.start)?;
-        Ok(Self {
-            disk,
-            id,
-            rest: range,
-            segment,
-            links,
-        })
+        Ok(Self { disk, id, rest: range, segment, links })
     }
 
     /// The bytes `range` of `file`.
@@ -95,13 +86,7 @@ impl Pieces {
         file: Arc<File>,
         range: Range<u64>,
     ) -> Self {
-        Self {
-            disk,
-            id,
-            rest: range,
-            segment: Segment::whole(file),
-            links: Vec::new(),
-        }
+        Self { disk, id, rest: range, segment: Segment::whole(file), links: Vec::new() }
     }
 
     /// The bytes as a stream.
@@ -136,10 +121,7 @@ fn segment_at(disk: &Disk, id: &UploadId, links: &[u64], at: u64) -> io::Result<
         && let Some(file) = found(disk.open_link(id, start))?
     {
         let end = links.get(next).copied().unwrap_or(u64::MAX);
-        return Ok(Segment {
-            file: file.into(),
-            range: start..end,
-        });
+        return Ok(Segment { file: file.into(), range: start..end });
     }
     if let Some(file) = found(disk.open_read(id, Kind::Part))? {
         return Ok(Segment::whole(file));
@@ -202,12 +184,7 @@ where
 {
     /// The items of `items`, made from the first poll on, at most so many at a time.
     pub(super) fn new(items: I, most: usize) -> Self {
-        Self {
-            made: VecDeque::new(),
-            batch: 1,
-            most,
-            state: State::Idle(items),
-        }
+        Self { made: VecDeque::new(), batch: 1, most, state: State::Idle(items) }
     }
 
     /// Has the next items made, if nothing is being made.

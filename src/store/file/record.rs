@@ -53,9 +53,7 @@ fn seal(text: &[u8]) -> String {
 
 /// Whether a line still says what was written.
 fn is_sealed(raw: &[u8]) -> bool {
-    let start = raw
-        .windows(SEAL_START.len())
-        .rposition(|part| part == SEAL_START);
+    let start = raw.windows(SEAL_START.len()).rposition(|part| part == SEAL_START);
     start.is_some_and(|start| {
         let (text, end) = raw.split_at(start);
         seal(text).as_bytes() == end
@@ -93,11 +91,7 @@ pub(super) fn parse(id: &UploadId, text: &[u8]) -> Result<Option<Parsed>, StoreE
         match &mut parsed {
             None => {
                 let upload = created(id, rev, &changes).map_err(|e| damaged(&e))?;
-                parsed = Some(Parsed {
-                    upload,
-                    bytes,
-                    base_bytes: bytes,
-                });
+                parsed = Some(Parsed { upload, bytes, base_bytes: bytes });
             }
             Some(parsed) => {
                 parsed.upload = parsed.upload.after(&changes).map_err(|e| damaged(&e))?;
@@ -153,13 +147,7 @@ mod tests {
     }
 
     fn received(rev: u64, range: std::ops::Range<u64>) -> Vec<u8> {
-        line(
-            rev,
-            &[Change::Received {
-                range,
-                receipt: Receipt::default(),
-            }],
-        )
+        line(rev, &[Change::Received { range, receipt: Receipt::default() }])
     }
 
     /// A log of a first line and two commits.
@@ -212,33 +200,15 @@ mod tests {
         let bad = b"{\"rev\":1,\"chang\n".to_vec();
         let torn = b"{\"rev\":1,\0\0\0\n".to_vec();
         for (name, text) in [
-            (
-                "bad line in the middle",
-                [&first, &bad, &third].map(Vec::as_slice).concat(),
-            ),
-            (
-                "bad last line",
-                [&first, &second, &bad].map(Vec::as_slice).concat(),
-            ),
-            (
-                "bad first line",
-                [&bad, &second].map(Vec::as_slice).concat(),
-            ),
+            ("bad line in the middle", [&first, &bad, &third].map(Vec::as_slice).concat()),
+            ("bad last line", [&first, &second, &bad].map(Vec::as_slice).concat()),
+            ("bad first line", [&bad, &second].map(Vec::as_slice).concat()),
             ("only a bad line", bad.clone()),
-            (
-                "line after a torn one",
-                [&first, &torn, &third].map(Vec::as_slice).concat(),
-            ),
+            ("line after a torn one", [&first, &torn, &third].map(Vec::as_slice).concat()),
             ("revision gap", [&first, &third].map(Vec::as_slice).concat()),
             ("first line missing", second.clone()),
-            (
-                "change does not fit",
-                [&first, &received(1, 0..10)].map(Vec::as_slice).concat(),
-            ),
-            (
-                "created twice",
-                [&first, &first].map(Vec::as_slice).concat(),
-            ),
+            ("change does not fit", [&first, &received(1, 0..10)].map(Vec::as_slice).concat()),
+            ("created twice", [&first, &first].map(Vec::as_slice).concat()),
             ("no change at all", line(0, &[])),
         ] {
             let error = parse(&id(), &text).expect_err(name);
@@ -247,10 +217,6 @@ mod tests {
                 "{name}"
             );
         }
-        assert!(
-            parse(&id(), &[first, second, third].concat())
-                .expect("whole")
-                .is_some()
-        );
+        assert!(parse(&id(), &[first, second, third].concat()).expect("whole").is_some());
     }
 }

@@ -44,10 +44,7 @@ impl Rounds {
         state.begun += 1;
         state.runs = true;
         drop(state);
-        let mut turn = Turn {
-            rounds: self,
-            result: Err(io::ErrorKind::Interrupted.into()),
-        };
+        let mut turn = Turn { rounds: self, result: Err(io::ErrorKind::Interrupted.into()) };
         turn.result = call();
         drop(turn);
         lock(&self.state).outcome(due)
@@ -115,9 +112,7 @@ mod tests {
             let mut calls = lock(&calls);
             let succeeds = calls.len() % 3 != 2;
             calls.push((last, succeeds));
-            succeeds
-                .then_some(())
-                .ok_or_else(|| io::ErrorKind::StorageFull.into())
+            succeeds.then_some(()).ok_or_else(|| io::ErrorKind::StorageFull.into())
         };
         let change = || {
             let change = made.fetch_add(1, Ordering::SeqCst) + 1;

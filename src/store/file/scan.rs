@@ -60,10 +60,7 @@ enum Walk {
 impl Names {
     /// All names.
     fn new(shared: Arc<Shared>) -> Self {
-        Self {
-            shared,
-            entries: Walk::New,
-        }
+        Self { shared, entries: Walk::New }
     }
 
     /// The next name, ours or not.
@@ -120,10 +117,7 @@ impl Records {
         if let Some(upload) = shared.cache.peek(id) {
             return Some(upload);
         }
-        let text = shared
-            .disk
-            .open_read(id, Kind::Record)
-            .and_then(|file| shared.disk.read(&file));
+        let text = shared.disk.open_read(id, Kind::Record).and_then(|file| shared.disk.read(&file));
         let text = found(text).map_err(failed("reading the record of", id));
         match text.and_then(|text| record::parse(id, &text.unwrap_or_default())) {
             Ok(parsed) => parsed.map(|parsed| Arc::new(parsed.upload)),

@@ -96,13 +96,8 @@ impl Shared {
         }
         let id = &held.entry.id;
         let file = found(self.disk.open_read(id, Kind::Record));
-        let file = file
-            .map_err(failed("opening the record of", id))?
-            .ok_or(StoreError::Absent)?;
-        let text = self
-            .disk
-            .read(&file)
-            .map_err(failed("reading the record of", id))?;
+        let file = file.map_err(failed("opening the record of", id))?.ok_or(StoreError::Absent)?;
+        let text = self.disk.read(&file).map_err(failed("reading the record of", id))?;
         if !self.is_synced.load(Ordering::Relaxed) {
             // The process that wrote it may have died before its sync, and what is read here is
             // passed on as a promise.
@@ -165,8 +160,7 @@ impl Shared {
             }
         }
         if !upload.is_complete() {
-            self.handles
-                .keep(&held.entry, Which::Record, Arc::new(record));
+            self.handles.keep(&held.entry, Which::Record, Arc::new(record));
         }
         lock(&self.unborn).remove(id);
         held.entry.set(Some(Arc::new(upload.clone())));
@@ -202,10 +196,7 @@ impl Shared {
         let is_empty = upload.length == Some(0);
         if upload.phase != Phase::Void && !self.is_joined(upload)? {
             if upload.is_complete() && !is_empty {
-                return Err(io::Error::new(
-                    io::ErrorKind::NotFound,
-                    "its bytes are not there",
-                ));
+                return Err(io::Error::new(io::ErrorKind::NotFound, "its bytes are not there"));
             }
             let part = self.make_part(&held.entry)?;
             if !is_empty {
@@ -225,11 +216,7 @@ impl Shared {
             self.disk.sync_names()?;
         }
         self.settle(held, upload)?;
-        Ok(Log {
-            bytes,
-            base_bytes: bytes,
-            torn: false,
-        })
+        Ok(Log { bytes, base_bytes: bytes, torn: false })
     }
 
     /// Undoes what [`Self::fill`] has begun, as far as the system lets us.

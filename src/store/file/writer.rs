@@ -47,17 +47,8 @@ pub(super) struct FileWriter {
 impl FileWriter {
     /// A sink into `file`, which belongs to `entry`, from position `start` on.
     pub(super) fn new(disk: Arc<Disk>, entry: Lease, file: Arc<File>, start: u64) -> Self {
-        let flow = Flow {
-            pushed: start,
-            written: start,
-            ..Flow::default()
-        };
-        let pump = Arc::new(Pump {
-            disk,
-            file,
-            flow: Mutex::new(flow),
-            moved: Notify::new(),
-        });
+        let flow = Flow { pushed: start, written: start, ..Flow::default() };
+        let pump = Arc::new(Pump { disk, file, flow: Mutex::new(flow), moved: Notify::new() });
         Self { entry, pump, start }
     }
 }
@@ -67,9 +58,7 @@ impl Writer for FileWriter {
     /// # Cancel safety
     /// A push dropped while it waits has taken nothing.
     async fn push(&mut self, bytes: Bytes) -> Result<(), StoreError> {
-        self.pump
-            .wait(|flow| flow.waiting_bytes < WINDOW_BYTES)
-            .await?;
+        self.pump.wait(|flow| flow.waiting_bytes < WINDOW_BYTES).await?;
         self.pump.accept(bytes);
         Ok(())
     }
@@ -217,10 +206,7 @@ impl Pump {
         if pace.is_for_here(Cost::Memory) {
             pace.here(|| self.run());
         } else {
-            let shift = Shift {
-                pump: Arc::clone(self),
-                begun: false,
-            };
+            let shift = Shift { pump: Arc::clone(self), begun: false };
             spawn_blocking(move || shift.begin());
         }
     }
@@ -292,8 +278,7 @@ impl Flow {
     /// Makes a frame of the copies of small ones.
     fn end_tail(&mut self) {
         if !self.tail.is_empty() {
-            self.frames
-                .push_back(std::mem::take(&mut self.tail).freeze());
+            self.frames.push_back(std::mem::take(&mut self.tail).freeze());
         }
     }
 

@@ -54,11 +54,7 @@ const ESCAPED: &AsciiSet = &NON_ALPHANUMERIC
 /// The field's value for a download of type `media_type`, named by the metadata's `filename`, else
 /// its `name`.
 pub fn encode(media_type: Option<&str>, metadata: &Metadata) -> HeaderValue {
-    let kind = if media_type.is_some_and(is_shown) {
-        "inline"
-    } else {
-        "attachment"
-    };
+    let kind = if media_type.is_some_and(is_shown) { "inline" } else { "attachment" };
     let name = ["filename", "name"]
         .into_iter()
         .filter_map(|key| metadata.get_str(key))
@@ -68,17 +64,13 @@ pub fn encode(media_type: Option<&str>, metadata: &Metadata) -> HeaderValue {
         return HeaderValue::from_static(kind);
     };
     let (fallback, escaped) = (ascii(&name), utf8_percent_encode(&name, ESCAPED));
-    HeaderValue::try_from(format!(
-        "{kind}; filename=\"{fallback}\"; filename*=UTF-8''{escaped}"
-    ))
-    .expect("both forms of the name are printable ASCII")
+    HeaderValue::try_from(format!("{kind}; filename=\"{fallback}\"; filename*=UTF-8''{escaped}"))
+        .expect("both forms of the name are printable ASCII")
 }
 
 fn is_shown(media_type: &str) -> bool {
     let essence = content_type::essence(media_type);
-    SHOWN
-        .iter()
-        .any(|shown| shown.eq_ignore_ascii_case(essence))
+    SHOWN.iter().any(|shown| shown.eq_ignore_ascii_case(essence))
 }
 
 /// The last part of a path, without what controls a terminal or turns the reading order.
@@ -90,20 +82,14 @@ fn file_name(path: &str) -> String {
     };
     let name: String = name.chars().filter(is_plain).take(MAX_NAME_CHARS).collect();
     let name = name.trim();
-    if name == "." || name == ".." {
-        String::new()
-    } else {
-        name.to_owned()
-    }
+    if name == "." || name == ".." { String::new() } else { name.to_owned() }
 }
 
 /// `name` in the ASCII that a quoted string can hold. `%` goes too: some browsers decode it
 /// (RFC 6266 appendix D).
 fn ascii(name: &str) -> String {
     let is_safe = |c: char| matches!(c, ' '..='~') && !matches!(c, '"' | '\\' | '%');
-    name.chars()
-        .map(|c| if is_safe(c) { c } else { '_' })
-        .collect()
+    name.chars().map(|c| if is_safe(c) { c } else { '_' }).collect()
 }
 
 #[cfg(test)]
@@ -132,45 +118,20 @@ mod tests {
             (Some("text/javascript"), "attachment"),
             (None, "attachment"),
         ] {
-            assert_eq!(
-                encode(media_type, &Metadata::default()),
-                expected,
-                "{media_type:?}"
-            );
+            assert_eq!(encode(media_type, &Metadata::default()), expected, "{media_type:?}");
         }
     }
 
     #[test]
     fn names_are_cut_to_plain_file_names_d_56() {
         for (name, expected) in [
-            (
-                "a b.txt",
-                r#"attachment; filename="a b.txt"; filename*=UTF-8''a%20b.txt"#,
-            ),
-            (
-                "€.txt",
-                r#"attachment; filename="_.txt"; filename*=UTF-8''%E2%82%AC.txt"#,
-            ),
-            (
-                "../../etc/passwd",
-                r#"attachment; filename="passwd"; filename*=UTF-8''passwd"#,
-            ),
-            (
-                r"C:\x\y.txt",
-                r#"attachment; filename="y.txt"; filename*=UTF-8''y.txt"#,
-            ),
-            (
-                "a\"b\r\n;.txt",
-                r#"attachment; filename="a_b;.txt"; filename*=UTF-8''a%22b%3B.txt"#,
-            ),
-            (
-                "a\u{202e}txt.exe",
-                r#"attachment; filename="atxt.exe"; filename*=UTF-8''atxt.exe"#,
-            ),
-            (
-                "50%.txt",
-                r#"attachment; filename="50_.txt"; filename*=UTF-8''50%25.txt"#,
-            ),
+            ("a b.txt", r#"attachment; filename="a b.txt"; filename*=UTF-8''a%20b.txt"#),
+            ("€.txt", r#"attachment; filename="_.txt"; filename*=UTF-8''%E2%82%AC.txt"#),
+            ("../../etc/passwd", r#"attachment; filename="passwd"; filename*=UTF-8''passwd"#),
+            (r"C:\x\y.txt", r#"attachment; filename="y.txt"; filename*=UTF-8''y.txt"#),
+            ("a\"b\r\n;.txt", r#"attachment; filename="a_b;.txt"; filename*=UTF-8''a%22b%3B.txt"#),
+            ("a\u{202e}txt.exe", r#"attachment; filename="atxt.exe"; filename*=UTF-8''atxt.exe"#),
+            ("50%.txt", r#"attachment; filename="50_.txt"; filename*=UTF-8''50%25.txt"#),
             ("..", "attachment"),
             ("a/", "attachment"),
             ("", "attachment"),

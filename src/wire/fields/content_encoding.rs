@@ -29,10 +29,7 @@ mod tests {
             (&["gzip"], true),
             (&["identity", "br"], true),
         ] {
-            let lines: Vec<_> = lines
-                .iter()
-                .map(|line| ("Content-Encoding", *line))
-                .collect();
+            let lines: Vec<_> = lines.iter().map(|line| ("Content-Encoding", *line)).collect();
             assert_eq!(is_coded(&headers(&lines)), expected, "{lines:?}");
         }
     }

@@ -26,9 +26,7 @@ const MAX_TYPE_BYTES: usize = 255;
 /// Whether the body of a request is part of an upload: type and subtype in any case, parameters
 /// ignored (D-07).
 pub fn is_offset_octet_stream(headers: &HeaderMap) -> bool {
-    let value = single(headers, &CONTENT_TYPE, "Content-Type")
-        .ok()
-        .flatten();
+    let value = single(headers, &CONTENT_TYPE, "Content-Type").ok().flatten();
     value
         .and_then(|value| value.to_str().ok())
         .is_some_and(|text| essence(text).eq_ignore_ascii_case(OFFSET_OCTET_STREAM))
@@ -71,11 +69,7 @@ fn is_boundary(text: &str) -> bool {
 
 /// Type and subtype, without parameters.
 pub fn essence(media_type: &str) -> &str {
-    media_type
-        .split(';')
-        .next()
-        .unwrap_or_default()
-        .trim_matches([' ', '\t'])
+    media_type.split(';').next().unwrap_or_default().trim_matches([' ', '\t'])
 }
 
 /// The media type of a download: what the metadata says in `filetype`, else in `type`, if it is
@@ -105,9 +99,7 @@ fn is_parameter(text: &str) -> bool {
 }
 
 fn is_quoted(text: &str) -> bool {
-    let quoted = text
-        .strip_prefix('"')
-        .and_then(|text| text.strip_suffix('"'));
+    let quoted = text.strip_prefix('"').and_then(|text| text.strip_suffix('"'));
     let plain = |byte: u8| matches!(byte, b' '..=b'~') && byte != b'"' && byte != b'\\';
     quoted.is_some_and(|text| text.bytes().all(plain))
 }
@@ -130,11 +122,7 @@ mod tests {
             (&["application/offset+octet-stream", "text/plain"], false),
         ] {
             let lines: Vec<_> = lines.iter().map(|line| ("Content-Type", *line)).collect();
-            assert_eq!(
-                is_offset_octet_stream(&headers(&lines)),
-                expected,
-                "{lines:?}"
-            );
+            assert_eq!(is_offset_octet_stream(&headers(&lines)), expected, "{lines:?}");
         }
     }
 
@@ -151,14 +139,8 @@ mod tests {
                 "multipart/form-data; boundary=----WebKitFormBoundaryaB3",
                 form("----WebKitFormBoundaryaB3"),
             ),
-            (
-                "Multipart/Form-Data;charset=utf-8; Boundary=\"a b?=;\"",
-                Err(()),
-            ),
-            (
-                "Multipart/Form-Data;charset=utf-8; Boundary=\"a b?=\"",
-                form("a b?="),
-            ),
+            ("Multipart/Form-Data;charset=utf-8; Boundary=\"a b?=;\"", Err(())),
+            ("Multipart/Form-Data;charset=utf-8; Boundary=\"a b?=\"", form("a b?=")),
             ("multipart/form-data", Err(())),
             ("multipart/form-data; boundary=", Err(())),
             ("multipart/form-data; boundary=\"\"", Err(())),
@@ -178,14 +160,8 @@ mod tests {
     fn download_type_is_a_well_formed_one_d_56() {
         let long = format!("a/{}", "b".repeat(300));
         for (entries, expected) in [
-            (
-                &[("filetype", "image/png"), ("type", "text/plain")][..],
-                Some("image/png"),
-            ),
-            (
-                &[("type", "text/plain;charset=utf-8")],
-                Some("text/plain;charset=utf-8"),
-            ),
+            (&[("filetype", "image/png"), ("type", "text/plain")][..], Some("image/png")),
+            (&[("type", "text/plain;charset=utf-8")], Some("text/plain;charset=utf-8")),
             (
                 &[("filetype", "x"), ("type", "a/b; c=\"d e;f\"; g=h")],
                 Some("a/b; c=\"d e;f\"; g=h"),

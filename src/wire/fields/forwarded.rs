@@ -42,13 +42,8 @@ pub fn decode(headers: &HeaderMap) -> Forwarded<'_> {
     let field = |name: &HeaderName| elements(headers, name).next().map(unquote);
     let host = |text: &Cow<'_, str>| host::is_host(text);
     Forwarded {
-        host: parameter("host")
-            .filter(host)
-            .or_else(|| field(&X_FORWARDED_HOST).filter(host)),
-        prefix: elements(headers, &X_FORWARDED_PREFIX)
-            .next()
-            .map(prefix)
-            .unwrap_or_default(),
+        host: parameter("host").filter(host).or_else(|| field(&X_FORWARDED_HOST).filter(host)),
+        prefix: elements(headers, &X_FORWARDED_PREFIX).next().map(prefix).unwrap_or_default(),
         proto: parameter("proto")
             .and_then(|text| proto(&text))
             .or_else(|| field(&X_FORWARDED_PROTO).and_then(|text| proto(&text))),
@@ -56,9 +51,7 @@ pub fn decode(headers: &HeaderMap) -> Forwarded<'_> {
 }
 
 fn proto(text: &str) -> Option<&'static str> {
-    ["http", "https"]
-        .into_iter()
-        .find(|known| known.eq_ignore_ascii_case(text))
+    ["http", "https"].into_iter().find(|known| known.eq_ignore_ascii_case(text))
 }
 
 fn prefix(text: &str) -> &str {
@@ -80,23 +73,14 @@ mod tests {
         for (lines, expected) in [
             (&[][..], forwarded(None, None, "")),
             (
-                &[(
-                    "Forwarded",
-                    "for=1.2.3.4;Proto=HTTPS;host=a.b:8080, for=x;host=y",
-                )],
+                &[("Forwarded", "for=1.2.3.4;Proto=HTTPS;host=a.b:8080, for=x;host=y")],
                 forwarded(Some("https"), Some("a.b:8080"), ""),
             ),
             (
-                &[(
-                    "Forwarded",
-                    r#"for="[::1]:1,2"; host="[::1]:443" ;proto="http""#,
-                )],
+                &[("Forwarded", r#"for="[::1]:1,2"; host="[::1]:443" ;proto="http""#)],
                 forwarded(Some("http"), Some("[::1]:443"), ""),
             ),
-            (
-                &[("X-Forwarded-Proto", "https,http")],
-                forwarded(Some("https"), None, ""),
-            ),
+            (&[("X-Forwarded-Proto", "https,http")], forwarded(Some("https"), None, "")),
             (
                 &[("X-Forwarded-Host", "a, b"), ("X-Forwarded-Prefix", "/up/")],
                 forwarded(None, Some("a"), "/up"),
@@ -111,14 +95,8 @@ mod tests {
             ),
             (&[("X-Forwarded-Proto", "ftp")], forwarded(None, None, "")),
             (&[("X-Forwarded-Host", "a/b")], forwarded(None, None, "")),
-            (
-                &[("X-Forwarded-Prefix", "//evil.example")],
-                forwarded(None, None, ""),
-            ),
-            (
-                &[("X-Forwarded-Prefix", "/../x")],
-                forwarded(None, None, ""),
-            ),
+            (&[("X-Forwarded-Prefix", "//evil.example")], forwarded(None, None, "")),
+            (&[("X-Forwarded-Prefix", "/../x")], forwarded(None, None, "")),
             (&[("X-Forwarded-Prefix", "up")], forwarded(None, None, "")),
             (&[("X-Forwarded-Prefix", "/")], forwarded(None, None, "")),
             (&[("Forwarded", "é;host=a")], forwarded(None, None, "")),

@@ -13,13 +13,7 @@ use super::single;
 /// The host and port of a request; `None` if they are missing or could not stand in a URL.
 pub fn decode(head: &Parts) -> Option<&str> {
     let authority = head.uri.authority().map(|authority| authority.as_str());
-    let field = || {
-        single(&head.headers, &HOST, "Host")
-            .ok()
-            .flatten()?
-            .to_str()
-            .ok()
-    };
+    let field = || single(&head.headers, &HOST, "Host").ok().flatten()?.to_str().ok();
     authority.or_else(field).filter(|host| is_host(host))
 }
 
@@ -93,9 +87,7 @@ mod tests {
             ("/files", &["a/b"], None),
             ("/files", &[], None),
         ] {
-            let request = hosts
-                .iter()
-                .fold(Request::get(uri), |r, host| r.header(HOST, *host));
+            let request = hosts.iter().fold(Request::get(uri), |r, host| r.header(HOST, *host));
             let (head, ()) = request.body(()).expect("plain").into_parts();
             assert_eq!(decode(&head), expected, "{uri} {hosts:?}");
         }

@@ -43,9 +43,7 @@ pub(crate) fn decimal(text: &[u8]) -> Result<u64, NotDecimal> {
         return Err(NotDecimal::Malformed);
     }
     text.iter()
-        .try_fold(0_u64, |sum, digit| {
-            sum.checked_mul(10)?.checked_add(u64::from(digit - b'0'))
-        })
+        .try_fold(0_u64, |sum, digit| sum.checked_mul(10)?.checked_add(u64::from(digit - b'0')))
         .filter(|number| *number <= MAX_POSITION_BYTES)
         .ok_or(NotDecimal::TooLarge)
 }
@@ -66,10 +64,7 @@ pub(crate) fn single<'h>(
 
 /// A refusal of `field`.
 pub(crate) fn malformed(field: &'static str, reason: impl Into<String>) -> Refusal {
-    Refusal::Malformed {
-        field,
-        reason: reason.into(),
-    }
+    Refusal::Malformed { field, reason: reason.into() }
 }
 
 /// The elements of a comma list, over all its lines, without blanks around them and without empty
@@ -112,10 +107,7 @@ fn first_unquoted(text: &str, separator: u8) -> Option<usize> {
 
 /// What a quoted string says; other text as it is.
 pub(crate) fn unquote(text: &str) -> Cow<'_, str> {
-    let Some(quoted) = text
-        .strip_prefix('"')
-        .and_then(|text| text.strip_suffix('"'))
-    else {
+    let Some(quoted) = text.strip_prefix('"').and_then(|text| text.strip_suffix('"')) else {
         return Cow::Borrowed(text);
     };
     if !quoted.contains('\\') {
@@ -156,10 +148,7 @@ pub(crate) mod tests {
             .iter()
             .map(|(name, value)| {
                 let name: HeaderName = name.parse().expect("a field name");
-                (
-                    name,
-                    HeaderValue::from_bytes(value.as_bytes()).expect("a field value"),
-                )
+                (name, HeaderValue::from_bytes(value.as_bytes()).expect("a field value"))
             })
             .collect()
     }

@@ -69,10 +69,7 @@ mod tests {
             (&["Bytes=5-"], Selection::From(5)),
             (&["bytes=-5"], Selection::Last(5)),
             (&["bytes=-0"], Selection::Last(0)),
-            (
-                &["bytes=0-99999999999999999999"],
-                Selection::Span(0, MAX_POSITION_BYTES),
-            ),
+            (&["bytes=0-99999999999999999999"], Selection::Span(0, MAX_POSITION_BYTES)),
             (&["bytes=9-5"], Selection::All),
             (&["bytes=-"], Selection::All),
             (&["bytes=a-b"], Selection::All),

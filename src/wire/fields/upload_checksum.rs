@@ -42,19 +42,13 @@ pub fn parse(text: &str) -> Result<Digest, Refusal> {
     let pair = text.split_once(' ');
     let Some((name, value)) = pair.filter(|(name, value)| !name.is_empty() && !value.is_empty())
     else {
-        return Err(malformed(
-            FIELD,
-            "expected an algorithm, a space and a value in base64",
-        ));
+        return Err(malformed(FIELD, "expected an algorithm, a space and a value in base64"));
     };
     let Some(algorithm) = Algorithm::named(name) else {
-        return Err(Refusal::ChecksumUnknown {
-            name: excerpt(name),
-        });
+        return Err(Refusal::ChecksumUnknown { name: excerpt(name) });
     };
-    let value = STANDARD
-        .decode(value)
-        .map_err(|_| malformed(FIELD, "the value is not padded base64"))?;
+    let value =
+        STANDARD.decode(value).map_err(|_| malformed(FIELD, "the value is not padded base64"))?;
     Ok(Digest { algorithm, value })
 }
 
@@ -71,12 +65,8 @@ mod tests {
 
     #[test]
     fn checksum_is_a_known_algorithm_and_base64_t_087() {
-        let digest = |algorithm, value: &[u8]| {
-            Ok(Some(Digest {
-                algorithm,
-                value: value.to_vec(),
-            }))
-        };
+        let digest =
+            |algorithm, value: &[u8]| Ok(Some(Digest { algorithm, value: value.to_vec() }));
         let malformed = Err(400);
         for (rule, lines, expected) in [
             ("T-081", &[][..], Ok(None)),
@@ -94,13 +84,8 @@ mod tests {
             ("T-087", &["sha1 -_-_"], malformed.clone()),
             ("T-002", &["sha1 YWJj", "sha1 YWJj"], malformed),
         ] {
-            let lines: Vec<_> = lines
-                .iter()
-                .map(|line| ("Upload-Checksum", *line))
-                .collect();
-            let unknown = Refusal::ChecksumUnknown {
-                name: "crc32".to_owned(),
-            };
+            let lines: Vec<_> = lines.iter().map(|line| ("Upload-Checksum", *line)).collect();
+            let unknown = Refusal::ChecksumUnknown { name: "crc32".to_owned() };
             let decoded = decode(&headers(&lines))
                 .map_err(|refusal| if refusal == unknown { 404 } else { 400 });
             assert_eq!(decoded, expected, "{rule} {lines:?}");

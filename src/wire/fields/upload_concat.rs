@@ -49,20 +49,14 @@ pub fn decode(headers: &HeaderMap, mount: &Mount) -> Result<Option<Role>, Refusa
         .filter(|url| !url.is_empty())
         .map(|url| {
             upload_of(url, mount).ok_or_else(|| {
-                malformed(
-                    FIELD,
-                    format!("{:?} is no upload of this server", excerpt(url)),
-                )
+                malformed(FIELD, format!("{:?} is no upload of this server", excerpt(url)))
             })
         })
         .collect::<Result<Vec<_>, _>>()?;
     if partials.is_empty() {
         return Err(malformed(FIELD, "the list of URLs is empty"));
     }
-    Ok(Some(Role::Final {
-        partials,
-        text: text.to_owned(),
-    }))
+    Ok(Some(Role::Final { partials, text: text.to_owned() }))
 }
 
 /// The field's value for an upload of this role, as it was received (T-112).
@@ -84,20 +78,14 @@ fn upload_of(url: &str, mount: &Mount) -> Option<UploadId> {
     let prefix = mount.prefix();
     let is_ours = parent.ends_with(prefix) || prefix.strip_prefix('/') == Some(parent);
     // Several URLs with a wrong separator must not pass for their last one.
-    if is_ours && !parent.contains([',', ';']) {
-        id.parse().ok()
-    } else {
-        None
-    }
+    if is_ours && !parent.contains([',', ';']) { id.parse().ok() } else { None }
 }
 
 /// The path of an absolute or relative URL.
 fn path_of(url: &str) -> &str {
     let url = url.split(['?', '#']).next().unwrap_or_default();
-    let is_scheme = |text: &str| {
-        text.bytes()
-            .all(|b| b.is_ascii_alphanumeric() || b"+-.".contains(&b))
-    };
+    let is_scheme =
+        |text: &str| text.bytes().all(|b| b.is_ascii_alphanumeric() || b"+-.".contains(&b));
     let after_scheme = match url.split_once("://") {
         Some((scheme, rest)) if is_scheme(scheme) => Some(rest),
         Some(_) | None => url.strip_prefix("//"),
@@ -120,20 +108,14 @@ mod tests {
 
     fn decoded(lines: &[&str], base: &str) -> Result<Option<String>, Refusal> {
         let lines: Vec<_> = lines.iter().map(|line| ("Upload-Concat", *line)).collect();
-        Ok(
-            decode(&headers(&lines), &mount(base))?.map(|concat| match concat {
-                Role::Whole => "whole".to_owned(),
-                Role::Partial { text } => text,
-                Role::Final { partials, text } => {
-                    assert_eq!(text, lines[0].1);
-                    partials
-                        .iter()
-                        .map(UploadId::as_str)
-                        .collect::<Vec<_>>()
-                        .join(" ")
-                }
-            }),
-        )
+        Ok(decode(&headers(&lines), &mount(base))?.map(|concat| match concat {
+            Role::Whole => "whole".to_owned(),
+            Role::Partial { text } => text,
+            Role::Final { partials, text } => {
+                assert_eq!(text, lines[0].1);
+                partials.iter().map(UploadId::as_str).collect::<Vec<_>>().join(" ")
+            }
+        }))
     }
 
     #[test]

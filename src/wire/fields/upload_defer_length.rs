@@ -47,10 +47,7 @@ mod tests {
             (&[""], None),
             (&["1", "1"], None),
         ] {
-            let lines: Vec<_> = lines
-                .iter()
-                .map(|line| ("Upload-Defer-Length", *line))
-                .collect();
+            let lines: Vec<_> = lines.iter().map(|line| ("Upload-Defer-Length", *line)).collect();
             assert_eq!(decode(&headers(&lines)).ok(), expected, "{lines:?}");
         }
     }

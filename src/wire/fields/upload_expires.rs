@@ -18,10 +18,7 @@ const LAST: Duration = Duration::from_secs(253_402_300_799);
 
 /// The field's value for `expires`, to the second before it.
 pub fn encode(expires: SystemTime) -> HeaderValue {
-    let since = expires
-        .duration_since(UNIX_EPOCH)
-        .unwrap_or_default()
-        .min(LAST);
+    let since = expires.duration_since(UNIX_EPOCH).unwrap_or_default().min(LAST);
     HeaderValue::try_from(httpdate::fmt_http_date(UNIX_EPOCH + since))
         .expect("a date is printable ASCII")
 }
@@ -41,10 +38,7 @@ mod tests {
         ] {
             assert_eq!(encode(UNIX_EPOCH + Duration::from_millis(millis)), expected);
         }
-        assert_eq!(
-            encode(UNIX_EPOCH - Duration::from_secs(1)),
-            "Thu, 01 Jan 1970 00:00:00 GMT"
-        );
+        assert_eq!(encode(UNIX_EPOCH - Duration::from_secs(1)), "Thu, 01 Jan 1970 00:00:00 GMT");
     }
 
     proptest! {

@@ -29,14 +29,10 @@ pub fn decode(headers: &HeaderMap, limits: &Limits) -> Result<Option<u64>, Refus
     let Some(value) = single(headers, &NAME, FIELD)? else {
         return Ok(None);
     };
-    decimal(value.as_bytes())
-        .map(Some)
-        .map_err(|error| match error {
-            NotDecimal::Malformed => malformed(FIELD, "expected a number of bytes"),
-            NotDecimal::TooLarge => Refusal::OverLimit {
-                limit_bytes: lifecycle::max_size(limits),
-            },
-        })
+    decimal(value.as_bytes()).map(Some).map_err(|error| match error {
+        NotDecimal::Malformed => malformed(FIELD, "expected a number of bytes"),
+        NotDecimal::TooLarge => Refusal::OverLimit { limit_bytes: lifecycle::max_size(limits) },
+    })
 }
 
 /// The field's value for `length`.
@@ -56,20 +52,14 @@ mod tests {
             (&[][..], Ok(None)),
             (&["0"], Ok(Some(0))),
             (&["9223372036854775807"], Ok(Some(MAX_POSITION_BYTES))),
-            (
-                &["9223372036854775808"],
-                Err(Refusal::OverLimit { limit_bytes: 9 }),
-            ),
+            (&["9223372036854775808"], Err(Refusal::OverLimit { limit_bytes: 9 })),
             (&["-1"], malformed("expected a number of bytes")),
             (&["1.5"], malformed("expected a number of bytes")),
             (&[""], malformed("expected a number of bytes")),
             (&["1", "1"], malformed("given more than once")),
         ] {
             let lines: Vec<_> = lines.iter().map(|line| ("Upload-Length", *line)).collect();
-            let limits = Limits {
-                max_size_bytes: Some(9),
-                ..Limits::default()
-            };
+            let limits = Limits { max_size_bytes: Some(9), ..Limits::default() };
             assert_eq!(decode(&headers(&lines), &limits), expected, "{lines:?}");
         }
         assert_eq!(encode(0), "0");

@@ -38,19 +38,14 @@ pub fn decode(headers: &HeaderMap, limit_bytes: usize) -> Result<Metadata, Refus
     }
     let text = str::from_utf8(&bytes)
         .map_err(|_| malformed(FIELD, "metadata has a byte outside printable ASCII"))?;
-    text.parse()
-        .map_err(|error| malformed(FIELD, format!("{error}")))
+    text.parse().map_err(|error| malformed(FIELD, format!("{error}")))
 }
 
 /// The field's value for `metadata`, byte for byte as it was received (T-054); `None` if there is
 /// none.
 pub fn encode(metadata: &Metadata) -> Option<HeaderValue> {
     let text = metadata.as_text();
-    if text.is_empty() {
-        None
-    } else {
-        HeaderValue::from_str(text).ok()
-    }
+    if text.is_empty() { None } else { HeaderValue::from_str(text).ok() }
 }
 
 #[cfg(test)]
@@ -73,10 +68,7 @@ mod tests {
             ("D-28", &["abcdefgh", "abcdefgh"], Err(431)),
             ("D-28", &["abcdefg\u{ff}", "abcdefgh"], Err(431)),
         ] {
-            let lines: Vec<_> = lines
-                .iter()
-                .map(|line| ("Upload-Metadata", *line))
-                .collect();
+            let lines: Vec<_> = lines.iter().map(|line| ("Upload-Metadata", *line)).collect();
             let decoded = decode(&headers(&lines), 16);
             let seen = match &decoded {
                 Ok(metadata) => Ok(metadata.as_text()),

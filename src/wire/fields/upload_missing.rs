@@ -52,14 +52,10 @@ mod tests {
 
     #[test]
     fn lists_of_missing_ranges_are_bounded() {
-        let many: Vec<_> = (0..10_000)
-            .map(|n| (u64::MAX - 30_000 + 3 * n)..(u64::MAX - 29_999 + 3 * n))
-            .collect();
+        let many: Vec<_> =
+            (0..10_000).map(|n| (u64::MAX - 30_000 + 3 * n)..(u64::MAX - 29_999 + 3 * n)).collect();
         let value = encode(&many).expect("some");
-        assert_eq!(
-            value.to_str().expect("ASCII").split(',').count(),
-            MAX_RANGES
-        );
+        assert_eq!(value.to_str().expect("ASCII").split(',').count(), MAX_RANGES);
         assert!(value.len() <= 4096);
     }
 }

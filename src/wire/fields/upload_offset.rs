@@ -55,10 +55,7 @@ mod tests {
             let lines: Vec<_> = lines.iter().map(|line| ("Upload-Offset", *line)).collect();
             let decoded = decode(&headers(&lines));
             assert_eq!(decoded.as_ref().ok(), expected.as_ref(), "{lines:?}");
-            assert!(matches!(
-                decoded,
-                Ok(_) | Err(Refusal::Malformed { field: FIELD, .. })
-            ));
+            assert!(matches!(decoded, Ok(_) | Err(Refusal::Malformed { field: FIELD, .. })));
         }
         assert_eq!(encode(70), "70");
     }

@@ -17,11 +17,7 @@ pub fn decode(headers: &HeaderMap) -> Option<Method> {
     let mut values = headers.get_all(&NAME).iter();
     let method = Method::from_bytes(&values.next()?.as_bytes().to_ascii_uppercase()).ok();
     // Two methods are as good as an unknown one.
-    Some(
-        method
-            .filter(|_| values.next().is_none())
-            .unwrap_or(Method::TRACE),
-    )
+    Some(method.filter(|_| values.next().is_none()).unwrap_or(Method::TRACE))
 }
 
 #[cfg(test)]
@@ -39,10 +35,8 @@ mod tests {
             (&[""], Some(Method::TRACE)),
             (&["PATCH", "PATCH"], Some(Method::TRACE)),
         ] {
-            let lines: Vec<_> = lines
-                .iter()
-                .map(|line| ("X-HTTP-Method-Override", *line))
-                .collect();
+            let lines: Vec<_> =
+                lines.iter().map(|line| ("X-HTTP-Method-Override", *line)).collect();
             assert_eq!(decode(&headers(&lines)), expected, "{lines:?}");
         }
     }

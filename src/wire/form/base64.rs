@@ -138,10 +138,7 @@ fn not_base64() -> Refusal {
 }
 
 fn too_long() -> Refusal {
-    malformed(
-        PAYLOAD_END,
-        "its text is longer than the bytes it stands for",
-    )
+    malformed(PAYLOAD_END, "its text is longer than the bytes it stands for")
 }
 
 #[cfg(test)]
@@ -200,10 +197,7 @@ mod tests {
     fn text_is_not_much_longer_than_what_it_stands_for_j_007() {
         let breaks = [b'\n'; 4096];
         assert_eq!(decoded(&[&breaks], 3), None);
-        assert_eq!(
-            decoded(&[&breaks[..100], b"YWJj"], 3),
-            Some(b"abc".to_vec())
-        );
+        assert_eq!(decoded(&[&breaks[..100], b"YWJj"], 3), Some(b"abc".to_vec()));
         let front = [b"data:", &[b'a'; 2048][..], b";base64,YWJj"].concat();
         assert_eq!(decoded(&[&front], 1 << 20), None);
     }

@@ -131,11 +131,7 @@ impl Envelope {
             }
             let line = self.take_line().map_err(|TooLong| self.too_long())?;
             let Some(line) = line else {
-                return if self.is_ended {
-                    Err(ended_early())
-                } else {
-                    Ok(None)
-                };
+                return if self.is_ended { Err(ended_early()) } else { Ok(None) };
             };
             if let Some(event) = self.accept(line)? {
                 return Ok(Some(event));
@@ -246,10 +242,9 @@ impl Envelope {
     fn too_long(&self) -> Refusal {
         match &self.state {
             State::AfterBoundary | State::Boundary | State::Break => misplaced_end(),
-            State::Head(..) => malformed(
-                FORM,
-                format!("the head of a part is longer than {MAX_HEAD_BYTES} bytes"),
-            ),
+            State::Head(..) => {
+                malformed(FORM, format!("the head of a part is longer than {MAX_HEAD_BYTES} bytes"))
+            }
             State::Epilogue | State::Preamble | State::Value(_) => too_large(),
         }
     }
@@ -270,8 +265,7 @@ impl Envelope {
     }
 
     fn delimiter(&self, line: &[u8]) -> Option<Next> {
-        line.strip_prefix(&self.delimiter[..])
-            .and_then(after_boundary)
+        line.strip_prefix(&self.delimiter[..]).and_then(after_boundary)
     }
 }
 
@@ -298,8 +292,5 @@ fn misplaced_end() -> Refusal {
 }
 
 fn too_large() -> Refusal {
-    malformed(
-        FORM,
-        format!("its fields are larger than {MAX_FIELD_BYTES} bytes together"),
-    )
+    malformed(FORM, format!("its fields are larger than {MAX_FIELD_BYTES} bytes together"))
 }

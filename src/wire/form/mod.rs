@@ -73,10 +73,7 @@ pub type Check = Box<dyn FnMut(&Part, &[u8]) -> Result<(), Refusal> + Send>;
 impl Form {
     /// The form in `content`, whose parts are separated by `boundary`.
     pub fn new(content: Content, boundary: &str) -> Self {
-        Self {
-            content,
-            envelope: Envelope::new(boundary),
-        }
+        Self { content, envelope: Envelope::new(boundary) }
     }
 
     /// The head of the next part; `None` at the proper end. A value that was not asked for is
@@ -165,9 +162,7 @@ impl Part {
             };
             if name.eq_ignore_ascii_case("name") {
                 self.name = unescaped(value);
-            } else if ["filename", "filename*"]
-                .iter()
-                .any(|known| name.eq_ignore_ascii_case(known))
+            } else if ["filename", "filename*"].iter().any(|known| name.eq_ignore_ascii_case(known))
             {
                 self.has_filename = true;
             }
@@ -183,33 +178,21 @@ fn quoted_pieces(value: &str) -> impl Iterator<Item = &str> {
         is_quoted ^= c == '"';
         c == ';' && !is_quoted
     };
-    value
-        .split(separates)
-        .map(|piece| piece.trim_matches([' ', '\t']))
+    value.split(separates).map(|piece| piece.trim_matches([' ', '\t']))
 }
 
 /// The name that `value` stands for, in quotes or not.
 fn unescaped(value: &str) -> String {
-    let name = value
-        .strip_prefix('"')
-        .and_then(|value| value.strip_suffix('"'))
-        .unwrap_or(value);
-    name.replace("%22", "\"")
-        .replace("%0D", "\r")
-        .replace("%0A", "\n")
+    let name = value.strip_prefix('"').and_then(|value| value.strip_suffix('"')).unwrap_or(value);
+    name.replace("%22", "\"").replace("%0D", "\r").replace("%0A", "\n")
 }
 
 /// Encoded parts are deprecated (RFC 7578) and sent by nobody; to store one as it stands would be
 /// silent harm.
 fn check_identity(encoding: &str) -> Result<(), Refusal> {
-    let is_identity = ["7bit", "8bit", "binary"]
-        .iter()
-        .any(|known| encoding.eq_ignore_ascii_case(known));
-    if is_identity {
-        Ok(())
-    } else {
-        Err(malformed(FORM, "a part has a transfer encoding"))
-    }
+    let is_identity =
+        ["7bit", "8bit", "binary"].iter().any(|known| encoding.eq_ignore_ascii_case(known));
+    if is_identity { Ok(()) } else { Err(malformed(FORM, "a part has a transfer encoding")) }
 }
 
 #[cfg(test)]
@@ -324,10 +307,7 @@ mod tests {
         });
         let before: String = before.iter().map(field).collect();
         let after: String = after.iter().map(field).collect();
-        format!(
-            "{before}{}{after}--{BOUNDARY}--\r\n",
-            payload.unwrap_or_default()
-        )
+        format!("{before}{}{after}--{BOUNDARY}--\r\n", payload.unwrap_or_default())
     }
 
     fn said(before: &[(&str, &str)], payload: Option<&str>, after: &[(&str, &str)]) -> Said {
@@ -352,20 +332,8 @@ mod tests {
             (&[], Some(""), &[]),
             (&[("a", "b"), ("c", ""), ("a", "b")], Some("payload"), &[]),
             (&[("a", "b")], Some("payload"), &[("c", "d"), ("e", "")]),
-            (
-                &[
-                    ("a", "line\nfeed"),
-                    ("b", "line\r\nbreak\r\n"),
-                    ("c", "\r\n"),
-                ],
-                Some("\r\n"),
-                &[],
-            ),
-            (
-                &[("a", "--AaB03"), ("b", "\r\n--AaB03xy\r\n--AaB03x-")],
-                Some("--AaB03x"),
-                &[],
-            ),
+            (&[("a", "line\nfeed"), ("b", "line\r\nbreak\r\n"), ("c", "\r\n")], Some("\r\n"), &[]),
+            (&[("a", "--AaB03"), ("b", "\r\n--AaB03xy\r\n--AaB03x-")], Some("--AaB03x"), &[]),
             (&[("a", &long)], Some("payload"), &[("b", "--AaB0")]),
             (&[("你好", "再见")], Some("\r\n--AaB03"), &[]),
         ] {
@@ -397,16 +365,10 @@ mod tests {
             }
         }
         let nameless = "--AaB03x\r\nX: y\r\n\r\nc\r\n--AaB03x--";
-        assert_eq!(
-            whole(nameless, Shape::Delimited),
-            Ok(said(&[("", "c")], None, &[]))
-        );
+        assert_eq!(whole(nameless, Shape::Delimited), Ok(said(&[("", "c")], None, &[])));
         // A last field whose value is no line at all.
         let empty = "--AaB03x\r\nContent-Disposition: form-data; name=\"a\"\r\n\r\n--AaB03x--";
-        assert_eq!(
-            whole(empty, Shape::Delimited),
-            Ok(said(&[("a", "")], None, &[]))
-        );
+        assert_eq!(whole(empty, Shape::Delimited), Ok(said(&[("a", "")], None, &[])));
     }
 
     #[test]
@@ -418,70 +380,34 @@ mod tests {
         for (why, text) in [
             ("empty", String::new()),
             ("no boundary", "a=b".to_owned()),
-            (
-                "wrong boundary",
-                field.replace("AaB03x", "AaB03y") + "--AaB03y--",
-            ),
+            ("wrong boundary", field.replace("AaB03x", "AaB03y") + "--AaB03y--"),
             ("ends in a field", field.to_owned()),
             ("ends in a head", field.to_owned() + "--AaB03x\r\nX: y"),
             ("ends after a boundary", field.to_owned() + "--AaB03x\r\n"),
             ("no line breaks", field.replace("\r\n", "\n") + "--AaB03x--"),
-            (
-                "no colon",
-                "--AaB03x\r\nX\r\n\r\nb\r\n--AaB03x--".to_owned(),
-            ),
-            (
-                "giant head",
-                format!("--AaB03x\r\nX: {long}\r\n\r\nb\r\n--AaB03x--"),
-            ),
+            ("no colon", "--AaB03x\r\nX\r\n\r\nb\r\n--AaB03x--".to_owned()),
+            ("giant head", format!("--AaB03x\r\nX: {long}\r\n\r\nb\r\n--AaB03x--")),
             ("giant value", form(&[("a", &long)], None, &[])),
-            (
-                "giant values",
-                form(&[("a", &long[..40_000]), ("b", &long[..40_000])], None, &[]),
-            ),
-            (
-                "giant preamble",
-                long.clone() + "\r\n" + field + "--AaB03x--",
-            ),
+            ("giant values", form(&[("a", &long[..40_000]), ("b", &long[..40_000])], None, &[])),
+            ("giant preamble", long.clone() + "\r\n" + field + "--AaB03x--"),
             ("giant epilogue", form(&[], None, &[]) + &long + "x"),
-            (
-                "too many fields",
-                field.repeat(MAX_FIELDS + 2) + "--AaB03x--",
-            ),
-            (
-                "encoded",
-                format!("--AaB03x\r\nContent-Transfer-Encoding: base64\r\n{file}"),
-            ),
+            ("too many fields", field.repeat(MAX_FIELDS + 2) + "--AaB03x--"),
+            ("encoded", format!("--AaB03x\r\nContent-Transfer-Encoding: base64\r\n{file}")),
             ("shorter", format!("{file}xy\r\n--AaB03x--\r\n")),
             ("longer", format!("{file}xyzx\r\n--AaB03x--\r\n")),
-            (
-                "longer by a line",
-                format!("{file}xyz\r\n\r\n--AaB03x--\r\n"),
-            ),
+            ("longer by a line", format!("{file}xyz\r\n\r\n--AaB03x--\r\n")),
             ("wrong end", format!("{file}xyz\r\n--AaB03y--\r\n")),
             ("no end", format!("{file}xyz")),
             ("half an end", format!("{file}xyz\r\n--AaB03x-")),
             ("half an end", format!("{file}xyz\r\n--AaB03x")),
             ("cut in the payload", format!("{file}xy")),
-            (
-                "a second payload",
-                format!("{file}xyz\r\n{file}xyz\r\n--AaB03x--"),
-            ),
-            (
-                "a second file",
-                format!("{file}xyz\r\n{other}xyz\r\n--AaB03x--"),
-            ),
+            ("a second payload", format!("{file}xyz\r\n{file}xyz\r\n--AaB03x--")),
+            ("a second file", format!("{file}xyz\r\n{other}xyz\r\n--AaB03x--")),
             (
                 "a bad field",
-                format!(
-                    "{file}xyz\r\n{}--AaB03x--",
-                    field.replace("\r\nb\r", "\r\nbad\r")
-                ),
+                format!("{file}xyz\r\n{}--AaB03x--", field.replace("\r\nb\r", "\r\nbad\r")),
             ),
-            (
-                "giant tail",
-                format!("{file}xyz\r\n{}", form(&[("a", &long)], None, &[])),
-            ),
+            ("giant tail", format!("{file}xyz\r\n{}", form(&[("a", &long)], None, &[]))),
         ] {
             assert!(whole(&text, Shape::Exact(3)).is_err(), "{why}");
         }
@@ -490,10 +416,7 @@ mod tests {
         for (why, text) in [
             ("no end", format!("{file}xyz")),
             ("no end", format!("{file}xyz\r\n--AaB03")),
-            (
-                "something else",
-                format!("{file}xyz\r\n--AaB03xy\r\n--AaB03x--"),
-            ),
+            ("something else", format!("{file}xyz\r\n--AaB03xy\r\n--AaB03x--")),
         ] {
             assert!(whole(&text, Shape::Delimited).is_err(), "{why}");
         }
@@ -547,10 +470,7 @@ mod tests {
                 let Some(Ok(Step::Data(bytes))) = now(content.next()) else {
                     panic!("a frame");
                 };
-                assert!(
-                    memory.contains(&bytes.as_ptr()) && bytes.len() > 400,
-                    "{shape:?}"
-                );
+                assert!(memory.contains(&bytes.as_ptr()) && bytes.len() > 400, "{shape:?}");
             }
         }
     }

@@ -82,15 +82,7 @@ impl Payload {
             Shape::Delimited => (search(), None, None),
             Shape::Exact(bytes) => (Stage::Exact(bytes), Some(bytes), None),
         };
-        Self {
-            check,
-            decoder,
-            expected,
-            form,
-            given: 0,
-            part,
-            stage,
-        }
+        Self { check, decoder, expected, form, given: 0, part, stage }
     }
 
     /// What can be had without another frame.
@@ -256,9 +248,7 @@ impl Search {
     /// its beginning.
     fn started(&self, bytes: &[u8]) -> usize {
         let start = memrchr(b'\r', bytes).and_then(|at| bytes.get(at..));
-        start
-            .filter(|start| self.end.needle().starts_with(start))
-            .map_or(0, <[u8]>::len)
+        start.filter(|start| self.end.needle().starts_with(start)).map_or(0, <[u8]>::len)
     }
 }
 
@@ -310,9 +300,7 @@ impl Body for Payload {
 
 impl fmt::Debug for Payload {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Payload")
-            .field("stage", &self.stage)
-            .finish_non_exhaustive()
+        f.debug_struct("Payload").field("stage", &self.stage).finish_non_exhaustive()
     }
 }
 

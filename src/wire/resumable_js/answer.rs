@@ -41,10 +41,7 @@ pub(super) struct UploadBody<'a> {
 }
 
 /// For serde, which hands out references.
-#[expect(
-    clippy::trivially_copy_pass_by_ref,
-    reason = "serde hands out references"
-)]
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde hands out references")]
 fn is_false(value: &bool) -> bool {
     !value
 }
@@ -66,12 +63,7 @@ pub(super) fn answer(exchange: &ResumableJsExchange, outcome: Outcome) -> Reply 
         (Outcome::Status { upload }, Asked::Status(question)) => {
             status::answer(exchange, question, &upload)
         }
-        (
-            Outcome::Stored {
-                finished, upload, ..
-            },
-            _,
-        ) => {
+        (Outcome::Stored { finished, upload, .. }, _) => {
             let mut reply = yes(exchange, &upload);
             reply::add_finished(&mut reply, &finished);
             reply
@@ -143,11 +135,7 @@ mod tests {
 
     fn stored(upload: Arc<Upload>) -> Outcome {
         let headers = vec![("X-Result".to_owned(), "7".to_owned())];
-        Outcome::Stored {
-            finished: Finished { headers },
-            offset: 20,
-            upload,
-        }
+        Outcome::Stored { finished: Finished { headers }, offset: 20, upload }
     }
 
     #[tokio::test]
@@ -165,11 +153,7 @@ mod tests {
             let upload = upload(30, held);
             let reply = answer(&exchange, Outcome::Status { upload });
             let (head, body) = told(exchange.completed(reply)).await;
-            assert_eq!(
-                head,
-                if is_there { "200" } else { "204" },
-                "{rule} {range:?} in {held:?}"
-            );
+            assert_eq!(head, if is_there { "200" } else { "204" }, "{rule} {range:?} in {held:?}");
             assert_eq!(body["chunkUploadStatus"] == json!(true), is_there, "{body}");
             assert_eq!(body == Value::Null, !is_there);
         }
@@ -192,23 +176,17 @@ mod tests {
         for (exchange, outcome, expected) in [
             (
                 asking("GET", 0..10, 30),
-                Outcome::Status {
-                    upload: upload(30, &held),
-                },
+                Outcome::Status { upload: upload(30, &held) },
                 ("200", said(part.clone(), chunk, "i\"\r\n")),
             ),
             (
                 asking("GET", 0..10, 30),
-                Outcome::Status {
-                    upload: upload(30, &[(0, 30)]),
-                },
+                Outcome::Status { upload: upload(30, &[(0, 30)]) },
                 ("200", said(whole.clone(), file, "i\"\r\n")),
             ),
             (
                 asking("HEAD", 0..10, 30),
-                Outcome::Status {
-                    upload: upload(30, &held),
-                },
+                Outcome::Status { upload: upload(30, &held) },
                 ("200", Value::Null),
             ),
             (
@@ -246,12 +224,7 @@ mod tests {
     #[tokio::test]
     async fn another_total_size_is_a_fault_j_017_f_38() {
         let exchange = asking("GET", 0..10, 30);
-        let reply = answer(
-            &exchange,
-            Outcome::Status {
-                upload: upload(31, &[(0, 31)]),
-            },
-        );
+        let reply = answer(&exchange, Outcome::Status { upload: upload(31, &[(0, 31)]) });
         let (head, body) = told(exchange.completed(reply)).await;
         assert_eq!(head, "400");
         assert_eq!(body["error"]["code"], "total_size_mismatch");

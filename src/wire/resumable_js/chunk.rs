@@ -130,10 +130,7 @@ impl Chunk {
         Ok(if self.number < floor {
             Lengths::One(self.size)
         } else if self.number == floor && floor < ceil {
-            Lengths::Either {
-                floor: rest,
-                ceil: self.size,
-            }
+            Lengths::Either { floor: rest, ceil: self.size }
         } else {
             Lengths::One(rest)
         })
@@ -189,13 +186,7 @@ mod tests {
     const MOST: u64 = (1 << 53) - 1;
 
     fn chunk(number: u64, size: u64, current: Option<u64>, total: u64) -> Chunk {
-        Chunk {
-            number,
-            size,
-            current,
-            total,
-            chunks: None,
-        }
+        Chunk { number, size, current, total, chunks: None }
     }
 
     #[test]
@@ -208,30 +199,14 @@ mod tests {
             (1, 10, 5, Ok(One(5))),
             (2, 10, 5, Err(Misfit::Number)),
             (1, 10, 10, Ok(One(10))),
-            (
-                1,
-                10,
-                19,
-                Ok(Either {
-                    floor: 19,
-                    ceil: 10,
-                }),
-            ),
+            (1, 10, 19, Ok(Either { floor: 19, ceil: 10 })),
             (2, 10, 19, Ok(One(9))),
             (3, 10, 19, Err(Misfit::Number)),
             (1, 10, 20, Ok(One(10))),
             (2, 10, 20, Ok(One(10))),
             (3, 10, 20, Err(Misfit::Number)),
             (1, 10, 29, Ok(One(10))),
-            (
-                2,
-                10,
-                29,
-                Ok(Either {
-                    floor: 19,
-                    ceil: 10,
-                }),
-            ),
+            (2, 10, 29, Ok(Either { floor: 19, ceil: 10 })),
             (3, 10, 29, Ok(One(9))),
             (MOST, 1, MOST, Ok(One(1))),
             (1, MOST, MOST, Ok(One(MOST))),
@@ -302,26 +277,17 @@ mod tests {
             (3, 9, 4, false, false),
         ] {
             for (strict, expected) in [(false, is_good), (true, is_good_if_strict)] {
-                let chunk = Chunk {
-                    chunks: Some(chunks),
-                    ..chunk(number, 10, Some(current), 29)
-                };
+                let chunk = Chunk { chunks: Some(chunks), ..chunk(number, 10, Some(current), 29) };
                 assert_eq!(chunk.uploaded(None, strict).is_ok(), expected, "{chunk:?}");
                 assert_eq!(chunk.tested(strict).is_ok(), expected, "{chunk:?}");
             }
         }
         // A test that does not tell its length may come from either kind of client.
         for chunks in [2, 3] {
-            let chunk = Chunk {
-                chunks: Some(chunks),
-                ..chunk(2, 10, None, 29)
-            };
+            let chunk = Chunk { chunks: Some(chunks), ..chunk(2, 10, None, 29) };
             assert_eq!(chunk.tested(true), Ok(10..29), "{chunk:?}");
         }
-        let empty = Chunk {
-            chunks: Some(1),
-            ..chunk(1, 10, Some(0), 0)
-        };
+        let empty = Chunk { chunks: Some(1), ..chunk(1, 10, Some(0), 0) };
         assert_eq!(empty.uploaded(None, true), Ok(0..0));
     }
 
@@ -341,11 +307,7 @@ mod tests {
 
     /// How the clients cut a file.
     fn cut(size: u64, total: u64, by_floor: bool) -> Vec<Range<u64>> {
-        let count = if by_floor {
-            total / size
-        } else {
-            total.div_ceil(size)
-        };
+        let count = if by_floor { total / size } else { total.div_ceil(size) };
         let end = |k: u64| {
             let end = total.min(k * size);
             let takes_rest = by_floor && total - end < size;

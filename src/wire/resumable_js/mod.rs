@@ -98,9 +98,7 @@ impl ResumableJs {
             strict_total_chunks: false,
             tus: None,
         };
-        Self {
-            config: Arc::new(config),
-        }
+        Self { config: Arc::new(config) }
     }
 
     /// The same for clients that use the names of one of `profiles`, and no others (J-004).
@@ -303,9 +301,7 @@ impl ResumableJsExchange {
 
     /// The fault of naming another file size than the upload has (J-017).
     fn wrong_total(&self, known: Option<u64>, given: u64) -> Fault {
-        let known = known.map_or("of unknown size".to_owned(), |known| {
-            format!("{known} bytes")
-        });
+        let known = known.map_or("of unknown size".to_owned(), |known| format!("{known} bytes"));
         let message = format!("the upload is {known}, the request says {given} bytes");
         Fault {
             param: self.name(Parameter::TotalSize),
@@ -316,9 +312,7 @@ impl ResumableJsExchange {
 
 impl fmt::Debug for ResumableJsExchange {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("ResumableJsExchange")
-            .field("method", &self.method)
-            .finish_non_exhaustive()
+        f.debug_struct("ResumableJsExchange").field("method", &self.method).finish_non_exhaustive()
     }
 }
 
@@ -390,10 +384,7 @@ mod tests {
     /// body.
     pub(super) async fn told(reply: Reply) -> (String, Value) {
         let mut head = reply.status().as_u16().to_string();
-        for (name, expected) in [
-            (CACHE_CONTROL, "no-store"),
-            (X_CONTENT_TYPE_OPTIONS, "nosniff"),
-        ] {
+        for (name, expected) in [(CACHE_CONTROL, "no-store"), (X_CONTENT_TYPE_OPTIONS, "nosniff")] {
             assert_eq!(reply.headers().get(&name).expect("S-012"), expected);
         }
         let has_json = reply.headers().get("content-type")
@@ -404,11 +395,7 @@ mod tests {
             .map(|(name, value)| format!("\n{name}: {}", value.to_str().expect("ASCII")))
             .collect();
         lines.retain(|line| {
-            let common = [
-                "\ncache-control",
-                "\ncontent-type",
-                "\nx-content-type-options",
-            ];
+            let common = ["\ncache-control", "\ncontent-type", "\nx-content-type-options"];
             !common.iter().any(|name| line.starts_with(name))
         });
         lines.sort_unstable();
@@ -435,10 +422,7 @@ mod tests {
             (&[("resumableIdentifier", "i")], Some(("i", "", ""))),
             (&[("filename", "a")], None),
             (&[("resumableIdentifier", ""), ("filename", "a")], None),
-            (
-                &[("resumableIdentifier", "i"), ("relativePath", "../a")],
-                None,
-            ),
+            (&[("resumableIdentifier", "i"), ("relativePath", "../a")], None),
         ] {
             let metadata = Metadata::from_entries(entries.iter().copied()).expect("plain keys");
             let dialect = dialect().with_owner_header(HeaderName::from_static("x-owner"));
@@ -485,12 +469,7 @@ mod tests {
 
     #[test]
     fn owners_come_from_the_application_or_a_header_s_002() {
-        let file = File {
-            identifier: "i".to_owned(),
-            kind: None,
-            name: None,
-            path: None,
-        };
+        let file = File { identifier: "i".to_owned(), kind: None, name: None, path: None };
         let dialect = dialect().with_owner_header(HeaderName::from_static("x-user"));
         let key = |lines: &str, owner: Option<&str>| {
             let mut head = head(lines);
@@ -503,25 +482,17 @@ mod tests {
         assert_eq!(key("GET /up", None), of(None));
         assert_eq!(key("GET /up\nX-User: a", None), of(Some("a")));
         assert_eq!(key("GET /up\nX-User: a", Some("b")), of(Some("b")));
-        let unread = super::tests::dialect()
-            .config
-            .key_of(&head("GET /up\nX-User: a"), &file);
+        let unread = super::tests::dialect().config.key_of(&head("GET /up\nX-User: a"), &file);
         assert_eq!(unread, of(None), "a header that is not configured");
     }
 
     #[test]
     fn lists_name_what_browsers_need_without_wildcard_1_5() {
         for name in ["Upload-Offset", "Upload-Missing", "Location", "Retry-After"] {
-            assert!(
-                CORS.expose_headers.split(", ").any(|listed| listed == name),
-                "{name}"
-            );
+            assert!(CORS.expose_headers.split(", ").any(|listed| listed == name), "{name}");
         }
         for name in ["GET", "HEAD", "POST", "PUT", "PATCH"] {
-            assert!(
-                CORS.allow_methods.split(", ").any(|listed| listed == name),
-                "{name}"
-            );
+            assert!(CORS.allow_methods.split(", ").any(|listed| listed == name), "{name}");
         }
         assert!(CORS.allow_headers.contains("Content-Type"));
         let all = [CORS.allow_headers, CORS.allow_methods, CORS.expose_headers].concat();
@@ -531,9 +502,6 @@ mod tests {
     #[test]
     fn secrets_and_queries_are_not_printed() {
         let printed = format!("{:?} {:?}", dialect(), exchange("GET /up?token=hidden"));
-        assert!(
-            !printed.contains("hidden") && !printed.contains("115"),
-            "{printed}"
-        );
+        assert!(!printed.contains("hidden") && !printed.contains("115"), "{printed}");
     }
 }

@@ -118,11 +118,7 @@ impl Slot {
 impl Params {
     /// Nothing said yet.
     pub(super) fn new(profiles: Arc<[Profile]>) -> Self {
-        Self {
-            checksum: Slot::Absent,
-            said: vec![Slots::default(); profiles.len()],
-            profiles,
-        }
+        Self { checksum: Slot::Absent, said: vec![Slots::default(); profiles.len()], profiles }
     }
 
     /// Takes in a query. Names may be written without percent-encoding: in its tests resumable.js
@@ -168,10 +164,8 @@ impl Params {
 
     /// What is said under the names of the one profile under which all of `keys` are said (J-004).
     pub(super) fn choose(&self, keys: &[Parameter]) -> Result<Chosen, Fault> {
-        let is_said = |slots: &Slots| {
-            keys.iter()
-                .all(|parameter| slots[parameter.index()] != Slot::Absent)
-        };
+        let is_said =
+            |slots: &Slots| keys.iter().all(|parameter| slots[parameter.index()] != Slot::Absent);
         let mut matching = self.said.iter().enumerate().filter(|(_, s)| is_said(s));
         let Some((index, slots)) = matching.next() else {
             return Err(self.nothing_said(keys));
@@ -182,11 +176,7 @@ impl Params {
                 "the request has the parameters of more than one library",
             ));
         }
-        Ok(Chosen {
-            index,
-            profiles: Arc::clone(&self.profiles),
-            slots: slots.clone(),
-        })
+        Ok(Chosen { index, profiles: Arc::clone(&self.profiles), slots: slots.clone() })
     }
 
     fn nothing_said(&self, keys: &[Parameter]) -> Fault {
@@ -294,11 +284,9 @@ impl Chosen {
         let was_absent = slot == Slot::Absent;
         slot.add(text(value.to_vec()));
         match value_of(&slot, name)? {
-            Some(_) if was_absent => Err(self.fault(
-                refuse::FIELDS_AFTER_FILE,
-                parameter,
-                "must come before the chunk",
-            )),
+            Some(_) if was_absent => {
+                Err(self.fault(refuse::FIELDS_AFTER_FILE, parameter, "must come before the chunk"))
+            }
             Some(_) | None => Ok(()),
         }
     }
@@ -354,11 +342,9 @@ fn value_of<'s>(slot: &'s Slot, name: &str) -> Result<Option<&'s str>, Fault> {
     match slot {
         Slot::Absent => Ok(None),
         Slot::Broken(reason) => Err(Fault::about(name, refuse::BAD_ENCODING, *reason)),
-        Slot::Contradicted => Err(Fault::about(
-            name,
-            refuse::CONFLICTING,
-            "given twice, with different values",
-        )),
+        Slot::Contradicted => {
+            Err(Fault::about(name, refuse::CONFLICTING, "given twice, with different values"))
+        }
         Slot::Given(text) => Ok(Some(text)),
     }
 }
@@ -375,11 +361,7 @@ fn number(text: &str) -> Option<u64> {
 /// `bytes` as text. Forms turn every line break into CRLF, queries do not (1.2): here all are LF.
 fn text(bytes: Vec<u8>) -> Result<String, &'static str> {
     let text = String::from_utf8(bytes).map_err(|_| "not UTF-8")?;
-    Ok(if text.contains('\r') {
-        text.replace("\r\n", "\n").replace('\r', "\n")
-    } else {
-        text
-    })
+    Ok(if text.contains('\r') { text.replace("\r\n", "\n").replace('\r', "\n") } else { text })
 }
 
 /// What percent-encoded `text` stands for.
@@ -485,33 +467,21 @@ mod tests {
             name: Some("b\nin".to_owned()),
             path: Some("a/b\nin".to_owned()),
         };
-        let chunk = Chunk {
-            number: 2,
-            size: 10,
-            current: Some(19),
-            total: 29,
-            chunks: Some(2),
-        };
+        let chunk = Chunk { number: 2, size: 10, current: Some(19), total: 29, chunks: Some(2) };
         let noise = "&_csrf=%&_csrf=x&undefined=undefined&undefined=undefined&=&&chunkNumber=9";
         for (query, fields) in [
             (query, &[][..]),
             ("", &r110),
             (query, &r110),
             (&format!("{query}{noise}"), &r110),
-            (
-                &format!("x=y&{query}"),
-                &[("_csrf", "\u{0}"), ("filename", "z")],
-            ),
+            (&format!("x=y&{query}"), &[("_csrf", "\u{0}"), ("filename", "z")]),
         ] {
             let chosen = chosen(query, fields).expect("one profile");
             assert_eq!(chosen.file().as_ref(), Ok(&file), "{query} {fields:?}");
             assert_eq!(chosen.chunk(), Ok(chunk), "{query} {fields:?}");
         }
         let minimal = chosen(GOOD, &[]).expect("one profile");
-        assert_eq!(
-            minimal.chunk().map(|chunk| (chunk.current, chunk.chunks)),
-            Ok((None, None))
-        );
+        assert_eq!(minimal.chunk().map(|chunk| (chunk.current, chunk.chunks)), Ok((None, None)));
     }
 
     #[test]
@@ -522,16 +492,8 @@ mod tests {
             (GOOD, &[][..], None),
             (GOOD, &[("flowChunkNumber", "1")], None),
             (GOOD, &[("flowChunkNumber", "")], None),
-            (
-                GOOD,
-                &[("flowChunkNumber", "2")],
-                Some((refuse::CONFLICTING, flow("ChunkNumber"))),
-            ),
-            (
-                GOOD,
-                &[("flowIdentifier", "j")],
-                Some((refuse::CONFLICTING, flow("Identifier"))),
-            ),
+            (GOOD, &[("flowChunkNumber", "2")], Some((refuse::CONFLICTING, flow("ChunkNumber")))),
+            (GOOD, &[("flowIdentifier", "j")], Some((refuse::CONFLICTING, flow("Identifier")))),
             (
                 "flowIdentifier=j",
                 &[("flowIdentifier", "i"), ("flowChunkNumber", "1")],
@@ -540,26 +502,10 @@ mod tests {
             ("", &[], Some((refuse::MISSING, None))),
             ("flowChunkNumber=1", &[], Some((refuse::MISSING, None))),
             ("flowIdentifier=i", &[], Some((refuse::MISSING, None))),
-            (
-                "flowIdentifier=&flowChunkNumber=1",
-                &[],
-                Some((refuse::MISSING, None)),
-            ),
-            (
-                "flowIdentifier=i&chunkNumber=1",
-                &[],
-                Some((refuse::MISSING, None)),
-            ),
-            (
-                "0=undefined&1=undefined",
-                &[],
-                Some((refuse::MISSING, None)),
-            ),
-            (
-                GOOD,
-                &[("chunkNumber", "1"), ("identifier", "i")],
-                Some((refuse::AMBIGUOUS, None)),
-            ),
+            ("flowIdentifier=&flowChunkNumber=1", &[], Some((refuse::MISSING, None))),
+            ("flowIdentifier=i&chunkNumber=1", &[], Some((refuse::MISSING, None))),
+            ("0=undefined&1=undefined", &[], Some((refuse::MISSING, None))),
+            (GOOD, &[("chunkNumber", "1"), ("identifier", "i")], Some((refuse::AMBIGUOUS, None))),
             (GOOD, &[("identifier", "a"), ("identifier", "b")], None),
             (
                 "flowIdentifier=i&flowChunkNumber=1&flowTotalSize=2",
@@ -591,11 +537,7 @@ mod tests {
                 &[("flowCurrentChunkSize", "-1")],
                 Some((refuse::BAD_NUMBER, flow("CurrentChunkSize"))),
             ),
-            (
-                GOOD,
-                &[("flowTotalChunks", "1e3")],
-                Some((refuse::BAD_NUMBER, flow("TotalChunks"))),
-            ),
+            (GOOD, &[("flowTotalChunks", "1e3")], Some((refuse::BAD_NUMBER, flow("TotalChunks")))),
             (
                 GOOD,
                 &[("flowRelativePath", "a/../b")],
@@ -612,11 +554,7 @@ mod tests {
                 &[],
                 Some((refuse::BAD_ENCODING, flow("Identifier"))),
             ),
-            (
-                "flowChunkNumber=%31&flowChunkSize=10&flowTotalSize=29&flowIdentifier=%00",
-                &[],
-                None,
-            ),
+            ("flowChunkNumber=%31&flowChunkSize=10&flowTotalSize=29&flowIdentifier=%00", &[], None),
             (
                 "flowChunkNumber=1&flowChunkSize=10&flowTotalSize=29",
                 &[("flowIdentifier", &long)],
@@ -662,11 +600,7 @@ mod tests {
             ("_csrf", "token", Ok(())),
         ] {
             let checked = chosen.check_late(name, value.as_bytes());
-            assert_eq!(
-                checked.map_err(|fault| fault.code),
-                expected,
-                "{name}={value}"
-            );
+            assert_eq!(checked.map_err(|fault| fault.code), expected, "{name}={value}");
         }
         let broken = chosen.check_late("flowIdentifier", b"\xff");
         assert!(broken.is_err());
@@ -676,18 +610,10 @@ mod tests {
     fn checksums_have_a_blank() {
         for (query, fields, expected) in [
             ("checksum=sha256%20YWJj", &[][..], Ok(Some("sha256 YWJj"))),
-            (
-                "checksum=sha256+YWJj",
-                &[("checksum", "sha256 YWJj")],
-                Ok(Some("sha256 YWJj")),
-            ),
+            ("checksum=sha256+YWJj", &[("checksum", "sha256 YWJj")], Ok(Some("sha256 YWJj"))),
             ("checksum=d41d8cd98f00b204", &[], Ok(None)),
             ("ns.checksum=sha256%20YWJj", &[], Ok(None)),
-            (
-                "",
-                &[("checksum", "a b"), ("checksum", "a c")],
-                Err(refuse::CONFLICTING),
-            ),
+            ("", &[("checksum", "a b"), ("checksum", "a c")], Err(refuse::CONFLICTING)),
         ] {
             let params = params(query, fields);
             let checksum = params.checksum().map_err(|fault| fault.code);

@@ -135,9 +135,7 @@ impl Profile {
     /// The parameter that is called `name`.
     pub(super) fn parameter(&self, name: &str) -> Option<Parameter> {
         let name = self.bare(name).filter(|name| !name.is_empty())?;
-        Parameter::ALL
-            .into_iter()
-            .find(|parameter| self.names[parameter.index()] == name)
+        Parameter::ALL.into_iter().find(|parameter| self.names[parameter.index()] == name)
     }
 
     /// The name of `parameter` as it is sent.
@@ -166,10 +164,9 @@ mod tests {
 
     #[test]
     fn each_library_has_its_names_j_004() {
-        for (profile, prefix, count) in [
-            (Profile::resumable(), "resumable", 9),
-            (Profile::flow(), "flow", 8),
-        ] {
+        for (profile, prefix, count) in
+            [(Profile::resumable(), "resumable", 9), (Profile::flow(), "flow", 8)]
+        {
             let names = Parameter::ALL.map(|parameter| profile.name(parameter));
             let sent: Vec<_> = names.iter().filter(|name| !name.is_empty()).collect();
             assert_eq!(sent.len(), count);

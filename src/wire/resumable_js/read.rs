@@ -97,10 +97,7 @@ pub(super) async fn read(
 
 fn not_found() -> Unread {
     let fault = Fault::new(refuse::NOT_FOUND, "nothing is served at this path");
-    Unread::Fault(Fault {
-        status: http::StatusCode::NOT_FOUND,
-        ..fault
-    })
+    Unread::Fault(Fault { status: http::StatusCode::NOT_FOUND, ..fault })
 }
 
 impl ResumableJsExchange {
@@ -122,10 +119,7 @@ impl ResumableJsExchange {
         let range = ask.chunk.tested(self.config.strict_total_chunks);
         let range = self.checked(&ask, range)?;
         let total = ask.chunk.total;
-        self.asked = Asked::Presence {
-            range: range.clone(),
-            total,
-        };
+        self.asked = Asked::Presence { range: range.clone(), total };
         Ok(Intent::Test(Test {
             key: self.config.key_of(head, &ask.file),
             length: ask.chunk.total,
@@ -209,11 +203,7 @@ impl ResumableJsExchange {
             return Err(Refusal::BodyLengthWrong { expected, given }.into());
         }
         let intent = self.write(head, &params, &ask, range, Some(expected))?;
-        let shape = if is_text {
-            Shape::Base64(expected)
-        } else {
-            Shape::Exact(expected)
-        };
+        let shape = if is_text { Shape::Base64(expected) } else { Shape::Exact(expected) };
         let chosen = ask.chosen;
         let check = move |part: &Part, value: &[u8]| Ok(chosen.check_late(&part.name, value)?);
         let content = form.payload(part, shape, Box::new(check));
@@ -237,11 +227,7 @@ impl ResumableJsExchange {
         let (file, chunk) = (chosen.file()?, chosen.chunk()?);
         self.identifier = Some(file.identifier.clone());
         fits(chunk.total, limits)?;
-        Ok(Ask {
-            chosen,
-            chunk,
-            file,
-        })
+        Ok(Ask { chosen, chunk, file })
     }
 
     /// The bytes that an upload of this chunk brings.
@@ -311,9 +297,7 @@ fn metadata(file: &File) -> Result<Metadata, Refusal> {
         ("relativePath", &file.path),
         ("resumableIdentifier", &Some(file.identifier.clone())),
     ];
-    let given = entries
-        .into_iter()
-        .filter_map(|(key, value)| Some((key, value.clone()?)));
+    let given = entries.into_iter().filter_map(|(key, value)| Some((key, value.clone()?)));
     Metadata::from_entries(given).map_err(|_| Refusal::Internal)
 }
 
@@ -322,9 +306,7 @@ fn checksum(headers: &HeaderMap, params: &Params) -> Result<Checksum, Unread> {
     let own = single(headers, &CHECKSUM, "Checksum")?;
     let own = own.map(|value| value.to_str().unwrap_or_default());
     let texts = [own, params.checksum()?].into_iter().flatten();
-    let mut digests: Vec<Digest> = texts
-        .map(upload_checksum::parse)
-        .collect::<Result<_, _>>()?;
+    let mut digests: Vec<Digest> = texts.map(upload_checksum::parse).collect::<Result<_, _>>()?;
     digests.extend(upload_checksum::decode(headers)?);
     digests.dedup();
     match (digests.pop(), digests.is_empty()) {
@@ -339,9 +321,7 @@ fn checksum(headers: &HeaderMap, params: &Params) -> Result<Checksum, Unread> {
 
 fn check_uncoded(headers: &HeaderMap) -> Result<(), Refusal> {
     if content_encoding::is_coded(headers) {
-        return Err(Refusal::WrongMediaType {
-            expected: "sent without a content coding",
-        });
+        return Err(Refusal::WrongMediaType { expected: "sent without a content coding" });
     }
     Ok(())
 }
@@ -354,10 +334,7 @@ async fn ended(mut content: Content) -> Result<Content, Refusal> {
             Some(Ok(Step::Checksum(_))) => {}
             Some(Ok(Step::Data(bytes))) if bytes.is_empty() => {}
             Some(Ok(Step::Data(_))) => {
-                return Err(Refusal::BodyLengthWrong {
-                    expected: 0,
-                    given: 1,
-                });
+                return Err(Refusal::BodyLengthWrong { expected: 0, given: 1 });
             }
             Some(Ok(Step::Refused(refusal))) => return Err(refusal),
             Some(Err(_)) => return Err(Refusal::Abandoned),
@@ -394,20 +371,14 @@ mod tests {
     }
 
     fn limits() -> Limits {
-        Limits {
-            max_size_bytes: Some(1 << 40),
-            ..Limits::default()
-        }
+        Limits { max_size_bytes: Some(1 << 40), ..Limits::default() }
     }
 
     /// The outcome of a future that waits for nothing.
     fn now<F: Future>(future: F) -> F::Output {
         let mut future = std::pin::pin!(future);
         let waker = std::task::Waker::noop();
-        match future
-            .as_mut()
-            .poll(&mut std::task::Context::from_waker(waker))
-        {
+        match future.as_mut().poll(&mut std::task::Context::from_waker(waker)) {
             std::task::Poll::Ready(output) => output,
             std::task::Poll::Pending => panic!("the body is all there"),
         }
@@ -439,10 +410,7 @@ mod tests {
         match (intent, &exchange.asked) {
             (
                 Intent::Test(Test { key, length, range }),
-                Asked::Presence {
-                    range: asked,
-                    total,
-                },
+                Asked::Presence { range: asked, total },
             ) => {
                 assert!(content.is_end());
                 assert_eq!((asked, total), (&range, &length));
@@ -487,11 +455,7 @@ mod tests {
     fn form(fields: &[&str]) -> String {
         let field = |field: &&str| {
             let (name, value) = field.split_once(['=', '<']).expect("a field");
-            let file = if field.contains('<') {
-                "; filename=\"x\""
-            } else {
-                ""
-            };
+            let file = if field.contains('<') { "; filename=\"x\"" } else { "" };
             format!(
                 "--b\r\nContent-Disposition: form-data; name=\"{name}\"{file}\r\n\r\n{value}\r\n"
             )
@@ -547,58 +511,18 @@ mod tests {
         let file = "file<0123456789";
         for (client, lines, body) in [
             ("R102", format!("POST /up\n{FORM}"), with(&CHUNK, &[file])),
-            (
-                "R110",
-                format!("POST {target}\n{FORM}"),
-                with(&CHUNK, &["custom=1", file]),
-            ),
-            (
-                "flow.js",
-                format!("POST /up/\n{FORM}"),
-                with(&flow, &[file]),
-            ),
-            (
-                "simple",
-                format!("POST /up\n{FORM}"),
-                with(&simple, &[file]),
-            ),
-            (
-                "another name",
-                format!("POST /up\n{FORM}"),
-                with(&CHUNK, &["blob<0123456789"]),
-            ),
-            (
-                "fields after",
-                format!("POST /up\n{FORM}"),
-                with(&CHUNK, &[file, CHUNK[0], "x=y"]),
-            ),
-            (
-                "base64",
-                format!("POST {target}\n{FORM}"),
-                with(&CHUNK, &[&text]),
-            ),
-            (
-                "octet",
-                format!("POST {target}\nContent-Type: binary/octet-stream"),
-                raw.clone(),
-            ),
-            (
-                "octet, .mht",
-                format!("PUT {target}\nContent-Type: multipart/related"),
-                raw.clone(),
-            ),
+            ("R110", format!("POST {target}\n{FORM}"), with(&CHUNK, &["custom=1", file])),
+            ("flow.js", format!("POST /up/\n{FORM}"), with(&flow, &[file])),
+            ("simple", format!("POST /up\n{FORM}"), with(&simple, &[file])),
+            ("another name", format!("POST /up\n{FORM}"), with(&CHUNK, &["blob<0123456789"])),
+            ("fields after", format!("POST /up\n{FORM}"), with(&CHUNK, &[file, CHUNK[0], "x=y"])),
+            ("base64", format!("POST {target}\n{FORM}"), with(&CHUNK, &[&text])),
+            ("octet", format!("POST {target}\nContent-Type: binary/octet-stream"), raw.clone()),
+            ("octet, .mht", format!("PUT {target}\nContent-Type: multipart/related"), raw.clone()),
             ("octet, typeless", format!("PATCH {target}"), raw.clone()),
-            (
-                "octet, image",
-                format!("POST {target}\nContent-Type: image/png"),
-                raw,
-            ),
+            ("octet, image", format!("POST {target}\nContent-Type: image/png"), raw),
         ] {
-            assert_eq!(
-                read_all(&lines, &body),
-                write(10..20, "0123456789"),
-                "{client}"
-            );
+            assert_eq!(read_all(&lines, &body), write(10..20, "0123456789"), "{client}");
         }
     }
 
@@ -611,10 +535,7 @@ mod tests {
         };
         let target = query(&CHUNK);
         let usual = key(&format!("GET {target}"), String::new());
-        let posted = key(
-            &format!("POST /up\n{FORM}"),
-            with(&CHUNK, &["file<0123456789"]),
-        );
+        let posted = key(&format!("POST /up\n{FORM}"), with(&CHUNK, &["file<0123456789"]));
         assert_eq!(posted, usual);
         // Another chunk, another size of chunks, another number of them, another type.
         let other = target
@@ -645,17 +566,12 @@ mod tests {
             (format!("PUT {target}\n{FORM}"), form(&["custom=x"])),
         ];
         for (lines, body) in lines {
-            assert_eq!(
-                read_all(&lines, &body),
-                Read::Presence(10..20, 30),
-                "{lines}"
-            );
+            assert_eq!(read_all(&lines, &body), Read::Presence(10..20, 30), "{lines}");
         }
         // An empty body of unknown length, and one that is not empty.
-        for (body, expected) in [
-            ("", Read::Presence(10..20, 30)),
-            ("0123456789", write(10..20, "0123456789")),
-        ] {
+        for (body, expected) in
+            [("", Read::Presence(10..20, 30)), ("0123456789", write(10..20, "0123456789"))]
+        {
             let body = Full::new(Bytes::from(body)).into_data_stream();
             let body = Content::new(StreamBody::new(Frames(body)));
             assert_eq!(body.exact_bytes(), None);
@@ -693,10 +609,7 @@ mod tests {
         for (lines, body) in [
             (format!("POST /up\n{FORM}"), with(&fields, &["file<"])),
             (format!("POST /up\n{FORM}"), with(&fields, &["file=data:"])),
-            (
-                format!("POST /up\n{FORM}"),
-                with(&fields, &["file=data:x/y;base64,"]),
-            ),
+            (format!("POST /up\n{FORM}"), with(&fields, &["file=data:x/y;base64,"])),
             (format!("POST {target}"), String::new()),
         ] {
             assert_eq!(read_all(&lines, &body), write(0..0, ""), "{lines} {body}");
@@ -724,38 +637,22 @@ mod tests {
         }
         let post = format!("POST /up\n{FORM}");
         for (payload, expected) in [
-            (
-                "file<01234567890",
-                Read::Write(10..20, Err("length_mismatch")),
-            ),
+            ("file<01234567890", Read::Write(10..20, Err("length_mismatch"))),
             ("file<01", mismatch()),
             ("file=MDE=", Read::Write(10..20, Err("length_mismatch"))),
             ("file=MDE", Read::Write(10..20, Err("bad_payload"))),
         ] {
-            assert_eq!(
-                read_all(&post, &with(&CHUNK, &[payload])),
-                expected,
-                "{payload}"
-            );
+            assert_eq!(read_all(&post, &with(&CHUNK, &[payload])), expected, "{payload}");
         }
         let long_tail = with(&CHUNK, &["file<012345678", "x=y"]);
-        assert_eq!(
-            read_all(&post, &long_tail),
-            Read::Write(10..20, Err("length_mismatch"))
-        );
+        assert_eq!(read_all(&post, &long_tail), Read::Write(10..20, Err("length_mismatch")));
         let contradiction = with(&CHUNK, &["file<0123456789", "resumableTotalSize=31"]);
         let expected = Read::Write(10..20, Err(refuse::CONFLICTING));
         assert_eq!(read_all(&post, &contradiction), expected);
         let second = with(&CHUNK, &["file<0123456789", "other<0123456789"]);
-        assert_eq!(
-            read_all(&post, &second),
-            Read::Write(10..20, Err("bad_payload"))
-        );
+        assert_eq!(read_all(&post, &second), Read::Write(10..20, Err("bad_payload")));
         let cut = with(&CHUNK, &["file<0123456789"]).replace("--b--\r\n", "--b-------");
-        assert_eq!(
-            read_all(&post, &cut),
-            Read::Write(10..20, Err("length_mismatch"))
-        );
+        assert_eq!(read_all(&post, &cut), Read::Write(10..20, Err("length_mismatch")));
     }
 
     #[test]
@@ -778,23 +675,15 @@ mod tests {
             let fields = fields.each_ref().map(String::as_str);
             let body = with(&fields, &[&format!("file<{payload}")]);
             assert_eq!(read_all(&format!("POST /up\n{FORM}"), &body), expected);
-            assert_eq!(
-                read_all(&format!("POST {}", query(&fields)), payload),
-                expected
-            );
+            assert_eq!(read_all(&format!("POST {}", query(&fields)), payload), expected);
         }
         let second = fields(2);
         let second = second.each_ref().map(String::as_str);
         let target = query(&second);
-        assert_eq!(
-            read_all(&format!("GET {target}"), ""),
-            Read::Presence(10..23, 23),
-            "J-013"
-        );
-        for (body, code) in [
-            ("012345678901", "bad_chunk_size"),
-            ("01234567890123", "bad_chunk_size"),
-        ] {
+        assert_eq!(read_all(&format!("GET {target}"), ""), Read::Presence(10..23, 23), "J-013");
+        for (body, code) in
+            [("012345678901", "bad_chunk_size"), ("01234567890123", "bad_chunk_size")]
+        {
             let read = read_all(&format!("POST {target}"), body);
             assert_eq!(read, Read::Refused(400, code), "{body}");
         }
@@ -820,58 +709,23 @@ mod tests {
         let none = String::new;
         for (rule, lines, body, expected) in [
             ("F-02", "GET /up".to_owned(), none(), (400, refuse::MISSING)),
-            (
-                "F-02",
-                "HEAD /up/".to_owned(),
-                none(),
-                (400, refuse::MISSING),
-            ),
-            (
-                "F-02",
-                "POST /up".to_owned(),
-                none(),
-                (400, refuse::MISSING),
-            ),
+            ("F-02", "HEAD /up/".to_owned(), none(), (400, refuse::MISSING)),
+            ("F-02", "POST /up".to_owned(), none(), (400, refuse::MISSING)),
             (
                 "F-02",
                 format!("GET {}", target.replace("ChunkNumber", "chunknumber")),
                 none(),
                 (400, refuse::MISSING),
             ),
-            (
-                "1.2",
-                "GET /up?0=undefined&1=undefined".to_owned(),
-                none(),
-                (400, refuse::MISSING),
-            ),
+            ("1.2", "GET /up?0=undefined&1=undefined".to_owned(), none(), (400, refuse::MISSING)),
             ("F-31", format!("DELETE {target}"), none(), (405, ALLOW)),
             ("F-31", "BREW /up".to_owned(), none(), (405, ALLOW)),
             ("J-009", "OPTIONS /up".to_owned(), none(), (204, "")),
             ("J-009", format!("OPTIONS {target}"), none(), (204, "")),
-            (
-                "F-43",
-                "GET /up/other".to_owned(),
-                none(),
-                (404, refuse::NOT_FOUND),
-            ),
-            (
-                "F-43",
-                "POST /up/status/x".to_owned(),
-                none(),
-                (404, refuse::NOT_FOUND),
-            ),
-            (
-                "J-006",
-                post.clone(),
-                with(&[file], &CHUNK),
-                (400, refuse::FIELDS_AFTER_FILE),
-            ),
-            (
-                "J-006",
-                post.clone(),
-                with(&CHUNK[1..], &[file]),
-                (400, refuse::FIELDS_AFTER_FILE),
-            ),
+            ("F-43", "GET /up/other".to_owned(), none(), (404, refuse::NOT_FOUND)),
+            ("F-43", "POST /up/status/x".to_owned(), none(), (404, refuse::NOT_FOUND)),
+            ("J-006", post.clone(), with(&[file], &CHUNK), (400, refuse::FIELDS_AFTER_FILE)),
+            ("J-006", post.clone(), with(&CHUNK[1..], &[file]), (400, refuse::FIELDS_AFTER_FILE)),
             (
                 "J-006",
                 post.clone(),
@@ -896,12 +750,7 @@ mod tests {
                 "0123456789".to_owned(),
                 (415, "unusable_content_type"),
             ),
-            (
-                "J-023",
-                post.clone(),
-                "--x\r\n".to_owned(),
-                (400, "bad_form"),
-            ),
+            ("J-023", post.clone(), "--x\r\n".to_owned(), (400, "bad_form")),
             (
                 "J-010",
                 format!("GET {}", target.replace("Number=2", "Number=4")),
@@ -910,10 +759,7 @@ mod tests {
             ),
             (
                 "J-012",
-                format!(
-                    "GET {}",
-                    target.replace("CurrentChunkSize=10", "CurrentChunkSize=9")
-                ),
+                format!("GET {}", target.replace("CurrentChunkSize=10", "CurrentChunkSize=9")),
                 none(),
                 (400, refuse::BAD_CHUNK_SIZE),
             ),
@@ -929,32 +775,13 @@ mod tests {
                 with(&CHUNK, &[file]).replace("\r\n3\r\n", "\r\n0\r\n"),
                 (400, refuse::BAD_TOTAL_CHUNKS),
             ),
-            (
-                "S-008",
-                post,
-                with(&large, &["file<x"]),
-                (400, refuse::CHUNK_TOO_LARGE),
-            ),
-            (
-                "S-008",
-                format!("GET {}", query(&large)),
-                none(),
-                (400, refuse::CHUNK_TOO_LARGE),
-            ),
+            ("S-008", post, with(&large, &["file<x"]), (400, refuse::CHUNK_TOO_LARGE)),
+            ("S-008", format!("GET {}", query(&large)), none(), (400, refuse::CHUNK_TOO_LARGE)),
             ("F-40", giant.to_owned(), none(), (400, "file_too_large")),
-            (
-                "F-40",
-                giant.replace("GET", "POST"),
-                "x".to_owned(),
-                (400, "file_too_large"),
-            ),
+            ("F-40", giant.replace("GET", "POST"), "x".to_owned(), (400, "file_too_large")),
         ] {
             let (status, code) = expected;
-            assert_eq!(
-                read_all(&lines, &body),
-                Read::Refused(status, code),
-                "{rule} {lines}"
-            );
+            assert_eq!(read_all(&lines, &body), Read::Refused(status, code), "{rule} {lines}");
         }
     }
 
@@ -977,11 +804,7 @@ mod tests {
         let body = with(&CHUNK, &["file<0123456789"]);
         for (lines, body, is_read) in [
             (format!("POST /up\n{FORM}"), body.clone(), true),
-            (
-                format!("POST /up\n{FORM}"),
-                body.replace("Number", "Nomber"),
-                false,
-            ),
+            (format!("POST /up\n{FORM}"), body.replace("Number", "Nomber"), false),
         ] {
             let frames = [body, "more".to_owned()].map(|frame| {
                 Ok::<_, std::convert::Infallible>(http_body::Frame::data(Bytes::from(frame)))
@@ -1051,10 +874,7 @@ mod tests {
     #[test]
     fn checksums_come_in_a_field_or_a_parameter() {
         let given = |value: &[u8]| {
-            Ok(Checksum::Given(Digest {
-                algorithm: Algorithm::Sha256,
-                value: value.to_vec(),
-            }))
+            Ok(Checksum::Given(Digest { algorithm: Algorithm::Sha256, value: value.to_vec() }))
         };
         for (fields, parameter, expected) in [
             ("", "", Ok(Checksum::None)),
@@ -1066,16 +886,8 @@ mod tests {
                 "sha256%20YWJj",
                 given(b"abc"),
             ),
-            (
-                "\nChecksum: sha256 YWJj",
-                "sha256%20YWI%3D",
-                Err(refuse::CONFLICTING),
-            ),
-            (
-                "\nChecksum: md5 YWJj",
-                "sha256%20YWJj",
-                Err(refuse::CONFLICTING),
-            ),
+            ("\nChecksum: sha256 YWJj", "sha256%20YWI%3D", Err(refuse::CONFLICTING)),
+            ("\nChecksum: md5 YWJj", "sha256%20YWJj", Err(refuse::CONFLICTING)),
             ("\nChecksum: crc32 YWJj", "", Err(refuse::BAD_CHECKSUM)),
             ("", "sha256%20YWJ", Err(refuse::BAD_CHECKSUM)),
             ("", "0a1b2c", Ok(Checksum::None)),
@@ -1115,9 +927,7 @@ mod tests {
 
     #[test]
     fn mounts_can_be_strict_j_015() {
-        let target = query(&CHUNK)
-            .replace("Number=2", "Number=1")
-            .replace("Chunks=3", "Chunks=1");
+        let target = query(&CHUNK).replace("Number=2", "Number=1").replace("Chunks=3", "Chunks=1");
         let lines = format!("GET {target}");
         let empty = Content::empty;
         let (read, _) = read_content(&dialect(), &lines, empty());
@@ -1160,17 +970,10 @@ mod tests {
             let body = with(&fields, &["file<0123456789"]);
             let content = Content::new(Full::new(Bytes::from(body)));
             let (read, key) = read_content(&dialect(), &format!("POST /up\n{FORM}"), content);
-            assert_eq!(
-                matches!(read, Read::Write(..)),
-                is_good,
-                "{identifier:?} {read:?}"
-            );
+            assert_eq!(matches!(read, Read::Write(..)), is_good, "{identifier:?} {read:?}");
             if let Some(key) = key {
                 let id = key.id(0).to_string();
-                assert!(
-                    id.bytes()
-                        .all(|b| b.is_ascii_alphanumeric() || b"-_".contains(&b))
-                );
+                assert!(id.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_".contains(&b)));
             }
         }
     }

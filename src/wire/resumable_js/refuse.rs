@@ -55,12 +55,7 @@ pub(super) struct Fault {
 impl Fault {
     /// A bad request.
     pub(super) fn new(code: &'static str, message: impl Into<String>) -> Self {
-        Self {
-            code,
-            message: message.into(),
-            param: None,
-            status: StatusCode::BAD_REQUEST,
-        }
+        Self { code, message: message.into(), param: None, status: StatusCode::BAD_REQUEST }
     }
 
     /// A bad request because of the parameter `name`.
@@ -69,20 +64,14 @@ impl Fault {
         code: &'static str,
         message: impl Into<String>,
     ) -> Self {
-        Self {
-            param: Some(name.into()),
-            ..Self::new(code, message)
-        }
+        Self { param: Some(name.into()), ..Self::new(code, message) }
     }
 }
 
 /// For a fault that shows while the engine has the body: it comes back as a refusal.
 impl From<Fault> for Refusal {
     fn from(fault: Fault) -> Self {
-        Self::Malformed {
-            field: fault.code,
-            reason: fault.message,
-        }
+        Self::Malformed { field: fault.code, reason: fault.message }
     }
 }
 
@@ -92,10 +81,7 @@ struct Body<'a> {
     #[serde(rename = "chunkUploadStatus")]
     chunk_upload_status: bool,
     error: Error<'a>,
-    #[serde(
-        rename = "resumableIdentifier",
-        skip_serializing_if = "Option::is_none"
-    )]
+    #[serde(rename = "resumableIdentifier", skip_serializing_if = "Option::is_none")]
     identifier: Option<&'a str>,
 }
 
@@ -110,30 +96,18 @@ struct Error<'a> {
 /// The answer to a method that the resource does not have. Never a deletion (J-042).
 pub(super) fn not_allowed(allow: &'static str) -> Reply {
     let mut reply = reply::empty(StatusCode::METHOD_NOT_ALLOWED);
-    reply
-        .headers_mut()
-        .insert(ALLOW, HeaderValue::from_static(allow));
+    reply.headers_mut().insert(ALLOW, HeaderValue::from_static(allow));
     reply
 }
 
 /// The answer to the request of `exchange`, which has this `fault`.
 pub(super) fn fault(exchange: &ResumableJsExchange, fault: &Fault) -> Reply {
-    let error = Error {
-        code: fault.code,
-        message: &fault.message,
-        param: fault.param.as_deref(),
-    };
-    let body = Body {
-        chunk_upload_status: false,
-        error,
-        identifier: exchange.identifier.as_deref(),
-    };
+    let error = Error { code: fault.code, message: &fault.message, param: fault.param.as_deref() };
+    let body =
+        Body { chunk_upload_status: false, error, identifier: exchange.identifier.as_deref() };
     let mut reply = reply::json(fault.status, &body);
-    let comes_again = [
-        StatusCode::FORBIDDEN,
-        StatusCode::SERVICE_UNAVAILABLE,
-        StatusCode::UNAUTHORIZED,
-    ];
+    let comes_again =
+        [StatusCode::FORBIDDEN, StatusCode::SERVICE_UNAVAILABLE, StatusCode::UNAUTHORIZED];
     if comes_again.contains(&fault.status) {
         reply.extensions_mut().insert(RETRY_DELAY);
     }
@@ -157,12 +131,7 @@ pub(super) fn refuse(exchange: &ResumableJsExchange, refused: &Refused) -> Reply
     let param = is_about_total.then(|| exchange.name(Parameter::TotalSize));
     let mut reply = fault(
         exchange,
-        &Fault {
-            code,
-            message: refusal.to_string(),
-            param: param.flatten(),
-            status,
-        },
+        &Fault { code, message: refusal.to_string(), param: param.flatten(), status },
     );
     if let Refusal::Denied(denial) = refusal {
         add_denial(&mut reply, denial);
@@ -243,9 +212,7 @@ fn denied(exchange: &ResumableJsExchange, denial: &Denial) -> (StatusCode, &'sta
 fn add_denial(reply: &mut Reply, denial: &Denial) {
     match &denial.kind {
         DenialKind::Unauthenticated { challenge } if reply.status() == StatusCode::UNAUTHORIZED => {
-            let challenge = challenge
-                .as_deref()
-                .and_then(|text| HeaderValue::from_str(text).ok());
+            let challenge = challenge.as_deref().and_then(|text| HeaderValue::from_str(text).ok());
             // RFC 9110 wants a challenge; this one makes no browser open a dialogue.
             let challenge = challenge.unwrap_or(HeaderValue::from_static("Bearer"));
             reply.headers_mut().insert(WWW_AUTHENTICATE, challenge);
@@ -286,17 +253,11 @@ mod tests {
     };
 
     fn malformed(field: &'static str) -> Refusal {
-        Refusal::Malformed {
-            field,
-            reason: "wrong".to_owned(),
-        }
+        Refusal::Malformed { field, reason: "wrong".to_owned() }
     }
 
     fn denied(kind: DenialKind) -> Refusal {
-        Refusal::Denied(Denial {
-            kind,
-            message: "no".to_owned(),
-        })
+        Refusal::Denied(Denial { kind, message: "no".to_owned() })
     }
 
     /// Every refusal, with what an upload is answered: rule, status and code, further fields.
@@ -305,46 +266,21 @@ mod tests {
         let known = "9 bytes long".to_owned();
         let again = "\nretry-after: 1";
         let again_and_close = "\nconnection: close\nretry-after: 1";
-        let unavailable = DenialKind::Unavailable {
-            retry_after: Duration::from_millis(9_001),
-        };
+        let unavailable = DenialKind::Unavailable { retry_after: Duration::from_millis(9_001) };
         let challenge = Some("Basic realm=x".to_owned());
         vec![
             ("A-003", Refusal::Abandoned, "503 interrupted", again),
             (
                 "J-014",
-                Refusal::BodyLengthWrong {
-                    expected: 1,
-                    given: 2,
-                },
+                Refusal::BodyLengthWrong { expected: 1, given: 2 },
                 "400 length_mismatch",
                 "",
             ),
-            (
-                "J-014",
-                Refusal::BodyTooLong { length: 9 },
-                "400 length_mismatch",
-                "",
-            ),
+            ("J-014", Refusal::BodyTooLong { length: 9 }, "400 length_mismatch", ""),
             ("J-024", Refusal::Busy, "503 busy", again),
-            (
-                "5.8",
-                Refusal::ChecksumMismatch,
-                "503 checksum_mismatch",
-                again,
-            ),
-            (
-                "5.8",
-                Refusal::ChecksumUnknown { name: "x".into() },
-                "400 bad_checksum",
-                "",
-            ),
-            (
-                "J-022",
-                Refusal::ContentConflict { at: 7 },
-                "400 content_conflict",
-                "",
-            ),
+            ("5.8", Refusal::ChecksumMismatch, "503 checksum_mismatch", again),
+            ("5.8", Refusal::ChecksumUnknown { name: "x".into() }, "400 bad_checksum", ""),
+            ("J-022", Refusal::ContentConflict { at: 7 }, "400 content_conflict", ""),
             ("4", denied(DenialKind::Forbidden), "403 forbidden", ""),
             ("4", denied(DenialKind::Invalid), "400 rejected", ""),
             ("F-34", denied(DenialKind::TooLarge), "400 over_quota", ""),
@@ -360,128 +296,35 @@ mod tests {
                 "401 unauthenticated",
                 "\nwww-authenticate: Basic realm=x",
             ),
-            (
-                "4",
-                denied(unavailable),
-                "503 unavailable",
-                "\nretry-after: 10",
-            ),
-            (
-                "J-024",
-                Refusal::Displaced,
-                "503 displaced",
-                again_and_close,
-            ),
+            ("4", denied(unavailable), "503 unavailable", "\nretry-after: 10"),
+            ("J-024", Refusal::Displaced, "503 displaced", again_and_close),
             ("J-041", Refusal::Expired, "404 upload_expired", ""),
             ("4", Refusal::FinalUpload, "400 not_possible", ""),
             ("4", Refusal::Internal, "500 internal_error", ""),
-            (
-                "J-017",
-                Refusal::LengthConflict { given: 8, known },
-                "400 total_size_mismatch",
-                "",
-            ),
+            ("J-017", Refusal::LengthConflict { given: 8, known }, "400 total_size_mismatch", ""),
             ("4", malformed("other"), "400 malformed", ""),
             ("J-005", malformed(form::FORM), "400 bad_form", ""),
             ("J-007", malformed(form::PAYLOAD), "400 bad_payload", ""),
-            (
-                "J-014",
-                malformed(form::PAYLOAD_END),
-                "400 length_mismatch",
-                "",
-            ),
+            ("J-014", malformed(form::PAYLOAD_END), "400 length_mismatch", ""),
             ("5.8", malformed("Upload-Checksum"), "400 bad_checksum", ""),
-            (
-                "J-006",
-                malformed(FIELDS_AFTER_FILE),
-                "400 fields_after_file",
-                "",
-            ),
-            (
-                "J-003",
-                malformed(CONFLICTING),
-                "400 conflicting_parameter",
-                "",
-            ),
-            (
-                "4",
-                Refusal::MetadataTooLong { limit_bytes: 9 },
-                "400 metadata_too_long",
-                "",
-            ),
-            (
-                "4",
-                Refusal::NotPartial { id: id() },
-                "400 not_possible",
-                "",
-            ),
-            (
-                "4",
-                Refusal::OffsetMismatch {
-                    expected: 1,
-                    given: 2,
-                },
-                "400 not_possible",
-                "",
-            ),
-            (
-                "F-34",
-                Refusal::OverLimit { limit_bytes: 9 },
-                "400 file_too_large",
-                "",
-            ),
-            (
-                "4",
-                Refusal::PartialUnfinished { id: id() },
-                "400 not_possible",
-                "",
-            ),
-            (
-                "4",
-                Refusal::RangeUnsatisfiable { length: 9 },
-                "400 not_possible",
-                "",
-            ),
-            (
-                "4",
-                Refusal::ShuttingDown,
-                "503 shutting_down",
-                again_and_close,
-            ),
+            ("J-006", malformed(FIELDS_AFTER_FILE), "400 fields_after_file", ""),
+            ("J-003", malformed(CONFLICTING), "400 conflicting_parameter", ""),
+            ("4", Refusal::MetadataTooLong { limit_bytes: 9 }, "400 metadata_too_long", ""),
+            ("4", Refusal::NotPartial { id: id() }, "400 not_possible", ""),
+            ("4", Refusal::OffsetMismatch { expected: 1, given: 2 }, "400 not_possible", ""),
+            ("F-34", Refusal::OverLimit { limit_bytes: 9 }, "400 file_too_large", ""),
+            ("4", Refusal::PartialUnfinished { id: id() }, "400 not_possible", ""),
+            ("4", Refusal::RangeUnsatisfiable { length: 9 }, "400 not_possible", ""),
+            ("4", Refusal::ShuttingDown, "503 shutting_down", again_and_close),
             ("4", Refusal::StoreFull, "500 store_full", ""),
             ("4", Refusal::StoreTrouble, "503 store_unavailable", again),
-            (
-                "S-008",
-                Refusal::TooFragmented { limit: 9 },
-                "400 too_fragmented",
-                "",
-            ),
-            (
-                "4",
-                Refusal::TooManyPartials { limit: 9 },
-                "400 not_possible",
-                "",
-            ),
-            (
-                "S-010",
-                Refusal::TooManyUploads { limit: 9 },
-                "400 too_many_uploads",
-                "",
-            ),
+            ("S-008", Refusal::TooFragmented { limit: 9 }, "400 too_fragmented", ""),
+            ("4", Refusal::TooManyPartials { limit: 9 }, "400 not_possible", ""),
+            ("S-010", Refusal::TooManyUploads { limit: 9 }, "400 too_many_uploads", ""),
             ("J-041", Refusal::Unknown, "404 upload_expired", ""),
-            (
-                "4",
-                Refusal::Unsupported { what: "it" },
-                "400 not_possible",
-                "",
-            ),
+            ("4", Refusal::Unsupported { what: "it" }, "400 not_possible", ""),
             ("4", Refusal::VersionUnsupported, "400 not_possible", ""),
-            (
-                "J-008",
-                Refusal::WrongMediaType { expected: "x" },
-                "415 unusable_content_type",
-                "",
-            ),
+            ("J-008", Refusal::WrongMediaType { expected: "x" }, "415 unusable_content_type", ""),
         ]
     }
 
@@ -494,10 +337,7 @@ mod tests {
 
     fn asked() -> [(&'static str, Asked); 5] {
         let question = status::Question::default();
-        let presence = Asked::Presence {
-            range: 0..1,
-            total: 2,
-        };
+        let presence = Asked::Presence { range: 0..1, total: 2 };
         [
             ("POST", Asked::Write),
             ("GET", presence),
@@ -515,11 +355,7 @@ mod tests {
             let (status, code) = expected.split_once(' ').expect("both");
             let is_delayed = ["401", "403", "503"].contains(&status);
             let delay = reply.extensions().get::<Delay>().copied();
-            assert_eq!(
-                delay,
-                is_delayed.then_some(RETRY_DELAY),
-                "A-003 {rule} {refusal:?}"
-            );
+            assert_eq!(delay, is_delayed.then_some(RETRY_DELAY), "A-003 {rule} {refusal:?}");
             let (head, body) = told(reply).await;
             assert_eq!(head, format!("{status}{fields}"), "{rule} {refusal:?}");
             let error = json!({ "code": code, "message": refusal.to_string() });
@@ -582,10 +418,7 @@ mod tests {
             let exchange = exchange(&dialect(), "HEAD", Asked::Write);
             let reply = exchange.completed(refuse(&exchange, &refusal.into()));
             let (head, body) = told(reply).await;
-            assert_eq!(
-                (head, body),
-                (format!("{}{fields}", &expected[..3]), Value::Null)
-            );
+            assert_eq!((head, body), (format!("{}{fields}", &expected[..3]), Value::Null));
         }
     }
 
@@ -601,9 +434,6 @@ mod tests {
         });
         assert_eq!(told(reply).await, ("400".to_owned(), expected));
         let reply = exchange.completed(not_allowed("GET, HEAD"));
-        assert_eq!(
-            told(reply).await,
-            ("405\nallow: GET, HEAD".to_owned(), Value::Null)
-        );
+        assert_eq!(told(reply).await, ("405\nallow: GET, HEAD".to_owned(), Value::Null));
     }
 }

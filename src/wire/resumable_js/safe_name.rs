@@ -25,9 +25,7 @@ pub(super) fn safe_name(name: &str) -> String {
         return FALLBACK.to_owned();
     }
     let stem = trimmed.split('.').next().unwrap_or_default().trim_end();
-    let is_device = DEVICES
-        .iter()
-        .any(|device| device.eq_ignore_ascii_case(stem));
+    let is_device = DEVICES.iter().any(|device| device.eq_ignore_ascii_case(stem));
     let prefix = if is_device { "_" } else { "" };
     shortened(&format!("{prefix}{trimmed}"))
 }

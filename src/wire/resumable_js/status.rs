@@ -74,14 +74,10 @@ pub(super) fn read(
         Method::GET | Method::HEAD => false,
         Method::OPTIONS => return Err(Unread::Options),
         _ if limits.termination => {
-            return Err(Unread::NotAllowed {
-                allow: "GET, HEAD, DELETE, OPTIONS",
-            });
+            return Err(Unread::NotAllowed { allow: "GET, HEAD, DELETE, OPTIONS" });
         }
         _ => {
-            return Err(Unread::NotAllowed {
-                allow: "GET, HEAD, OPTIONS",
-            });
+            return Err(Unread::NotAllowed { allow: "GET, HEAD, OPTIONS" });
         }
     };
     let chosen = exchange.query(head).choose(&[Parameter::Identifier])?;
@@ -156,29 +152,16 @@ impl Chunks {
         };
         if total == 0 {
             let there = u64::from(upload.is_complete());
-            return Self {
-                contiguous: there,
-                uploaded: (1..=there).collect(),
-            };
+            return Self { contiguous: there, uploaded: (1..=there).collect() };
         }
         let prefix = upload.received.prefix();
-        let contiguous = if prefix >= total {
-            whole
-        } else {
-            (prefix / size).min(whole.saturating_sub(1))
-        };
+        let contiguous =
+            if prefix >= total { whole } else { (prefix / size).min(whole.saturating_sub(1)) };
         let end = |number: u64| {
-            if number >= whole {
-                total
-            } else {
-                number.saturating_mul(size).min(total)
-            }
+            if number >= whole { total } else { number.saturating_mul(size).min(total) }
         };
         let uploaded = numbers(&upload.received, size, last, end);
-        Self {
-            contiguous,
-            uploaded,
-        }
+        Self { contiguous, uploaded }
     }
 }
 
@@ -224,43 +207,22 @@ mod tests {
         let of = || Subject::Key(dialect().key(None, "i", "n", "p"));
         let allow = "GET, HEAD, DELETE, OPTIONS";
         for (lines, expected) in [
-            (
-                format!("GET /up/status?{FILE}"),
-                Ok(Intent::Status { of: of() }),
-            ),
-            (
-                format!("HEAD /up/status/?{FILE}&chunkNumber=7"),
-                Ok(Intent::Status { of: of() }),
-            ),
-            (
-                format!("DELETE /up/status?{FILE}"),
-                Ok(Intent::Terminate { of: of() }),
-            ),
+            (format!("GET /up/status?{FILE}"), Ok(Intent::Status { of: of() })),
+            (format!("HEAD /up/status/?{FILE}&chunkNumber=7"), Ok(Intent::Status { of: of() })),
+            (format!("DELETE /up/status?{FILE}"), Ok(Intent::Terminate { of: of() })),
             ("OPTIONS /up/status".to_owned(), Err((204, ""))),
             (format!("POST /up/status?{FILE}"), Err((405, allow))),
             ("GET /up/status".to_owned(), Err((400, refuse::MISSING))),
             ("DELETE /up/status".to_owned(), Err((400, refuse::MISSING))),
-            (
-                format!("GET /up/status?{FILE}&flowIdentifier=j"),
-                Err((400, refuse::AMBIGUOUS)),
-            ),
-            (
-                format!("GET /up/status?{FILE}&chunkSize=0"),
-                Err((400, refuse::BAD_NUMBER)),
-            ),
-            (
-                format!("GET /up/status?{FILE}&totalSize=x"),
-                Err((400, refuse::BAD_NUMBER)),
-            ),
+            (format!("GET /up/status?{FILE}&flowIdentifier=j"), Err((400, refuse::AMBIGUOUS))),
+            (format!("GET /up/status?{FILE}&chunkSize=0"), Err((400, refuse::BAD_NUMBER))),
+            (format!("GET /up/status?{FILE}&totalSize=x"), Err((400, refuse::BAD_NUMBER))),
         ] {
             let mut exchange = exchange(&lines);
             let read = read(&mut exchange, &head(&lines), &Limits::default());
             assert_eq!(told_of(read), expected, "{lines}");
         }
-        let limits = Limits {
-            termination: false,
-            ..Limits::default()
-        };
+        let limits = Limits { termination: false, ..Limits::default() };
         let lines = format!("DELETE /up/status?{FILE}");
         let read = read(&mut exchange(&lines), &head(&lines), &limits);
         assert_eq!(told_of(read), Err((405, "GET, HEAD, OPTIONS")));
@@ -286,10 +248,7 @@ mod tests {
             "id": "u", "url": "/files/u", "offset": 12, "received": 26, "size": 29
         });
         let body = json!({ "resumableIdentifier": "i", "upload": said });
-        assert_eq!(
-            answered("GET", "", &unfinished).await,
-            (fields.to_owned(), body)
-        );
+        assert_eq!(answered("GET", "", &unfinished).await, (fields.to_owned(), body));
         let head = answered("HEAD", "", &unfinished).await;
         assert_eq!(head, (fields.to_owned(), Value::Null));
         let (head, body) =
@@ -300,10 +259,7 @@ mod tests {
         assert_eq!(body["contiguousChunks"], 5);
         assert_eq!(body["uploaded_chunks"], json!([1, 2, 3, 4, 5, 6]));
         let (head, body) = answered("GET", "&totalSize=30", &unfinished).await;
-        assert_eq!(
-            (head.as_str(), &body["error"]["code"]),
-            ("400", &json!("total_size_mismatch"))
-        );
+        assert_eq!((head.as_str(), &body["error"]["code"]), ("400", &json!("total_size_mismatch")));
         assert_eq!(body["error"]["param"], "totalSize");
     }
 
@@ -330,10 +286,7 @@ mod tests {
             (&[], 0, Some(1), 1, &[1]),
         ] {
             let there = Chunks::of(&upload(total, held), 10, total, chunks);
-            let expected = Chunks {
-                contiguous,
-                uploaded: uploaded.to_vec(),
-            };
+            let expected = Chunks { contiguous, uploaded: uploaded.to_vec() };
             assert_eq!(there, expected, "{held:?} of {total}, {chunks:?} chunks");
         }
     }
@@ -345,10 +298,7 @@ mod tests {
         for (upload, contiguous) in [(upload(most, &[(0, most)]), most), (gapped(most), 1)] {
             let there = Chunks::of(&upload, 1, most, None);
             assert_eq!(there.contiguous, contiguous);
-            assert_eq!(
-                there.uploaded.len(),
-                if contiguous > 1 { MAX_NUMBERS } else { 10_000 }
-            );
+            assert_eq!(there.uploaded.len(), if contiguous > 1 { MAX_NUMBERS } else { 10_000 });
         }
         assert!(start.elapsed() < Duration::from_secs(5));
     }

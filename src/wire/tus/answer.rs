@@ -35,11 +35,7 @@ pub(super) fn answer(exchange: &TusExchange, outcome: Outcome) -> Reply {
         Outcome::Discovered(offer) => discovered(&offer),
         Outcome::Fetched { bytes, upload } => fetched(bytes, &upload),
         Outcome::Status { upload } => status(&upload),
-        Outcome::Stored {
-            finished,
-            offset,
-            upload,
-        } => {
+        Outcome::Stored { finished, offset, upload } => {
             let mut reply = stored(exchange, offset, &upload);
             reply::add_finished(&mut reply, &finished);
             reply
@@ -67,12 +63,7 @@ fn discovered(offer: &Offer) -> Reply {
 }
 
 /// The extensions, and only those that work (T-007, T-030).
-fn extensions(
-    Offer {
-        capabilities,
-        limits,
-    }: &Offer,
-) -> HeaderValue {
+fn extensions(Offer { capabilities, limits }: &Offer) -> HeaderValue {
     let names: Vec<_> = [
         ("creation", true),
         ("creation-with-upload", true),
@@ -81,10 +72,7 @@ fn extensions(
         ("checksum", true),
         ("checksum-trailer", true),
         ("concatenation", capabilities.join),
-        (
-            "concatenation-unfinished",
-            capabilities.join && limits.join_unfinished,
-        ),
+        ("concatenation-unfinished", capabilities.join && limits.join_unfinished),
         ("expiration", limits.expire_after.is_some()),
     ]
     .into_iter()
@@ -117,17 +105,10 @@ fn status(upload: &Upload) -> Reply {
 
 fn stored(exchange: &TusExchange, offset: u64, upload: &Upload) -> Reply {
     let is_new = exchange.method == Method::POST;
-    let mut reply = with_fields(if is_new {
-        StatusCode::CREATED
-    } else {
-        StatusCode::NO_CONTENT
-    });
+    let mut reply = with_fields(if is_new { StatusCode::CREATED } else { StatusCode::NO_CONTENT });
     let fields = reply.headers_mut();
     if is_new {
-        fields.insert(
-            LOCATION,
-            exchange.locations.location(&exchange.start, &upload.id),
-        );
+        fields.insert(LOCATION, exchange.locations.location(&exchange.start, &upload.id));
     }
     fields.insert(upload_offset::NAME, upload_offset::encode(offset));
     insert_expiry(fields, upload);
@@ -147,22 +128,14 @@ fn fetched(bytes: Option<FetchedBytes>, upload: &Upload) -> Reply {
     fields.insert(ACCEPT_RANGES, HeaderValue::from_static("bytes"));
     fields.insert(CACHE_CONTROL, HeaderValue::from_static("private, no-cache"));
     fields.insert(ETAG, etag(&upload.id));
-    let Some(FetchedBytes {
-        partial,
-        range,
-        stream,
-    }) = bytes
-    else {
+    let Some(FetchedBytes { partial, range, stream }) = bytes else {
         *reply.status_mut() = StatusCode::NOT_MODIFIED;
         return reply;
     };
     insert_download(fields, upload);
     if partial && !range.is_empty() {
         let length = upload.length.unwrap_or_else(|| upload.offset());
-        fields.insert(
-            CONTENT_RANGE,
-            range::encode(range.start, range.end - 1, length),
-        );
+        fields.insert(CONTENT_RANGE, range::encode(range.start, range.end - 1, length));
     }
     let length = range.end.saturating_sub(range.start);
     // An empty HTTP/2 answer would go without it (D-51).
@@ -179,10 +152,7 @@ fn insert_download(fields: &mut HeaderMap, upload: &Upload) {
     let media_type = content_type::of_download(&upload.metadata);
     let disposition = content_disposition::encode(media_type, &upload.metadata);
     let media_type = media_type.and_then(|text| HeaderValue::from_str(text).ok());
-    fields.insert(
-        CONTENT_TYPE,
-        media_type.unwrap_or(content_type::OCTET_STREAM),
-    );
+    fields.insert(CONTENT_TYPE, media_type.unwrap_or(content_type::OCTET_STREAM));
     fields.insert(CONTENT_DISPOSITION, disposition);
     let policy = HeaderValue::from_static("sandbox; default-src 'none'");
     fields.insert(CONTENT_SECURITY_POLICY, policy);
@@ -223,14 +193,8 @@ mod tests {
     fn upload(length: Option<u64>, offset: u64, metadata: &str, role: Role) -> Upload {
         let metadata = metadata.parse().expect("plain");
         let completion = Completion::WhenFull;
-        let created = Change::Created {
-            completion,
-            length,
-            metadata,
-            named: false,
-            role,
-            at: UNIX_EPOCH,
-        };
+        let created =
+            Change::Created { completion, length, metadata, named: false, role, at: UNIX_EPOCH };
         let mut upload = Upload::new(id("a"), &created).expect("created comes first");
         upload.received.insert(0..offset);
         if upload.is_full() {
@@ -240,10 +204,7 @@ mod tests {
     }
 
     fn made_of_two() -> Role {
-        Role::Final {
-            partials: vec![id("b"), id("c")],
-            text: "final;b  /files/c".to_owned(),
-        }
+        Role::Final { partials: vec![id("b"), id("c")], text: "final;b  /files/c".to_owned() }
     }
 
     fn answered(lines: &str, outcome: Outcome) -> Reply {
@@ -261,10 +222,7 @@ mod tests {
                 out_of_order: true,
                 read_before_complete: true,
             };
-            Outcome::Discovered(Box::new(Offer {
-                capabilities,
-                limits,
-            }))
+            Outcome::Discovered(Box::new(Offer { capabilities, limits }))
         };
         let rest = "tus-checksum-algorithm: sha1,sha256,sha512,md5";
         let always = "creation,creation-with-upload,creation-defer-length";
@@ -292,13 +250,7 @@ mod tests {
                 "\ntus-max-size: 100",
             ),
             (
-                offer(
-                    false,
-                    Limits {
-                        join_unfinished: true,
-                        ..Limits::default()
-                    },
-                ),
+                offer(false, Limits { join_unfinished: true, ..Limits::default() }),
                 format!("{always},termination,checksum,checksum-trailer"),
                 "",
             ),
@@ -314,14 +266,8 @@ mod tests {
 
     #[test]
     fn status_tells_all_there_is_to_know() {
-        let partial = Upload {
-            expires: expires(),
-            ..upload(Some(9), 9, "", Role::partial())
-        };
-        let unfinished = Upload {
-            expires: expires(),
-            ..upload(Some(9), 4, "", Role::Whole)
-        };
+        let partial = Upload { expires: expires(), ..upload(Some(9), 9, "", Role::partial()) };
+        let unfinished = Upload { expires: expires(), ..upload(Some(9), 4, "", Role::Whole) };
         for (rule, upload, expected) in [
             (
                 "T-012 T-013 D-29",
@@ -333,11 +279,7 @@ mod tests {
                 upload(None, 4, "", Role::Whole),
                 "200\nupload-offset: 4\nupload-defer-length: 1".to_owned(),
             ),
-            (
-                "D-50",
-                unfinished,
-                format!("200\nupload-offset: 4\n{EXPIRES}\nupload-length: 9"),
-            ),
+            ("D-50", unfinished, format!("200\nupload-offset: 4\n{EXPIRES}\nupload-length: 9")),
             (
                 "T-111 D-39",
                 partial,
@@ -363,12 +305,7 @@ mod tests {
                     .to_owned(),
             ),
         ] {
-            let reply = answered(
-                "HEAD /files/a",
-                Outcome::Status {
-                    upload: Arc::new(upload),
-                },
-            );
+            let reply = answered("HEAD /files/a", Outcome::Status { upload: Arc::new(upload) });
             assert_eq!(head_of(&reply), expected, "{rule}");
         }
     }
@@ -376,10 +313,7 @@ mod tests {
     #[test]
     fn writes_are_acknowledged() {
         let created = "201\nlocation: /files/a";
-        let unfinished = Upload {
-            expires: expires(),
-            ..upload(Some(9), 4, "", Role::Whole)
-        };
+        let unfinished = Upload { expires: expires(), ..upload(Some(9), 4, "", Role::Whole) };
         for (rule, lines, upload, expected) in [
             (
                 "D-19",
@@ -411,12 +345,7 @@ mod tests {
                 upload(Some(9), 9, "", made_of_two()),
                 format!("{created}\nupload-offset: 9"),
             ),
-            (
-                "T-071",
-                "PATCH /files/a",
-                unfinished,
-                format!("204\nupload-offset: 4\n{EXPIRES}"),
-            ),
+            ("T-071", "PATCH /files/a", unfinished, format!("204\nupload-offset: 4\n{EXPIRES}")),
             (
                 "T-022",
                 "PATCH /files/a",
@@ -436,26 +365,15 @@ mod tests {
                 ("Upload-Offset".to_owned(), "7".to_owned()),
             ];
             let finished = Finished { headers };
-            let outcome = Outcome::Stored {
-                finished,
-                offset,
-                upload: Arc::new(upload),
-            };
+            let outcome = Outcome::Stored { finished, offset, upload: Arc::new(upload) };
             let reply = answered(lines, outcome);
-            assert_eq!(
-                head_of(&reply),
-                format!("{expected}\nx-result: 7"),
-                "{rule} {lines}"
-            );
+            assert_eq!(head_of(&reply), format!("{expected}\nx-result: 7"), "{rule} {lines}");
         }
     }
 
     #[test]
     fn removal_is_a_bare_204_t_091() {
-        assert_eq!(
-            head_of(&answered("DELETE /files/a", Outcome::Terminated)),
-            "204"
-        );
+        assert_eq!(head_of(&answered("DELETE /files/a", Outcome::Terminated)), "204");
     }
 
     struct Once(Option<Bytes>);
@@ -478,20 +396,8 @@ mod tests {
         // `filetype` is text/plain, `filename` is b.
         let metadata = "filetype dGV4dC9wbGFpbg==,filename Yg==";
         for (text, range, partial, metadata, expected) in [
-            (
-                "abc",
-                0..3,
-                false,
-                "",
-                format!("200\n{start}\n{plain}\n{shield}\ncontent-length: 3"),
-            ),
-            (
-                "",
-                0..0,
-                false,
-                "",
-                format!("200\n{start}\n{plain}\n{shield}\ncontent-length: 0"),
-            ),
+            ("abc", 0..3, false, "", format!("200\n{start}\n{plain}\n{shield}\ncontent-length: 3")),
+            ("", 0..0, false, "", format!("200\n{start}\n{plain}\n{shield}\ncontent-length: 0")),
             (
                 "bc",
                 1..3,
@@ -504,29 +410,15 @@ mod tests {
         ] {
             let length = if text.is_empty() { 0 } else { 3 };
             let stream = Box::pin(Once(Some(Bytes::from_static(text.as_bytes()))));
-            let bytes = Some(FetchedBytes {
-                partial,
-                range,
-                stream,
-            });
+            let bytes = Some(FetchedBytes { partial, range, stream });
             let upload = Arc::new(upload(Some(length), length, metadata, Role::Whole));
             let reply = answered("GET /files/a", Outcome::Fetched { bytes, upload });
             assert_eq!(head_of(&reply), expected);
-            let body = reply
-                .into_body()
-                .collect()
-                .await
-                .expect("as long as it says");
+            let body = reply.into_body().collect().await.expect("as long as it says");
             assert_eq!(body.to_bytes(), text);
         }
         let upload = Arc::new(upload(Some(3), 3, metadata, Role::Whole));
-        let reply = answered(
-            "GET /files/a",
-            Outcome::Fetched {
-                bytes: None,
-                upload,
-            },
-        );
+        let reply = answered("GET /files/a", Outcome::Fetched { bytes: None, upload });
         assert_eq!(head_of(&reply), format!("304\n{start}"));
     }
 }

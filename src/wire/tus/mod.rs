@@ -61,10 +61,7 @@ pub struct Tus {
 impl Tus {
     /// tus 1.0 for the uploads at `locations`.
     pub fn new(locations: Locations) -> Self {
-        Self {
-            locations: Arc::new(locations),
-            resumable: None,
-        }
+        Self { locations: Arc::new(locations), resumable: None }
     }
 
     /// The same, but an upload whose metadata has a `resumableIdentifier` (and `filename` and
@@ -73,10 +70,7 @@ impl Tus {
     /// length, and not a part of another.
     #[must_use]
     pub fn with_resumable(self, dialect: ResumableJs) -> Self {
-        Self {
-            resumable: Some(dialect),
-            ..self
-        }
+        Self { resumable: Some(dialect), ..self }
     }
 }
 
@@ -97,9 +91,7 @@ impl Dialect for Tus {
 /// The method meant. A browser's own question is never anything else (D-06).
 fn method(head: &Parts) -> Method {
     let meant = x_http_method_override::decode(&head.headers);
-    meant
-        .filter(|_| !cors::is_preflight(head))
-        .unwrap_or_else(|| head.method.clone())
+    meant.filter(|_| !cors::is_preflight(head)).unwrap_or_else(|| head.method.clone())
 }
 
 /// One request in tus and its answer.
@@ -159,18 +151,14 @@ impl TusExchange {
         fields.insert(tus_resumable::NAME, tus_resumable::VERSION);
         fields.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
         // A cached offset or 404 is fatal (D-60); downloads have said already how they are cached.
-        fields
-            .entry(CACHE_CONTROL)
-            .or_insert(HeaderValue::from_static("no-store"));
+        fields.entry(CACHE_CONTROL).or_insert(HeaderValue::from_static("no-store"));
         reply
     }
 }
 
 impl fmt::Debug for TusExchange {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("TusExchange")
-            .field("method", &self.method)
-            .finish_non_exhaustive()
+        f.debug_struct("TusExchange").field("method", &self.method).finish_non_exhaustive()
     }
 }
 
@@ -223,10 +211,7 @@ mod tests {
             (CACHE_CONTROL, None),
         ] {
             let value = reply.headers().get(&name).expect("every answer has it");
-            assert!(
-                expected.is_none_or(|expected| value == expected),
-                "{name:?}: {value:?}"
-            );
+            assert!(expected.is_none_or(|expected| value == expected), "{name:?}: {value:?}");
         }
         for (name, value) in reply.headers() {
             let value = value.to_str().expect("printable ASCII");
@@ -269,27 +254,14 @@ mod tests {
             "X-HTTP-Method-Override",
             "Content-Type",
         ] {
-            assert!(
-                CORS.allow_headers.split(", ").any(|listed| listed == name),
-                "{name}"
-            );
+            assert!(CORS.allow_headers.split(", ").any(|listed| listed == name), "{name}");
         }
-        for name in [
-            "Location",
-            "Upload-Offset",
-            "Upload-Length",
-            "Upload-Expires",
-            "Retry-After",
-        ] {
-            assert!(
-                CORS.expose_headers.split(", ").any(|listed| listed == name),
-                "{name}"
-            );
+        for name in ["Location", "Upload-Offset", "Upload-Length", "Upload-Expires", "Retry-After"]
+        {
+            assert!(CORS.expose_headers.split(", ").any(|listed| listed == name), "{name}");
         }
         assert!(
-            ![CORS.allow_headers, CORS.expose_headers, CORS.allow_methods]
-                .concat()
-                .contains('*')
+            ![CORS.allow_headers, CORS.expose_headers, CORS.allow_methods].concat().contains('*')
         );
     }
 }

@@ -41,22 +41,13 @@ struct Wording {
 }
 
 fn no(status: StatusCode, code: &'static str) -> Wording {
-    Wording {
-        closes: false,
-        code,
-        fact: None,
-        hint: "",
-        status,
-    }
+    Wording { closes: false, code, fact: None, hint: "", status }
 }
 
 impl Wording {
     /// The client is told `value` as well.
     fn with(self, name: HeaderName, value: impl Into<HeaderValue>) -> Self {
-        Self {
-            fact: Some((name, value.into())),
-            ..self
-        }
+        Self { fact: Some((name, value.into())), ..self }
     }
 
     /// The message goes on with `hint`.
@@ -66,24 +57,15 @@ impl Wording {
 
     /// The connection ends with the answer.
     fn closing(self) -> Self {
-        Self {
-            closes: true,
-            ..self
-        }
+        Self { closes: true, ..self }
     }
 }
 
 /// The answer to a method that the resource does not have (D-55).
 pub(super) fn not_allowed(allow: &'static str) -> Reply {
     let message = format_args!("this URL takes {allow}");
-    let mut reply = reply::text(
-        StatusCode::METHOD_NOT_ALLOWED,
-        "ERR_METHOD_NOT_ALLOWED",
-        message,
-    );
-    reply
-        .headers_mut()
-        .insert(ALLOW, HeaderValue::from_static(allow));
+    let mut reply = reply::text(StatusCode::METHOD_NOT_ALLOWED, "ERR_METHOD_NOT_ALLOWED", message);
+    reply.headers_mut().insert(ALLOW, HeaderValue::from_static(allow));
     reply
 }
 
@@ -94,13 +76,7 @@ pub(super) fn refuse(exchange: &TusExchange, refused: &Refused) -> Reply {
         (Refusal::Expired, &Method::DELETE) => &Refusal::Unknown,
         (refusal, _) => refusal,
     };
-    let Wording {
-        closes,
-        code,
-        fact,
-        hint,
-        status,
-    } = wording(refusal);
+    let Wording { closes, code, fact, hint, status } = wording(refusal);
     let mut reply = reply::text(status, code, Message { hint, refusal });
     if exchange.method == Method::HEAD && status.is_server_error() {
         // On HEAD any 5xx makes tus-js-client give the upload up; 423 makes it come again (I-06).
@@ -108,21 +84,15 @@ pub(super) fn refuse(exchange: &TusExchange, refused: &Refused) -> Reply {
         reply.headers_mut().insert(RETRY_AFTER, BUSY_SECONDS.into());
     }
     if status.as_u16() == CHECKSUM_MISMATCH {
-        reply
-            .extensions_mut()
-            .insert(ReasonPhrase::from_static(b"Checksum Mismatch"));
+        reply.extensions_mut().insert(ReasonPhrase::from_static(b"Checksum Mismatch"));
     }
     if let Some((name, value)) = fact {
         reply.headers_mut().insert(name, value);
     }
     let tells_expiry = [Method::PATCH, Method::POST].contains(&exchange.method);
-    if let Some(expires) = refused
-        .expires
-        .filter(|_| tells_expiry && *refusal != Refusal::Expired)
+    if let Some(expires) = refused.expires.filter(|_| tells_expiry && *refusal != Refusal::Expired)
     {
-        reply
-            .headers_mut()
-            .insert(upload_expires::NAME, upload_expires::encode(expires));
+        reply.headers_mut().insert(upload_expires::NAME, upload_expires::encode(expires));
     }
     if closes {
         reply::close_connection(&mut reply, exchange.version);
@@ -167,10 +137,9 @@ fn wording(refusal: &Refusal) -> Wording {
         Refusal::Internal => no(StatusCode::INTERNAL_SERVER_ERROR, "ERR_INTERNAL"),
         Refusal::LengthConflict { .. } => no(StatusCode::BAD_REQUEST, "ERR_INVALID_UPLOAD_LENGTH"),
         Refusal::Malformed { field, .. } => no(StatusCode::BAD_REQUEST, malformed_code(field)),
-        Refusal::MetadataTooLong { .. } => no(
-            StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
-            "ERR_METADATA_TOO_LARGE",
-        ),
+        Refusal::MetadataTooLong { .. } => {
+            no(StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE, "ERR_METADATA_TOO_LARGE")
+        }
         Refusal::NotPartial { .. } => no(StatusCode::BAD_REQUEST, "ERR_INVALID_CONCAT"),
         Refusal::OffsetMismatch { expected, .. } => {
             no(StatusCode::CONFLICT, "ERR_MISMATCHED_OFFSET").with(upload_offset::NAME, *expected)
@@ -180,11 +149,10 @@ fn wording(refusal: &Refusal) -> Wording {
                 .with(TUS_MAX_SIZE, *limit_bytes)
         }
         Refusal::PartialUnfinished { .. } => no(StatusCode::BAD_REQUEST, "ERR_UPLOAD_NOT_FINISHED"),
-        Refusal::RangeUnsatisfiable { length } => no(
-            StatusCode::RANGE_NOT_SATISFIABLE,
-            "ERR_RANGE_NOT_SATISFIABLE",
-        )
-        .with(CONTENT_RANGE, range::encode_unsatisfied(*length)),
+        Refusal::RangeUnsatisfiable { length } => {
+            no(StatusCode::RANGE_NOT_SATISFIABLE, "ERR_RANGE_NOT_SATISFIABLE")
+                .with(CONTENT_RANGE, range::encode_unsatisfied(*length))
+        }
         Refusal::ShuttingDown => no(StatusCode::SERVICE_UNAVAILABLE, "ERR_SERVER_SHUTDOWN")
             .with(RETRY_AFTER, RESTART_SECONDS)
             .closing(),
@@ -202,10 +170,9 @@ fn wording(refusal: &Refusal) -> Wording {
                 .with(TUS_VERSION, tus_resumable::VERSION)
                 .hinting("; expected Tus-Resumable: 1.0.0")
         }
-        Refusal::WrongMediaType { .. } => no(
-            StatusCode::UNSUPPORTED_MEDIA_TYPE,
-            "ERR_INVALID_CONTENT_TYPE",
-        ),
+        Refusal::WrongMediaType { .. } => {
+            no(StatusCode::UNSUPPORTED_MEDIA_TYPE, "ERR_INVALID_CONTENT_TYPE")
+        }
     }
 }
 
@@ -216,9 +183,7 @@ fn denied(denial: &Denial) -> Wording {
         DenialKind::Invalid => no(StatusCode::BAD_REQUEST, REJECTED),
         DenialKind::TooLarge => no(StatusCode::PAYLOAD_TOO_LARGE, REJECTED),
         DenialKind::Unauthenticated { challenge } => {
-            let challenge = challenge
-                .as_deref()
-                .and_then(|text| HeaderValue::from_str(text).ok());
+            let challenge = challenge.as_deref().and_then(|text| HeaderValue::from_str(text).ok());
             // RFC 9110 wants a challenge; this one makes no browser open a dialogue.
             let challenge = challenge.unwrap_or(HeaderValue::from_static("Bearer"));
             no(StatusCode::UNAUTHORIZED, "ERR_UNAUTHENTICATED").with(WWW_AUTHENTICATE, challenge)
@@ -262,10 +227,7 @@ mod tests {
     }
 
     fn malformed(field: &'static str) -> Refusal {
-        Refusal::Malformed {
-            field,
-            reason: "wrong".to_owned(),
-        }
+        Refusal::Malformed { field, reason: "wrong".to_owned() }
     }
 
     /// Every refusal, with what a `PATCH` is answered: rule, status and code, further fields.
@@ -276,43 +238,20 @@ mod tests {
         let ten = Duration::from_millis(9_001);
         vec![
             ("T-025", Refusal::Abandoned, "503 ERR_READ_TIMEOUT", close),
-            (
-                "D-11",
-                Refusal::BodyTooLong { length: 9 },
-                "413 ERR_UPLOAD_SIZE_EXCEEDED",
-                "",
-            ),
+            ("D-11", Refusal::BodyTooLong { length: 9 }, "413 ERR_UPLOAD_SIZE_EXCEEDED", ""),
             ("D-46", Refusal::Busy, "423 ERR_UPLOAD_LOCKED", busy),
-            (
-                "T-083",
-                Refusal::ChecksumMismatch,
-                "460 ERR_CHECKSUM_MISMATCH",
-                "",
-            ),
+            ("T-083", Refusal::ChecksumMismatch, "460 ERR_CHECKSUM_MISMATCH", ""),
             (
                 "T-082",
                 Refusal::ChecksumUnknown { name: "x".into() },
                 "400 ERR_CHECKSUM_ALGORITHM",
                 "",
             ),
-            (
-                "0.2",
-                Refusal::Denied(Denial::forbidden("no")),
-                "403 ERR_FORBIDDEN",
-                "",
-            ),
+            ("0.2", Refusal::Denied(Denial::forbidden("no")), "403 ERR_FORBIDDEN", ""),
+            ("T-053", Refusal::Denied(Denial::invalid("no")), "400 ERR_UPLOAD_REJECTED", ""),
             (
                 "T-053",
-                Refusal::Denied(Denial::invalid("no")),
-                "400 ERR_UPLOAD_REJECTED",
-                "",
-            ),
-            (
-                "T-053",
-                Refusal::Denied(Denial {
-                    kind: DenialKind::TooLarge,
-                    message: "no".into(),
-                }),
+                Refusal::Denied(Denial { kind: DenialKind::TooLarge, message: "no".into() }),
                 "413 ERR_UPLOAD_REJECTED",
                 "",
             ),
@@ -325,9 +264,7 @@ mod tests {
             (
                 "0.2",
                 Refusal::Denied(Denial {
-                    kind: DenialKind::Unauthenticated {
-                        challenge: Some("Basic realm=x".into()),
-                    },
+                    kind: DenialKind::Unauthenticated { challenge: Some("Basic realm=x".into()) },
                     message: "no".into(),
                 }),
                 "401 ERR_UNAUTHENTICATED",
@@ -339,12 +276,7 @@ mod tests {
                 "503 ERR_UPLOAD_REJECTED",
                 "\nretry-after: 10",
             ),
-            (
-                "D-46",
-                Refusal::Displaced,
-                "423 ERR_UPLOAD_INTERRUPTED",
-                close,
-            ),
+            ("D-46", Refusal::Displaced, "423 ERR_UPLOAD_INTERRUPTED", close),
             ("D-15", Refusal::Expired, "410 ERR_UPLOAD_EXPIRED", ""),
             ("T-108", Refusal::FinalUpload, "403 ERR_MODIFY_FINAL", ""),
             ("0.3", Refusal::Internal, "500 ERR_INTERNAL", ""),
@@ -354,73 +286,20 @@ mod tests {
                 "400 ERR_INVALID_UPLOAD_LENGTH",
                 "",
             ),
-            (
-                "D-08",
-                malformed("Upload-Offset"),
-                "400 ERR_INVALID_OFFSET",
-                "",
-            ),
-            (
-                "T-002",
-                malformed("Upload-Length"),
-                "400 ERR_INVALID_UPLOAD_LENGTH",
-                "",
-            ),
-            (
-                "D-31",
-                malformed(LENGTH_AND_DEFERRAL),
-                "400 ERR_AMBIGUOUS_UPLOAD_LENGTH",
-                "",
-            ),
-            (
-                "T-047",
-                malformed("Upload-Defer-Length"),
-                "400 ERR_INVALID_UPLOAD_LENGTH_DEFER",
-                "",
-            ),
-            (
-                "D-35",
-                malformed("Upload-Concat"),
-                "400 ERR_INVALID_CONCAT",
-                "",
-            ),
-            (
-                "D-27",
-                malformed("Upload-Metadata"),
-                "400 ERR_INVALID_METADATA",
-                "",
-            ),
-            (
-                "T-087",
-                malformed("Upload-Checksum"),
-                "400 ERR_INVALID_CHECKSUM",
-                "",
-            ),
-            (
-                "D-23",
-                malformed("checksum"),
-                "400 ERR_INVALID_CHECKSUM",
-                "",
-            ),
+            ("D-08", malformed("Upload-Offset"), "400 ERR_INVALID_OFFSET", ""),
+            ("T-002", malformed("Upload-Length"), "400 ERR_INVALID_UPLOAD_LENGTH", ""),
+            ("D-31", malformed(LENGTH_AND_DEFERRAL), "400 ERR_AMBIGUOUS_UPLOAD_LENGTH", ""),
+            ("T-047", malformed("Upload-Defer-Length"), "400 ERR_INVALID_UPLOAD_LENGTH_DEFER", ""),
+            ("D-35", malformed("Upload-Concat"), "400 ERR_INVALID_CONCAT", ""),
+            ("D-27", malformed("Upload-Metadata"), "400 ERR_INVALID_METADATA", ""),
+            ("T-087", malformed("Upload-Checksum"), "400 ERR_INVALID_CHECKSUM", ""),
+            ("D-23", malformed("checksum"), "400 ERR_INVALID_CHECKSUM", ""),
             ("0.3", malformed("other"), "400 ERR_INVALID_REQUEST", ""),
-            (
-                "D-28",
-                Refusal::MetadataTooLong { limit_bytes: 9 },
-                "431 ERR_METADATA_TOO_LARGE",
-                "",
-            ),
-            (
-                "D-32",
-                Refusal::NotPartial { id: id() },
-                "400 ERR_INVALID_CONCAT",
-                "",
-            ),
+            ("D-28", Refusal::MetadataTooLong { limit_bytes: 9 }, "431 ERR_METADATA_TOO_LARGE", ""),
+            ("D-32", Refusal::NotPartial { id: id() }, "400 ERR_INVALID_CONCAT", ""),
             (
                 "D-09",
-                Refusal::OffsetMismatch {
-                    expected: 70,
-                    given: 90,
-                },
+                Refusal::OffsetMismatch { expected: 70, given: 90 },
                 "409 ERR_MISMATCHED_OFFSET",
                 "\nupload-offset: 70",
             ),
@@ -430,12 +309,7 @@ mod tests {
                 "413 ERR_MAX_SIZE_EXCEEDED",
                 "\ntus-max-size: 100",
             ),
-            (
-                "D-33",
-                Refusal::PartialUnfinished { id: id() },
-                "400 ERR_UPLOAD_NOT_FINISHED",
-                "",
-            ),
+            ("D-33", Refusal::PartialUnfinished { id: id() }, "400 ERR_UPLOAD_NOT_FINISHED", ""),
             (
                 "D-51",
                 Refusal::RangeUnsatisfiable { length: 9 },
@@ -449,25 +323,10 @@ mod tests {
                 "\nretry-after: 5\nconnection: close",
             ),
             ("F-20", Refusal::StoreFull, "507 ERR_NO_SPACE", ""),
-            (
-                "F-12",
-                Refusal::StoreTrouble,
-                "503 ERR_STORE_UNAVAILABLE",
-                busy,
-            ),
-            (
-                "D-35",
-                Refusal::TooManyPartials { limit: 9 },
-                "400 ERR_INVALID_CONCAT",
-                "",
-            ),
+            ("F-12", Refusal::StoreTrouble, "503 ERR_STORE_UNAVAILABLE", busy),
+            ("D-35", Refusal::TooManyPartials { limit: 9 }, "400 ERR_INVALID_CONCAT", ""),
             ("T-023", Refusal::Unknown, "404 ERR_UPLOAD_NOT_FOUND", ""),
-            (
-                "F-40",
-                Refusal::Unsupported { what: "it" },
-                "400 ERR_UNSUPPORTED",
-                "",
-            ),
+            ("F-40", Refusal::Unsupported { what: "it" }, "400 ERR_UNSUPPORTED", ""),
             (
                 "T-006",
                 Refusal::VersionUnsupported,
@@ -501,23 +360,14 @@ mod tests {
             let head = format!("{status}\ncontent-type: text/plain; charset=utf-8{fields}");
             assert_eq!(head_of(&reply), head, "{rule} {refusal:?}");
             let text = text_of(reply).await;
-            assert!(
-                text.starts_with(&format!("{code}: {refusal}")),
-                "{rule} {text}"
-            );
-            assert!(
-                text.ends_with('\n') && text.len() > code.len() + 4,
-                "{rule} {text}"
-            );
+            assert!(text.starts_with(&format!("{code}: {refusal}")), "{rule} {text}");
+            assert!(text.ends_with('\n') && text.len() > code.len() + 4, "{rule} {text}");
         }
     }
 
     #[tokio::test]
     async fn a_head_is_answered_without_a_body_and_never_5xx_i_06() {
-        for lines in [
-            "HEAD /files/a",
-            "POST /files/a\nX-HTTP-Method-Override: HEAD",
-        ] {
+        for lines in ["HEAD /files/a", "POST /files/a\nX-HTTP-Method-Override: HEAD"] {
             for (_, refusal, expected, fields) in refusals() {
                 let reply = refused(lines, refusal.clone(), Some(UNIX_EPOCH));
                 let expected = match &expected[..3] {
@@ -536,41 +386,24 @@ mod tests {
 
     #[test]
     fn removal_of_an_expired_upload_is_404_d_15() {
-        assert_eq!(
-            refused("DELETE /files/a", Refusal::Expired, None).status(),
-            404
-        );
-        assert_eq!(
-            refused("GET /files/a", Refusal::Expired, None).status(),
-            410
-        );
+        assert_eq!(refused("DELETE /files/a", Refusal::Expired, None).status(), 404);
+        assert_eq!(refused("GET /files/a", Refusal::Expired, None).status(), 410);
     }
 
     #[test]
     fn refused_writes_tell_the_expiry_t_071() {
-        let mismatch = Refusal::OffsetMismatch {
-            expected: 70,
-            given: 90,
-        };
+        let mismatch = Refusal::OffsetMismatch { expected: 70, given: 90 };
         for (lines, refusal, expected) in [
             ("PATCH /files/a", mismatch.clone(), true),
             ("PATCH /files/a", Refusal::ChecksumMismatch, true),
             ("POST /files", Refusal::ChecksumMismatch, true),
-            (
-                "POST /files/a\nX-HTTP-Method-Override: PATCH",
-                mismatch,
-                true,
-            ),
+            ("POST /files/a\nX-HTTP-Method-Override: PATCH", mismatch, true),
             ("PATCH /files/a", Refusal::Expired, false),
             ("HEAD /files/a", Refusal::Busy, false),
             ("DELETE /files/a", Refusal::Busy, false),
         ] {
             let reply = refused(lines, refusal, Some(UNIX_EPOCH));
-            assert_eq!(
-                reply.headers().contains_key(&upload_expires::NAME),
-                expected,
-                "{lines}"
-            );
+            assert_eq!(reply.headers().contains_key(&upload_expires::NAME), expected, "{lines}");
         }
     }
 
@@ -583,10 +416,7 @@ mod tests {
     #[test]
     fn checksum_mismatch_has_words_for_its_status_0_3() {
         let reply = refused("PATCH /files/a", Refusal::ChecksumMismatch, None);
-        let reason = reply
-            .extensions()
-            .get::<ReasonPhrase>()
-            .map(ReasonPhrase::as_bytes);
+        let reason = reply.extensions().get::<ReasonPhrase>().map(ReasonPhrase::as_bytes);
         assert_eq!(reason, Some(&b"Checksum Mismatch"[..]));
     }
 

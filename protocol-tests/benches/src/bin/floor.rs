@@ -41,10 +41,7 @@ fn main() -> ExitCode {
 
 /// One thread per connection.
 fn serve(address: &str, dir: PathBuf) -> io::Result<()> {
-    let uploads = Arc::new(Uploads {
-        dir,
-        made: AtomicU64::new(0),
-    });
+    let uploads = Arc::new(Uploads { dir, made: AtomicU64::new(0) });
     for stream in TcpListener::bind(address)?.incoming() {
         let (stream, uploads) = (stream?, Arc::clone(&uploads));
         stream.set_nodelay(true)?;
@@ -68,11 +65,7 @@ impl Uploads {
 
     fn open(&self, number: u64) -> io::Result<File> {
         let path = self.dir.join(number.to_string());
-        OpenOptions::new()
-            .create(true)
-            .truncate(false)
-            .write(true)
-            .open(path)
+        OpenOptions::new().create(true).truncate(false).write(true).open(path)
     }
 }
 
@@ -107,12 +100,7 @@ enum Method {
 
 impl Connection {
     fn new(stream: TcpStream, uploads: Arc<Uploads>) -> Self {
-        Self {
-            stream,
-            uploads,
-            buffer: vec![0; BUFFER_BYTES],
-            filled: 0,
-        }
+        Self { stream, uploads, buffer: vec![0; BUFFER_BYTES], filled: 0 }
     }
 
     /// Requests until the peer closes, or misbehaves.
@@ -127,10 +115,7 @@ impl Connection {
     fn head(&mut self) -> io::Result<Option<Head>> {
         loop {
             if let Some(end) = memchr::memmem::find(&self.buffer[..self.filled], b"\r\n\r\n") {
-                return Ok(parse(&self.buffer[..end]).map(|head| Head {
-                    bytes: end + 4,
-                    ..head
-                }));
+                return Ok(parse(&self.buffer[..end]).map(|head| Head { bytes: end + 4, ..head }));
             }
             let read = self.stream.read(&mut self.buffer[self.filled..])?;
             if read == 0 {

@@ -38,10 +38,7 @@ fn seeds() -> std::ops::Range<u64> {
     let Ok(text) = std::env::var("WINDLASS_SEEDS") else {
         return 0..SEEDS;
     };
-    let number = |text: &str| {
-        text.parse()
-            .expect("WINDLASS_SEEDS is FROM..TO or a number")
-    };
+    let number = |text: &str| text.parse().expect("WINDLASS_SEEDS is FROM..TO or a number");
     match text.split_once("..") {
         Some((from, to)) => number(from)..number(to),
         None => 0..number(&text),

@@ -178,10 +178,7 @@ impl Sent {
             let hex = fields.get("sha1").and_then(|hex| hex.to_str().ok());
             let byte = |at| u8::from_str_radix(hex?.get(at..at + 2)?, 16).ok();
             let value: Vec<u8> = (0..40).step_by(2).map_while(byte).collect();
-            Ok(hex.map(|_| Digest {
-                algorithm: Algorithm::Sha1,
-                value,
-            }))
+            Ok(hex.map(|_| Digest { algorithm: Algorithm::Sha1, value }))
         });
         (sent, content)
     }
@@ -305,10 +302,7 @@ impl Request {
 
     /// Whether it may make an upload.
     pub(super) fn creates(&self) -> bool {
-        matches!(
-            self.what,
-            What::Chunk { .. } | What::Create { .. } | What::Find { .. }
-        )
+        matches!(self.what, What::Chunk { .. } | What::Create { .. } | What::Find { .. })
     }
 
     /// The length that it declares.

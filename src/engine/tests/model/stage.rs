@@ -57,10 +57,7 @@ impl Call {
     /// Whether it may be made and yet fail. Not a commit, of which a store promises that it says no
     /// only when nothing is changed.
     pub(super) const fn may_lose_answer(self) -> bool {
-        matches!(
-            self,
-            Self::Create | Self::Finish | Self::Join | Self::Push | Self::Remove
-        )
+        matches!(self, Self::Create | Self::Finish | Self::Join | Self::Push | Self::Remove)
     }
 }
 
@@ -149,11 +146,7 @@ impl Backstage {
 
     /// The stage for the server that is alive now.
     pub(super) fn stage(&self, store: &MemoryStore) -> Stage {
-        Stage {
-            inner: store.clone(),
-            life: self.lock().life,
-            shared: self.clone(),
-        }
+        Stage { inner: store.clone(), life: self.lock().life, shared: self.clone() }
     }
 
     fn note(&self, heard: Heard) {

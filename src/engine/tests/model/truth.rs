@@ -53,9 +53,7 @@ impl Book {
         let unborn = (start < first).then_some(None);
         let versions = self.versions.iter().zip(ends);
         let seen = versions.filter(move |((since, _), until)| *since <= end && start < *until);
-        unborn
-            .into_iter()
-            .chain(seen.map(|((_, record), _)| record.as_deref()))
+        unborn.into_iter().chain(seen.map(|((_, record), _)| record.as_deref()))
     }
 
     fn holds(&self, at: u64, bytes: &[u8]) -> bool {
@@ -100,9 +98,7 @@ fn ensure(holds: bool, what: impl FnOnce() -> String) -> Checked {
 
 impl Truth {
     fn troubled(&self, start: u64, end: u64, is: impl Fn(Trouble) -> bool) -> bool {
-        self.troubles
-            .iter()
-            .any(|(step, trouble)| (start..=end).contains(step) && is(*trouble))
+        self.troubles.iter().any(|(step, trouble)| (start..=end).contains(step) && is(*trouble))
     }
 
     /// The record and the counting bytes of an upload as the store has them now.
@@ -150,15 +146,9 @@ impl Truth {
         }
         match record {
             None => {
-                let (versions, bytes) = (
-                    std::mem::take(&mut book.versions),
-                    std::mem::take(&mut book.bytes),
-                );
-                *book = Book {
-                    bytes,
-                    versions,
-                    ..Book::default()
-                };
+                let (versions, bytes) =
+                    (std::mem::take(&mut book.versions), std::mem::take(&mut book.bytes));
+                *book = Book { bytes, versions, ..Book::default() };
             }
             Some(record) if !record.is_void() => {
                 let (offset, told) = (record.offset(), book.told);
@@ -266,9 +256,7 @@ impl Truth {
         if new.is_partial() {
             return ensure(finished == 0, || format!("u{number}: T-102"));
         }
-        ensure(finished > 0, || {
-            format!("u{number}: I-05: complete before its completion step")
-        })
+        ensure(finished > 0, || format!("u{number}: I-05: complete before its completion step"))
     }
 
     /// Whether the bytes of the final upload `number` are those of its parts.
@@ -281,16 +269,11 @@ impl Truth {
         for part in parts {
             expected.extend(&self.books[part].bytes);
         }
-        ensure(book.bytes == expected, || {
-            format!("u{number}: F-34: not its parts {parts:?}")
-        })
+        ensure(book.bytes == expected, || format!("u{number}: F-34: not its parts {parts:?}"))
     }
 
     fn removal_asked(&self, number: usize, moment: &Moment<'_>) -> bool {
-        let mut running = moment
-            .requests
-            .iter()
-            .filter(|request| request.is_running());
+        let mut running = moment.requests.iter().filter(|request| request.is_running());
         running.any(|request| {
             matches!(request.what, What::Remove { .. }) && request.concerns().contains(&number)
         })
@@ -322,9 +305,7 @@ impl Truth {
             Heard::Changed(number, Change::Completed { .. }) => {
                 let book = self.books.entry(*number).or_default();
                 book.announced += 1;
-                ensure(book.announced == 1, || {
-                    format!("u{number}: announced twice")
-                })?;
+                ensure(book.announced == 1, || format!("u{number}: announced twice"))?;
                 let complete = book.record().is_some_and(|record| record.is_complete());
                 ensure(complete, || format!("u{number}: announced, not complete"))
             }
@@ -332,9 +313,7 @@ impl Truth {
                 let book = self.books.entry(*number).or_default();
                 let complete = book.record().is_some_and(|record| record.is_complete());
                 book.finished += 1;
-                ensure(!complete, || {
-                    format!("u{number}: I-05: completed again, at {offset}")
-                })
+                ensure(!complete, || format!("u{number}: I-05: completed again, at {offset}"))
             }
             Heard::Changed(..) | Heard::Removed(_) => Ok(()),
         }
@@ -418,20 +397,14 @@ impl Truth {
         let is_final = matches!(upload.role, Role::Final { .. });
         // A test that keeps an upload alive tells its new deadline.
         let same = |seen: &Upload| {
-            let like = Upload {
-                expires: seen.expires,
-                revision: seen.revision,
-                ..upload.clone()
-            };
+            let like = Upload { expires: seen.expires, revision: seen.revision, ..upload.clone() };
             *seen == like || (is_final && seen.received == upload.received)
         };
         let true_once = book
             .seen(request.start, moment.step)
             .flatten()
             .any(|seen| !seen.is_void() && same(seen));
-        ensure(true_once, || {
-            format!("u{number}: no state between start and answer: {upload:?}")
-        })?;
+        ensure(true_once, || format!("u{number}: no state between start and answer: {upload:?}"))?;
         ensure(!upload.is_full() || upload.is_complete(), || {
             format!("u{number}: I-05: told full and not complete")
         })?;
@@ -478,9 +451,7 @@ impl Truth {
                 return Ok(());
             }
             book.told = book.told.max(offset);
-            let is_there = book
-                .record()
-                .is_some_and(|record| record.offset() >= offset);
+            let is_there = book.record().is_some_and(|record| record.offset() >= offset);
             return ensure(is_there, || format!("u{number}: I-01: told {offset}"));
         };
         // Of a creation that is interrupted before its trailer the client gets to know what was kept
@@ -572,12 +543,7 @@ impl Truth {
             if record.named || asked {
                 continue;
             }
-            for at in record
-                .received
-                .iter()
-                .flatten()
-                .filter(|at| *at >= book.told)
-            {
+            for at in record.received.iter().flatten().filter(|at| *at >= book.told) {
                 let byte = book.bytes.get(index(at)).copied().flatten();
                 ensure(request.has_sent(at) != byte, || {
                     format!("u{number}: I-03: keeps the byte at {at} of a refused request")
@@ -644,9 +610,7 @@ impl Truth {
         let removed = || others().any(|(_, other)| matches!(other.what, What::Remove { .. }));
         let denied = |for_good| {
             self.troubled(start, end, |t| {
-                concerned
-                    .iter()
-                    .any(|number| t == Trouble::Denied(*number, for_good))
+                concerned.iter().any(|number| t == Trouble::Denied(*number, for_good))
             })
         };
         let reached = sent.map_or(0, |sent| sent.at + sent.fed.max(sent.announced) as u64);
@@ -695,9 +659,7 @@ impl Truth {
                     let Role::Final { partials, .. } = &record.role else {
                         return false;
                     };
-                    partials
-                        .iter()
-                        .any(|id| saw(&number_of(id), &|part| part.is_none_or(is_over)))
+                    partials.iter().any(|id| saw(&number_of(id), &|part| part.is_none_or(is_over)))
                 };
                 // What is being written lives on, whatever its deadline says (T-073).
                 let lives = |number: &usize| {
@@ -724,9 +686,9 @@ impl Truth {
                     })
             }
             Refusal::Malformed { .. } => sent.is_some_and(|sent| sent.sum == Sum::TrailerMissing),
-            Refusal::NotPartial { id } => saw(&number_of(id), &|part| {
-                part.is_some_and(|part| !part.is_partial())
-            }),
+            Refusal::NotPartial { id } => {
+                saw(&number_of(id), &|part| part.is_some_and(|part| !part.is_partial()))
+            }
             Refusal::OffsetMismatch { expected, given } => {
                 let was = some(&|record| record.offset() == *expected);
                 // The client is told where the upload is, like any other that asks (D-09).
@@ -737,9 +699,9 @@ impl Truth {
                 });
                 was && stays && expected != given && sent.is_some_and(|sent| sent.at == *given)
             }
-            Refusal::PartialUnfinished { id } => saw(&number_of(id), &|part| {
-                part.is_some_and(|part| !part.is_complete())
-            }),
+            Refusal::PartialUnfinished { id } => {
+                saw(&number_of(id), &|part| part.is_some_and(|part| !part.is_complete()))
+            }
             Refusal::ShuttingDown => self.troubled(0, end, |t| t == Trouble::Close),
             Refusal::StoreFull | Refusal::StoreTrouble => {
                 self.troubled(start, end, |t| t == Trouble::Store)

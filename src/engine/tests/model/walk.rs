@@ -152,9 +152,7 @@ impl Walk {
             request.is_running() && request.sent.as_ref().is_some_and(open)
         };
         let all = self.requests.iter().enumerate();
-        all.filter(|(_, request)| is_open(request))
-            .map(|(r, _)| r)
-            .collect()
+        all.filter(|(_, request)| is_open(request)).map(|(r, _)| r).collect()
     }
 
     /// Gives one waiting call its turn.
@@ -214,10 +212,7 @@ impl Walk {
     /// is.
     fn drop_question(&mut self) {
         let is_question = |request: &Request| {
-            matches!(
-                request.what,
-                What::Fetch { .. } | What::Status { .. } | What::Sweep
-            )
+            matches!(request.what, What::Fetch { .. } | What::Status { .. } | What::Sweep)
         };
         let running = self.requests.iter().enumerate();
         let questions: Vec<_> = running
@@ -265,54 +260,34 @@ impl Walk {
             return;
         }
         let known: Vec<usize> = self.known();
-        let of = if known.is_empty() {
-            None
-        } else {
-            Some(self.dice.pick(&known))
-        };
+        let of = if known.is_empty() { None } else { Some(self.dice.pick(&known)) };
         let name = self.dice.index(NAMES);
         let total = self.total(name);
         let what = match (self.dice.below(100), of) {
             (0..12, _) | (_, None) => What::Create {
-                length: self
-                    .dice
-                    .chance(75)
-                    .then(|| self.dice.pick(&[0, 1, 6, 14, 20])),
+                length: self.dice.chance(75).then(|| self.dice.pick(&[0, 1, 6, 14, 20])),
                 partial: self.dice.chance(40),
             },
-            (12..45, Some(of)) => What::Append {
-                of,
-                declares: self.declaration(of),
-            },
+            (12..45, Some(of)) => What::Append { of, declares: self.declaration(of) },
             (45..58, _) => What::Chunk { name, total },
             (58..61, _) => What::Find { name, total },
-            (61..73, Some(of)) => What::Status {
-                of: About::Number(of),
-            },
-            (73..76, _) => What::Status {
-                of: About::Name(name),
-            },
+            (61..73, Some(of)) => What::Status { of: About::Number(of) },
+            (73..76, _) => What::Status { of: About::Name(name) },
             (76..81, _) => {
                 let start = self.dice.below(total + 1);
                 let range = start..start + self.dice.below(total + 1 - start);
                 What::Test { name, range, total }
             }
             (81..87, Some(of)) => What::Fetch { of },
-            (87..89, Some(of)) => What::Remove {
-                of: About::Number(of),
-            },
-            (89, _) => What::Remove {
-                of: About::Name(name),
-            },
+            (87..89, Some(of)) => What::Remove { of: About::Number(of) },
+            (89, _) => What::Remove { of: About::Name(name) },
             (90..96, Some(_)) => {
                 let count = 1 + self.dice.index(3);
                 let parts: Vec<_> = known.into_iter().filter(|n| self.is_partial(*n)).collect();
                 if parts.is_empty() {
                     return;
                 }
-                What::Join {
-                    parts: (0..count).map(|_| self.dice.pick(&parts)).collect(),
-                }
+                What::Join { parts: (0..count).map(|_| self.dice.pick(&parts)).collect() }
             }
             (_, Some(_)) => What::Sweep,
         };
@@ -337,8 +312,7 @@ impl Walk {
     }
 
     fn is_partial(&self, number: usize) -> bool {
-        self.record(number)
-            .is_some_and(|record| record.is_partial())
+        self.record(number).is_some_and(|record| record.is_partial())
     }
 
     /// What a client says is the length of the file of a name. Sometimes one says another, but not
@@ -377,13 +351,7 @@ impl Walk {
             self.truth.troubles.push((self.step, Trouble::Close));
         }
         self.note(match &sent {
-            Some(Sent {
-                at,
-                bytes,
-                sum,
-                announced,
-                ..
-            }) => format!(
+            Some(Sent { at, bytes, sum, announced, .. }) => format!(
                 "r{r} {what:?} with {} bytes at {at}, sum {sum:?}, announced {announced}",
                 bytes.len()
             ),
@@ -429,17 +397,9 @@ impl Walk {
                 let (offset, length, named) = record.map_or((0, None, false), |record| {
                     (record.offset(), record.length.or(declares), record.named)
                 });
-                let at = if dice.chance(85) {
-                    offset
-                } else {
-                    dice.below(14)
-                };
+                let at = if dice.chance(85) { offset } else { dice.below(14) };
                 let room = length.unwrap_or(20).saturating_sub(at);
-                let count = if dice.chance(40) {
-                    room
-                } else {
-                    dice.below(room + 1)
-                };
+                let count = if dice.chance(40) { room } else { dice.below(room + 1) };
                 let by = if named && dice.chance(90) { 0 } else { r + 2 };
                 (at, count + too_much, None, by)
             }
@@ -448,24 +408,12 @@ impl Walk {
                     return None;
                 }
                 let room = length.unwrap_or(20);
-                let count = if dice.chance(30) {
-                    room
-                } else {
-                    dice.below(room + 1)
-                };
+                let count = if dice.chance(30) { room } else { dice.below(room + 1) };
                 (0, count + too_much, None, r + 2)
             }
             What::Chunk { total, .. } => {
-                let at = if dice.chance(40) {
-                    0
-                } else {
-                    dice.below(total + 1)
-                };
-                let room = if dice.chance(40) {
-                    total - at
-                } else {
-                    dice.below(total - at + 1)
-                };
+                let at = if dice.chance(40) { 0 } else { dice.below(total + 1) };
+                let room = if dice.chance(40) { total - at } else { dice.below(total - at + 1) };
                 let less = dice.below(room + 1) * u64::from(dice.chance(8));
                 let by = usize::from(dice.chance(6));
                 (at, room - less + too_much, Some(room), by)
@@ -528,17 +476,10 @@ impl Walk {
                 write(At::Range(range), Some(total), target)
             }
             What::Create { length, partial } => {
-                let role = if partial {
-                    Role::partial()
-                } else {
-                    Role::Whole
-                };
+                let role = if partial { Role::partial() } else { Role::Whole };
                 write(At::Offset(0), None, Target::New(new(length, role)))
             }
-            What::Fetch { of } => Intent::Fetch {
-                id: id(of),
-                selection: Selection::All,
-            },
+            What::Fetch { of } => Intent::Fetch { id: id(of), selection: Selection::All },
             What::Find { name, total } => {
                 let target = Target::Named(key(name), new(Some(total), Role::Whole));
                 write(At::Offset(0), Some(total), target)
@@ -549,11 +490,9 @@ impl Walk {
             }
             What::Remove { of } => Intent::Terminate { of: subject(of) },
             What::Status { of } => Intent::Status { of: subject(of) },
-            What::Test { name, range, total } => Intent::Test(Test {
-                key: key(name),
-                length: total,
-                range,
-            }),
+            What::Test { name, range, total } => {
+                Intent::Test(Test { key: key(name), length: total, range })
+            }
             What::Close | What::Sweep => return None,
         })
     }
@@ -767,10 +706,7 @@ impl Walk {
                 held.unwrap_or_else(|| byte(250, at))
             });
             let bytes = (offset, bytes.collect());
-            let what = What::Append {
-                of: number,
-                declares: Some(length),
-            };
+            let what = What::Append { of: number, declares: Some(length) };
             let answer = self.alone(what, Some(bytes)).await?;
             let Answer::Stored { upload, .. } = &answer else {
                 return fail("cannot be finished", &answer);

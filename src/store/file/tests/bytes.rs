@@ -112,10 +112,7 @@ async fn nothing_is_published_that_a_dropped_writer_is_still_writing() {
     writer.push(batch(1)).await.expect("taken");
     gate.arrival().await;
     drop(writer);
-    let changes = [
-        Change::LengthDeclared { length: 0 },
-        Change::Completed { at: upload.created },
-    ];
+    let changes = [Change::LengthDeclared { length: 0 }, Change::Completed { at: upload.created }];
     let mut publishing = store.commit(&upload, &changes);
     // Others come and go meanwhile.
     for round in 0..50 {
@@ -191,17 +188,10 @@ async fn small_frames_keep_their_place_but_not_their_buffers() {
 #[tokio::test]
 async fn failed_write_is_told_by_every_later_call() {
     for slow in [false, true] {
-        let place = Directory {
-            slow,
-            ..Directory::new(Durability::Synced)
-        };
+        let place = Directory { slow, ..Directory::new(Durability::Synced) };
         let (store, upload) = open(&place).await;
         let full = |_: &Path, step: &Step<'_>| {
-            if is_write(step) {
-                Err(super::full())
-            } else {
-                Ok(())
-            }
+            if is_write(step) { Err(super::full()) } else { Ok(()) }
         };
         store.shared.disk.probe().set(full);
         let mut writer = store.write(&upload, 0).await.expect("a sink");
@@ -235,10 +225,7 @@ async fn failed_sync_is_final() {
 async fn complete_upload_takes_no_writer() {
     let place = Directory::new(Durability::Relaxed);
     let (store, upload) = open(&place).await;
-    let changes = [
-        Change::LengthDeclared { length: 0 },
-        Change::Completed { at: upload.created },
-    ];
+    let changes = [Change::LengthDeclared { length: 0 }, Change::Completed { at: upload.created }];
     let complete = store.commit(&upload, &changes).await.expect("committed");
     for upload in [&upload, &*complete] {
         let refused = store.write(upload, 0).await.map(drop);
@@ -273,10 +260,7 @@ async fn window_of_a_quick_disk_holds_little() {
     push_all(&mut *writer, 50).await;
     // All but the last batch is in the file already, with no thread and no waiting.
     let written = fs::metadata(place.file("a.part")).expect("there").len();
-    assert!(
-        written > 50 * 10_000 - 140_000,
-        "only {written} bytes are written"
-    );
+    assert!(written > 50 * 10_000 - 140_000, "only {written} bytes are written");
 }
 
 /// Frames of 10,000 bytes.

@@ -54,9 +54,7 @@ impl Scene {
 /// The copy in `copy` of an open file in `dir`.
 fn copy_of(file: &File, dir: &Path, copy: &Path) -> io::Result<File> {
     let path = fs::read_link(format!("/proc/self/fd/{}", file.as_raw_fd()))?;
-    let name = path
-        .strip_prefix(dir.canonicalize()?)
-        .map_err(io::Error::other)?;
+    let name = path.strip_prefix(dir.canonicalize()?).map_err(io::Error::other)?;
     File::options().write(true).open(copy.join(name))
 }
 
@@ -130,11 +128,7 @@ async fn survives(durability: Durability) {
     let place = Directory::quick(durability);
     let copies = Directory::quick(durability);
     let crashes = crashes(&place, copies.path()).await;
-    assert!(
-        crashes.len() > 100,
-        "the script has {} crashes",
-        crashes.len()
-    );
+    assert!(crashes.len() > 100, "the script has {} crashes", crashes.len());
     for crash in crashes {
         let place = Directory::at(&crash.dir, durability);
         let restarted = restart(&place, &crash.known, crash.doubt.as_ref(), After::Death).await;

@@ -47,11 +47,7 @@ async fn run(
     let calls = Arc::new(AtomicU64::new(0));
     let counter = Arc::clone(&calls);
     let fail = move |step: &disk::Step<'_>| {
-        let call = if counts(step) {
-            counter.fetch_add(1, Ordering::Relaxed) + 1
-        } else {
-            0
-        };
+        let call = if counts(step) { counter.fetch_add(1, Ordering::Relaxed) + 1 } else { 0 };
         let fails = match failing {
             Failing::Nothing => false,
             Failing::Only(nth) => call == nth,
@@ -60,20 +56,12 @@ async fn run(
         if fails { Err(error()) } else { Ok(()) }
     };
     store.shared.disk.probe().set(move |_, step| fail(step));
-    let mut outcome = Outcome {
-        calls: 0,
-        failures: 0,
-        known: Known::new(),
-    };
+    let mut outcome = Outcome { calls: 0, failures: 0, known: Known::new() };
     for step in script() {
         let mut done = Step::take(&step, store, &outcome.known).await;
         if let Err(e) = done {
             outcome.failures += 1;
-            assert_eq!(
-                matches!(e, StoreError::Full),
-                error().kind() == full().kind(),
-                "{e}"
-            );
+            assert_eq!(matches!(e, StoreError::Full), error().kind() == full().kind(), "{e}");
             if let Failing::From(_) = failing {
                 // The disk recovers.
                 store.shared.disk.probe().clear();
@@ -131,10 +119,7 @@ async fn single_failures(error: fn() -> io::Error) {
         let restarted = restart(&place, &outcome.known, None, After::Death).await;
         restarted.unwrap_or_else(|e| panic!("failure of call {nth}: {e}"));
     }
-    assert!(
-        failures > all.calls / 2,
-        "only {failures} calls that failed were noticed"
-    );
+    assert!(failures > all.calls / 2, "only {failures} calls that failed were noticed");
 }
 
 /// From some call on, every one that counts fails, until the step has failed.

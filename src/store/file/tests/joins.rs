@@ -26,23 +26,14 @@ const PART: usize = 300_000;
 
 /// A complete partial upload of one repeated byte.
 async fn part(store: &FileStore, id: &str, byte: u8) -> Arc<Upload> {
-    let upload = Upload {
-        role: Role::partial(),
-        ..conformance::upload(id, Some(PART as u64))
-    };
+    let upload = Upload { role: Role::partial(), ..conformance::upload(id, Some(PART as u64)) };
     store.create(&upload).await.expect("created");
     let mut writer = store.write(&upload, 0).await.expect("a sink");
     writer.push(vec![byte; PART].into()).await.expect("taken");
     writer.finish().await.expect("durable");
-    let received = Change::Received {
-        range: 0..PART as u64,
-        receipt: Receipt::default(),
-    };
+    let received = Change::Received { range: 0..PART as u64, receipt: Receipt::default() };
     let completed = Change::Completed { at: upload.created };
-    store
-        .commit(&upload, &[received, completed])
-        .await
-        .expect("committed")
+    store.commit(&upload, &[received, completed]).await.expect("committed")
 }
 
 /// A final upload of parts, joined and created.
@@ -106,10 +97,7 @@ async fn final_upload_is_whole_before_and_after_it_is_laid_down() {
     }
     assert!(read(&store, &upload).await == both());
     // A reader that has seen the links, but not opened the last one yet.
-    let late = store
-        .read(&upload, 0..upload.offset())
-        .await
-        .expect("bytes");
+    let late = store.read(&upload, 0..upload.offset()).await.expect("bytes");
     drop(release);
     store.settled().await;
     // After: a plain file and nothing else.
@@ -141,10 +129,7 @@ async fn upload_removed_while_it_is_laid_down_leaves_nothing() {
     let (reached, release) = hold_copies(&store);
     let upload = join(&store, "g", &parts).await;
     drop(reached.acquire().await.expect("never closed"));
-    store
-        .commit(&upload, &[Change::Voided])
-        .await
-        .expect("committed");
+    store.commit(&upload, &[Change::Voided]).await.expect("committed");
     drop(release);
     store.settled().await;
     assert_eq!(place.names(), set(["g.record", "p1.part", "p1.record"]));
@@ -164,14 +149,7 @@ async fn upload_joined_anew_while_it_is_laid_down_has_its_new_bytes() {
     store.settled().await;
     assert!(read(&store, &upload).await == [2; PART]);
     assert!(fs::read(place.file("f")).expect("published") == [2; PART]);
-    let all = [
-        "f",
-        "f.record",
-        "p1.part",
-        "p1.record",
-        "p2.part",
-        "p2.record",
-    ];
+    let all = ["f", "f.record", "p1.part", "p1.record", "p2.part", "p2.record"];
     assert_eq!(place.names(), set(all));
 }
 
@@ -184,11 +162,7 @@ async fn lay_down_that_failed_is_tried_again() {
     let tried = Arc::clone(&tries);
     store.shared.disk.probe().set(move |_, step| {
         let copies = matches!(step, Step::Copy { .. });
-        if copies && tried.fetch_add(1, Ordering::Relaxed) == 0 {
-            Err(full())
-        } else {
-            Ok(())
-        }
+        if copies && tried.fetch_add(1, Ordering::Relaxed) == 0 { Err(full()) } else { Ok(()) }
     });
     let upload = join(&store, "f", &parts).await;
     store.settled().await;
@@ -214,25 +188,16 @@ async fn join_that_waits_for_its_record_is_no_orphan() {
         completed: Some(std::time::UNIX_EPOCH),
         phase: Phase::Complete,
         received: Ranges::from(0..PART as u64),
-        role: Role::Final {
-            partials: vec![parts[0].id.clone()],
-            text: String::new(),
-        },
+        role: Role::Final { partials: vec![parts[0].id.clone()], text: String::new() },
         ..conformance::upload("f", Some(PART as u64))
     };
     store.join(&upload, &parts).await.expect("joined");
     assert_eq!(store.recover().await.expect("a directory"), 0);
-    store
-        .create(&upload)
-        .await
-        .expect("its bytes are still there");
+    store.create(&upload).await.expect("its bytes are still there");
     store.settled().await;
     assert!(read(&store, &upload).await == [1; PART]);
     // Left by a process that died, it is one.
-    let upload = Upload {
-        id: "g".parse().expect("plain"),
-        ..upload
-    };
+    let upload = Upload { id: "g".parse().expect("plain"), ..upload };
     store.join(&upload, &parts).await.expect("joined");
     drop(store);
     let store = place.open().await;
@@ -249,11 +214,8 @@ async fn join_takes_no_longer_for_larger_parts() {
         let id = format!("p{index}");
         let small = part(&store, &id, 1).await;
         // 1 GiB each, without the time it takes to write it: a hole.
-        let file = fs::File::options()
-            .write(true)
-            .open(place.file(&format!("{id}.part")));
-        file.and_then(|file| file.set_len(1 << 30))
-            .expect("a sparse file");
+        let file = fs::File::options().write(true).open(place.file(&format!("{id}.part")));
+        file.and_then(|file| file.set_len(1 << 30)).expect("a sparse file");
         parts.push(Arc::new(Upload {
             length: Some(1 << 30),
             received: Ranges::from(0..1 << 30),
@@ -266,20 +228,13 @@ async fn join_takes_no_longer_for_larger_parts() {
         completed: Some(std::time::UNIX_EPOCH),
         phase: Phase::Complete,
         received: Ranges::from(0..4 << 30),
-        role: Role::Final {
-            partials: Vec::new(),
-            text: String::new(),
-        },
+        role: Role::Final { partials: Vec::new(), text: String::new() },
         ..conformance::upload("f", Some(4 << 30))
     };
     store.join(&upload, &parts).await.expect("joined");
     store.create(&upload).await.expect("created");
     // Copying 4 GiB takes a hundred times as long on any machine.
-    assert!(
-        begin.elapsed() < Duration::from_millis(500),
-        "{:?}",
-        begin.elapsed()
-    );
+    assert!(begin.elapsed() < Duration::from_millis(500), "{:?}", begin.elapsed());
     store.remove(&upload.id).await.expect("removed");
     drop(release);
     store.settled().await;

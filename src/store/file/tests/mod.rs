@@ -39,10 +39,7 @@ impl Directory {
     fn new(durability: Durability) -> Self {
         let temporary = tempfile::tempdir().expect("a directory");
         let place = Self::at(&temporary.path().join("data"), durability);
-        Self {
-            _temporary: Some(temporary),
-            ..place
-        }
+        Self { _temporary: Some(temporary), ..place }
     }
 
     /// One in memory, if there is such a place: for tests that sync thousands of times.
@@ -50,27 +47,16 @@ impl Directory {
         let temporary = tempfile::tempdir_in("/dev/shm").or_else(|_| tempfile::tempdir());
         let temporary = temporary.expect("a directory");
         let place = Self::at(&temporary.path().join("data"), durability);
-        Self {
-            _temporary: Some(temporary),
-            ..place
-        }
+        Self { _temporary: Some(temporary), ..place }
     }
 
     /// One that exists.
     fn at(path: &Path, durability: Durability) -> Self {
-        Self {
-            path: path.to_owned(),
-            durability,
-            slow: false,
-            _temporary: None,
-        }
+        Self { path: path.to_owned(), durability, slow: false, _temporary: None }
     }
 
     fn slow(durability: Durability) -> Self {
-        Self {
-            slow: true,
-            ..Self::new(durability)
-        }
+        Self { slow: true, ..Self::new(durability) }
     }
 
     fn path(&self) -> &Path {
@@ -111,9 +97,7 @@ fn names(path: &Path) -> BTreeSet<String> {
     let entries = fs::read_dir(path).expect("a directory");
     let names = entries.map(|entry| entry.expect("an entry").file_name());
     let names = names.map(|name| name.into_string().expect("a name in UTF-8"));
-    names
-        .filter(|name| name != ".lock" && name != ".secret")
-        .collect()
+    names.filter(|name| name != ".lock" && name != ".secret").collect()
 }
 
 /// Copies a directory with everything in it.

@@ -61,10 +61,7 @@ async fn plain_name_appears_with_completion_only() {
     let upload = complete(&store, &upload).await;
     assert_eq!(place.names(), set(["a", "a.record"]));
     assert_eq!(fs::read(place.file("a")).expect("published"), NINE);
-    store
-        .commit(&upload, &[Change::Voided])
-        .await
-        .expect("committed");
+    store.commit(&upload, &[Change::Voided]).await.expect("committed");
     assert_eq!(place.names(), set(["a.record"]));
     store.remove(&upload.id).await.expect("removed");
     assert_eq!(place.names(), set([]));
@@ -76,10 +73,7 @@ async fn plain_name_appears_with_completion_only() {
 async fn published_file_has_no_junk_behind_its_end() {
     let place = Directory::new(Durability::Relaxed);
     let store = place.open().await;
-    let upload = Upload {
-        length: None,
-        ..nine("a")
-    };
+    let upload = Upload { length: None, ..nine("a") };
     store.create(&upload).await.expect("created");
     let upload = put(&store, &upload, 0, NINE).await;
     // Bytes that are written, and given up.
@@ -87,10 +81,7 @@ async fn published_file_has_no_junk_behind_its_end() {
     writer.push(vec![1; 1 << 20].into()).await.expect("taken");
     writer.checkpoint().await.expect("durable");
     drop(writer);
-    assert_eq!(
-        fs::metadata(place.file("a.part")).expect("there").len(),
-        9 + (1 << 20)
-    );
+    assert_eq!(fs::metadata(place.file("a.part")).expect("there").len(), 9 + (1 << 20));
     let declared = Change::LengthDeclared { length: 9 };
     let at = upload.created;
     let changes = [declared, Change::Completed { at }];
@@ -134,10 +125,7 @@ fn directory_is_made_with_its_parents() {
     let file = temporary.path().join("file");
     fs::write(&file, "x").expect("written");
     let refused = FileStore::open(file.join("data"), Durability::Synced);
-    assert!(
-        matches!(refused, Err(OpenError::Create { .. })),
-        "{refused:?}"
-    );
+    assert!(matches!(refused, Err(OpenError::Create { .. })), "{refused:?}");
     let refused = FileStore::open(&file, Durability::Synced).expect_err("a file");
     assert!(!refused.to_string().contains('\n'), "{refused}");
 }
@@ -146,14 +134,7 @@ fn directory_is_made_with_its_parents() {
 async fn files_of_others_are_left_alone() {
     let place = Directory::new(Durability::Synced);
     drop(place.open().await);
-    let foreign = [
-        "README",
-        "notes.txt",
-        "a.part.bak",
-        "a b.part",
-        ".hidden",
-        "x.recordx",
-    ];
+    let foreign = ["README", "notes.txt", "a.part.bak", "a b.part", ".hidden", "x.recordx"];
     for name in foreign {
         fs::write(place.file(name), "mine").expect("written");
     }
@@ -165,10 +146,7 @@ async fn files_of_others_are_left_alone() {
         assert_eq!(fs::read(place.file(name)).expect("still there"), b"mine");
     }
     // Not even if somebody asks for it.
-    store
-        .remove(&of("README"))
-        .await
-        .expect("nothing to remove");
+    store.remove(&of("README")).await.expect("nothing to remove");
     let mut all: BTreeSet<_> = foreign.map(str::to_owned).into();
     all.insert("folder".to_owned());
     assert_eq!(place.names(), all);
@@ -185,12 +163,7 @@ async fn torn_line_was_never_committed() {
     let whole = fs::read(place.file("a.record")).expect("a record");
     // Its first bytes never reached the disk, its last ones did.
     let long = [b"\0\0\0", &[b'x'; 500][..], b"\n"].concat();
-    for torn in [
-        &b"{\"rev\":2,\"chan"[..],
-        b"\0\0\0\0\0",
-        b"{\"rev\":2\0\0\0\0\n",
-        &long,
-    ] {
+    for torn in [&b"{\"rev\":2,\"chan"[..], b"\0\0\0\0\0", b"{\"rev\":2\0\0\0\0\n", &long] {
         fs::write(place.file("a.record"), [&whole, torn].concat()).expect("written");
         let store = place.open().await;
         assert_eq!(store.load(&first.id).await.expect("a record"), first);
@@ -210,10 +183,7 @@ async fn record_without_a_first_line_never_existed() {
         fs::write(place.file("a.record"), torn).expect("written");
         fs::write(place.file("a.part"), "junk of long ago").expect("written");
         let store = place.open().await;
-        assert!(matches!(
-            store.load(&created.id).await,
-            Err(StoreError::Absent)
-        ));
+        assert!(matches!(store.load(&created.id).await, Err(StoreError::Absent)));
         whole(&store, "a", Role::Whole).await;
         assert_eq!(fs::read(place.file("a")).expect("published"), NINE);
         store.remove(&created.id).await.expect("removed");
@@ -240,23 +210,15 @@ async fn damaged_record_concerns_nobody_else() {
     fs::write(place.file("bad.record"), &damaged).expect("written");
     let store = place.open().await;
     let error = store.load(&bad.id).await.expect_err("damaged");
-    let StoreError::Damaged(why) = error else {
-        panic!("{error}")
-    };
+    let StoreError::Damaged(why) = error else { panic!("{error}") };
     assert!(why.contains("bad.record, line 2"), "{why}");
-    assert!(matches!(
-        store.create(&nine("bad")).await,
-        Err(StoreError::Damaged(_))
-    ));
+    assert!(matches!(store.create(&nine("bad")).await, Err(StoreError::Damaged(_))));
     let committed = store.commit(&bad, &[Change::Voided]).await;
     assert!(matches!(committed, Err(StoreError::Damaged(_))));
     let written = store.write(&bad, 0).await.map(drop);
     assert!(matches!(written, Err(StoreError::Damaged(_))));
     store.recover().await.expect("a directory");
-    assert_eq!(
-        fs::read_to_string(place.file("bad.record")).expect("there"),
-        damaged
-    );
+    assert_eq!(fs::read_to_string(place.file("bad.record")).expect("there"), damaged);
     assert_eq!(fs::read(place.file("bad.part")).expect("there"), NINE);
     let stream = store.read(&good, 0..9).await.expect("bytes");
     assert_eq!(conformance::collect(stream).await.expect("bytes"), NINE);
@@ -301,10 +263,7 @@ async fn data_file_lost_before_its_first_byte_is_made_again() {
     let store = place.open().await;
     let upload = nine("a");
     store.create(&upload).await.expect("created");
-    store
-        .create(&conformance::upload("e", Some(0)))
-        .await
-        .expect("created");
+    store.create(&conformance::upload("e", Some(0))).await.expect("created");
     drop(store);
     fs::remove_file(place.file("a.part")).expect("there");
     fs::remove_file(place.file("e.part")).expect("there");
@@ -338,9 +297,7 @@ async fn data_file_that_is_too_short_is_never_published() {
     assert_eq!(store.load(&upload.id).await.expect("a record"), upload);
     assert_eq!(place.names(), set(["a.part", "a.record"]));
     let stream = store.read(&upload, 0..9).await.expect("some bytes");
-    conformance::collect(stream)
-        .await
-        .expect_err("too few bytes");
+    conformance::collect(stream).await.expect_err("too few bytes");
 }
 
 #[tokio::test]
@@ -351,18 +308,12 @@ async fn long_log_is_shortened() {
     store.create(&upload).await.expect("created");
     let mut longest = 0;
     for length in 0..2_000_u64 {
-        let withdrawn = Change::Withdrawn {
-            range: 0..0,
-            length: true,
-        };
+        let withdrawn = Change::Withdrawn { range: 0..0, length: true };
         let changes = [withdrawn, Change::LengthDeclared { length }];
         upload = store.commit(&upload, &changes).await.expect("committed");
         longest = longest.max(fs::metadata(place.file("a.record")).expect("there").len());
     }
-    assert!(
-        (4_000..6_000).contains(&longest),
-        "the log grew to {longest} bytes"
-    );
+    assert!((4_000..6_000).contains(&longest), "the log grew to {longest} bytes");
     assert_eq!(place.names(), set(["a.part", "a.record"]));
     drop(store);
     let store = place.open().await;
@@ -377,9 +328,7 @@ async fn many_uploads_leave_no_descriptor_open() {
         let entries = fs::read_dir("/proc/self/fd").expect("descriptors");
         let targets = entries.filter_map(|entry| fs::read_link(entry.ok()?.path()).ok());
         let targets = targets.filter(|target| target.starts_with(place.path()));
-        targets
-            .map(|target| target.display().to_string())
-            .collect::<BTreeSet<_>>()
+        targets.map(|target| target.display().to_string()).collect::<BTreeSet<_>>()
     };
     let before = ours();
     for index in 0..2_000 {
@@ -405,10 +354,7 @@ async fn files_kept_open_are_those_that_have_the_names() {
     for durability in [Durability::Relaxed, Durability::Synced] {
         let place = Directory::new(durability);
         let store = place.open().await;
-        let part = Upload {
-            role: Role::partial(),
-            ..nine("a")
-        };
+        let part = Upload { role: Role::partial(), ..nine("a") };
         for upload in [&part, &nine("a")] {
             store.create(upload).await.expect("created");
             let open = put(&store, upload, 0, b"1234").await;
@@ -441,15 +387,9 @@ async fn known_upload_is_loaded_without_a_system_call() {
     drop(store);
     // Listing neither needs what is known nor adds to it.
     let store = place.open().await;
-    assert_eq!(
-        conformance::collect_list(store.list()).await,
-        [Arc::clone(&upload)]
-    );
+    assert_eq!(conformance::collect_list(store.list()).await, [Arc::clone(&upload)]);
     assert!(store.shared.cache.peek(&upload.id).is_none());
-    let received = Change::Received {
-        range: 0..0,
-        receipt: Receipt::default(),
-    };
+    let received = Change::Received { range: 0..0, receipt: Receipt::default() };
     drop(store.commit(&upload, &[received]).await);
     assert!(store.shared.cache.peek(&upload.id).is_some());
 }

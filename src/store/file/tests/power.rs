@@ -237,14 +237,10 @@ impl Simulated {
         let Some(node) = self.find(path) else { return };
         match &mut self.0[node] {
             Node::Dir(sure, pending) => {
-                *sure = pending
-                    .drain(..)
-                    .fold(std::mem::take(sure), |s, n| renamed(s, &n));
+                *sure = pending.drain(..).fold(std::mem::take(sure), |s, n| renamed(s, &n));
             }
             Node::File(sure, pending) => {
-                *sure = pending
-                    .drain(..)
-                    .fold(std::mem::take(sure), |s, c| changed(s, &c));
+                *sure = pending.drain(..).fold(std::mem::take(sure), |s, c| changed(s, &c));
             }
         }
     }
@@ -302,10 +298,7 @@ impl Simulated {
         let Node::Dir(sure, pending) = &self.0[node] else {
             return BTreeMap::new();
         };
-        let chosen = pending
-            .iter()
-            .enumerate()
-            .filter(|(bit, _)| form >> bit & 1 == 1);
+        let chosen = pending.iter().enumerate().filter(|(bit, _)| form >> bit & 1 == 1);
         chosen.fold(sure.clone(), |names, (_, naming)| renamed(names, naming))
     }
 
@@ -352,9 +345,7 @@ impl Simulated {
     fn distinct(&self, node: usize) -> Vec<usize> {
         let mut seen = BTreeSet::new();
         let forms = 0..self.forms(node);
-        forms
-            .filter(|form| seen.insert(self.digest(node, *form)))
-            .collect()
+        forms.filter(|form| seen.insert(self.digest(node, *form))).collect()
     }
 
     /// Every state the disk may be in: a form for each node that can be reached.
@@ -458,9 +449,7 @@ async fn explore(events: &[Event], without: Option<usize>) -> Result<usize, Stri
 #[tokio::test]
 async fn synced_store_survives_the_loss_of_power_anywhere() {
     let events = history(script()).await;
-    let states = explore(&events, None)
-        .await
-        .unwrap_or_else(|e| panic!("{e}"));
+    let states = explore(&events, None).await.unwrap_or_else(|e| panic!("{e}"));
     assert!(states > 300, "only {states} states of the disk");
 }
 
@@ -490,13 +479,8 @@ async fn every_sync_is_missed() {
         let syncs = matches!(event, Event::Sync(_) | Event::SyncNames(_));
         if syncs && !replaced && explore(&events, Some(index)).await.is_ok() {
             let before = events[..index].iter().rev();
-            let last = before
-                .clone()
-                .find(|event| !matches!(event, Event::Known(..)));
-            idle.push(format!(
-                "{index} {event} after {}",
-                last.expect("something")
-            ));
+            let last = before.clone().find(|event| !matches!(event, Event::Known(..)));
+            idle.push(format!("{index} {event} after {}", last.expect("something")));
         }
     }
     assert!(idle.is_empty(), "nobody misses\n{}", idle.join("\n"));

@@ -61,10 +61,7 @@ pub(super) type Known = BTreeMap<UploadId, Option<Upload>>;
 
 /// The bytes an upload that is not final has in the end.
 fn content(id: &UploadId) -> Vec<u8> {
-    let seed = id
-        .as_str()
-        .bytes()
-        .fold(7_u64, |seed, b| (seed * 31 + u64::from(b)) % 10_007);
+    let seed = id.as_str().bytes().fold(7_u64, |seed, b| (seed * 31 + u64::from(b)) % 10_007);
     (0..LENGTH).map(|at| (at * seed / 3 % 251) as u8).collect()
 }
 
@@ -82,15 +79,9 @@ pub(super) fn script() -> Vec<Step> {
 pub(super) fn chapters() -> Vec<Vec<Step>> {
     use Step::{Commit, Create, Fill, Join, Junk, Put, Remove, Settle};
     let new = |id, length| Create(conformance::upload(id, Some(length)));
-    let part = |id| {
-        Create(Upload {
-            role: Role::partial(),
-            ..conformance::upload(id, Some(PART))
-        })
-    };
-    let expires = |seconds| Change::ExpiryMoved {
-        expires: Some(UNIX_EPOCH + Duration::from_secs(seconds)),
-    };
+    let part = |id| Create(Upload { role: Role::partial(), ..conformance::upload(id, Some(PART)) });
+    let expires =
+        |seconds| Change::ExpiryMoved { expires: Some(UNIX_EPOCH + Duration::from_secs(seconds)) };
     let mut long = vec![new("long", LENGTH)];
     // Lines of 2 KiB each, so that the log is shortened on the way.
     long.extend((0..4).map(|round| Commit("long", vec![expires(round); 50])));
@@ -185,13 +176,8 @@ impl Step {
             }
             Self::Join(id, parts) => {
                 let parts: Vec<_> = parts.iter().map(|part| Arc::new(now(part))).collect();
-                let upload = joined(
-                    id,
-                    &parts
-                        .iter()
-                        .map(|part| part.id.as_str())
-                        .collect::<Vec<_>>(),
-                );
+                let upload =
+                    joined(id, &parts.iter().map(|part| part.id.as_str()).collect::<Vec<_>>());
                 store.join(&upload, &parts).await?;
                 store.create(&upload).await
             }
@@ -220,10 +206,7 @@ impl Step {
 
 /// The change that counts `range`.
 fn received(range: &Range<u64>) -> Change {
-    Change::Received {
-        range: range.clone(),
-        receipt: Receipt::default(),
-    }
+    Change::Received { range: range.clone(), receipt: Receipt::default() }
 }
 
 /// A final upload.
@@ -259,9 +242,7 @@ pub(super) async fn verify(
         let sure = known.get(id).cloned().flatten();
         let other = doubt.filter(|(other, _)| other == id);
         if loaded != sure && Some(&loaded) != other.map(|(_, upload)| upload) {
-            return Err(format!(
-                "{id}: {loaded:?} is neither {sure:?} nor {other:?}"
-            ));
+            return Err(format!("{id}: {loaded:?} is neither {sure:?} nor {other:?}"));
         }
         if let Some(upload) = &loaded {
             verify_bytes(store, upload).await?;
@@ -276,10 +257,7 @@ async fn verify_bytes(store: &FileStore, upload: &Upload) -> Result<(), String> 
     let right = content_of(upload);
     for range in upload.received.iter() {
         let told = |e: &dyn std::fmt::Display| format!("{}: {range:?}: {e}", upload.id);
-        let stream = store
-            .read(upload, range.clone())
-            .await
-            .map_err(|e| told(&e))?;
+        let stream = store.read(upload, range.clone()).await.map_err(|e| told(&e))?;
         let read = conformance::collect(stream).await.map_err(|e| told(&e))?;
         if read != right[range.start as usize..range.end as usize] {
             return Err(told(&"wrong bytes"));
@@ -293,9 +271,7 @@ fn content_of(upload: &Upload) -> Vec<u8> {
     match &upload.role {
         Role::Whole | Role::Partial { .. } => content(&upload.id),
         Role::Final { partials, .. } => {
-            let parts = partials
-                .iter()
-                .map(|part| content(part)[..PART as usize].to_vec());
+            let parts = partials.iter().map(|part| content(part)[..PART as usize].to_vec());
             parts.collect::<Vec<_>>().concat()
         }
     }
@@ -325,11 +301,7 @@ fn verify_names(path: &Path, known: &Known, after: After) -> Result<(), String> 
     }
     let mut found = names(path);
     // A final upload that is open may have been filled already.
-    for upload in known
-        .values()
-        .flatten()
-        .filter(|upload| upload.phase == Phase::Open)
-    {
+    for upload in known.values().flatten().filter(|upload| upload.phase == Phase::Open) {
         found.remove(&format!("{}.join", upload.id));
     }
     if after == After::PowerLoss {
@@ -344,11 +316,7 @@ fn verify_names(path: &Path, known: &Known, after: After) -> Result<(), String> 
             found.remove(&format!("{id}.record"));
         }
     }
-    if found == expected {
-        Ok(())
-    } else {
-        Err(format!("{found:?} instead of {expected:?}"))
-    }
+    if found == expected { Ok(()) } else { Err(format!("{found:?} instead of {expected:?}")) }
 }
 
 /// What a process that is started after a crash finds, does and leaves. `Err` = which promise is

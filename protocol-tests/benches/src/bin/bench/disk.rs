@@ -65,13 +65,8 @@ pub(crate) fn syncs_per_second(
         Ok(count)
     };
     let counts: io::Result<Vec<u64>> = thread::scope(|scope| {
-        let threads: Vec<_> = (0..files)
-            .map(|number| scope.spawn(move || write(number)))
-            .collect();
-        threads
-            .into_iter()
-            .map(|thread| thread.join().expect("nothing in it panics"))
-            .collect()
+        let threads: Vec<_> = (0..files).map(|number| scope.spawn(move || write(number))).collect();
+        threads.into_iter().map(|thread| thread.join().expect("nothing in it panics")).collect()
     });
     Ok(counts?.iter().sum::<u64>() as f64 / began.elapsed().as_secs_f64())
 }
@@ -115,8 +110,5 @@ pub(crate) fn uploads(
 }
 
 fn new(dir: &Path, name: &str) -> io::Result<File> {
-    OpenOptions::new()
-        .create_new(true)
-        .write(true)
-        .open(dir.join(name))
+    OpenOptions::new().create_new(true).write(true).open(dir.join(name))
 }

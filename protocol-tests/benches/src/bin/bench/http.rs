@@ -92,13 +92,10 @@ impl Request {
         let tail = format!("\r\n--{BOUNDARY}--\r\n");
         let length = form.len() as u64 + payload_bytes + tail.len() as u64;
         self.payload_bytes = payload_bytes;
-        self.field(
-            "Content-Type",
-            format_args!("multipart/form-data; boundary={BOUNDARY}"),
-        )
-        .field("Content-Length", length)
-        .end()
-        .text(&form);
+        self.field("Content-Type", format_args!("multipart/form-data; boundary={BOUNDARY}"))
+            .field("Content-Length", length)
+            .end()
+            .text(&form);
         self.tail.extend_from_slice(tail.as_bytes());
         self
     }
@@ -113,18 +110,11 @@ impl Request {
         let head = &self.head[cut(at, self.head.len())..];
         let at = at.saturating_sub(self.head.len() as u64);
         let left = self.payload_bytes.saturating_sub(at);
-        let from = cut(
-            at.min(self.payload_bytes) % pattern.len() as u64,
-            pattern.len(),
-        );
+        let from = cut(at.min(self.payload_bytes) % pattern.len() as u64, pattern.len());
         let payload = &pattern[from..][..cut(left, pattern.len() - from)];
         let at = at.saturating_sub(self.payload_bytes);
         let is_last = left == payload.len() as u64;
-        let tail = if is_last {
-            &self.tail[cut(at, self.tail.len())..]
-        } else {
-            &[]
-        };
+        let tail = if is_last { &self.tail[cut(at, self.tail.len())..] } else { &[] };
         [head, payload, tail]
     }
 
@@ -197,9 +187,7 @@ impl Answer {
     /// The location; an error unless the status is 201.
     pub(crate) fn created(&self) -> Result<&str, String> {
         self.expect(201)?;
-        self.location
-            .as_deref()
-            .ok_or_else(|| "201 without location".to_owned())
+        self.location.as_deref().ok_or_else(|| "201 without location".to_owned())
     }
 }
 
@@ -224,9 +212,7 @@ impl Client {
             stream.set_read_timeout(Some(PATIENCE))?;
             io::Result::Ok(stream)
         };
-        connect()
-            .map(Self)
-            .map_err(|e| format!("cannot connect to {address}: {e}"))
+        connect().map(Self).map_err(|e| format!("cannot connect to {address}: {e}"))
     }
 
     /// Sends a request without payload and waits for the answer.
@@ -236,10 +222,7 @@ impl Client {
         let mut text = Vec::new();
         let mut part = [0; 4096];
         loop {
-            let read = self
-                .0
-                .read(&mut part)
-                .map_err(|e| format!("reading an answer: {e}"))?;
+            let read = self.0.read(&mut part).map_err(|e| format!("reading an answer: {e}"))?;
             if read == 0 {
                 return Err("the server closed the connection".to_owned());
             }
@@ -253,11 +236,7 @@ impl Client {
     /// Creates an upload and gives its path.
     pub(crate) fn create(&mut self, at: &str, length: u64) -> Result<String, String> {
         let mut request = Request::new("POST", at);
-        request
-            .tus()
-            .field("Upload-Length", length)
-            .field("Content-Length", 0)
-            .end();
+        request.tus().field("Upload-Length", length).field("Content-Length", 0).end();
         self.call(&request)?.created().map(str::to_owned)
     }
 

@@ -18,17 +18,12 @@ use crate::load::pattern;
 /// # Errors
 /// When the connection breaks, or an answer is not the one that is due.
 pub(crate) fn upload(address: SocketAddr, path: &str, length: u64) -> Result<Duration, String> {
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     runtime.map_err(|e| e.to_string())?.block_on(async {
-        let stream = TcpStream::connect(address)
-            .await
-            .map_err(|e| e.to_string())?;
+        let stream = TcpStream::connect(address).await.map_err(|e| e.to_string())?;
         stream.set_nodelay(true).map_err(|e| e.to_string())?;
-        let (client, connection) = h2::client::handshake(stream)
-            .await
-            .map_err(|e| e.to_string())?;
+        let (client, connection) =
+            h2::client::handshake(stream).await.map_err(|e| e.to_string())?;
         tokio::spawn(connection);
         exchange(client, address, path, length).await
     })
@@ -48,21 +43,14 @@ async fn exchange(
     };
     let post = request("POST", path).header("upload-length", length);
     let created = send(&mut client, post, 0).await?;
-    let location = created
-        .headers()
-        .get("location")
-        .and_then(|value| value.to_str().ok());
+    let location = created.headers().get("location").and_then(|value| value.to_str().ok());
     let location = location.ok_or_else(|| format!("created with {}", created.status()))?;
     let patch = request("PATCH", location)
         .header("upload-offset", 0)
         .header("content-type", "application/offset+octet-stream");
     let began = Instant::now();
     let answer = send(&mut client, patch, length).await?;
-    if answer.status() == 204 {
-        Ok(began.elapsed())
-    } else {
-        Err(answer.status().to_string())
-    }
+    if answer.status() == 204 { Ok(began.elapsed()) } else { Err(answer.status().to_string()) }
 }
 
 /// Sends a request with a body of `length` bytes, as fast as the windows of the server allow.
@@ -72,26 +60,18 @@ async fn send(
     length: u64,
 ) -> Result<Response<h2::RecvStream>, String> {
     let request = request.body(()).map_err(|e| e.to_string())?;
-    poll_fn(|cx| client.poll_ready(cx))
-        .await
-        .map_err(|e| e.to_string())?;
-    let (answer, mut body) = client
-        .send_request(request, length == 0)
-        .map_err(|e| e.to_string())?;
+    poll_fn(|cx| client.poll_ready(cx)).await.map_err(|e| e.to_string())?;
+    let (answer, mut body) =
+        client.send_request(request, length == 0).map_err(|e| e.to_string())?;
     let pattern = Bytes::from(pattern());
     let mut left = length;
     while left > 0 {
         body.reserve_capacity(pattern.len());
         let room = poll_fn(|cx| body.poll_capacity(cx)).await;
-        let room = room
-            .ok_or("the stream was closed")?
-            .map_err(|e| e.to_string())?;
-        let some = room
-            .min(pattern.len())
-            .min(usize::try_from(left).unwrap_or(usize::MAX));
+        let room = room.ok_or("the stream was closed")?.map_err(|e| e.to_string())?;
+        let some = room.min(pattern.len()).min(usize::try_from(left).unwrap_or(usize::MAX));
         left -= some as u64;
-        body.send_data(pattern.slice(..some), left == 0)
-            .map_err(|e| e.to_string())?;
+        body.send_data(pattern.slice(..some), left == 0).map_err(|e| e.to_string())?;
     }
     answer.await.map_err(|e| e.to_string())
 }

@@ -48,32 +48,11 @@ impl Line {
         for (name, address) in line.names.iter().zip(ADDRESSES) {
             ip(&["netns", "add", name])?;
             ends.push(Arc::new(within(name, open)??));
-            ip(&[
-                "-n",
-                name,
-                "address",
-                "add",
-                &format!("{address}/24"),
-                "dev",
-                "line",
-            ])?;
-            ip(&[
-                "-n",
-                name,
-                "link",
-                "set",
-                "line",
-                "mtu",
-                &MTU.to_string(),
-                "up",
-            ])?;
+            ip(&["-n", name, "address", "add", &format!("{address}/24"), "dev", "line"])?;
+            ip(&["-n", name, "link", "set", "line", "mtu", &MTU.to_string(), "up"])?;
         }
         for (from, to) in [(0, 1), (1, 0)] {
-            carry(
-                Arc::clone(&ends[from]),
-                Arc::clone(&ends[to]),
-                round_trip / 2,
-            );
+            carry(Arc::clone(&ends[from]), Arc::clone(&ends[to]), round_trip / 2);
         }
         Ok(line)
     }
@@ -134,17 +113,12 @@ fn carry(from: Arc<Tun>, to: Arc<Tun>, delay: Duration) {
 fn within<T: Send>(name: &str, work: impl FnOnce() -> T + Send) -> Result<T, String> {
     let enter = || {
         let namespace = File::open(format!("/run/netns/{name}"))?;
-        Ok(move_into_link_name_space(
-            namespace.as_fd(),
-            Some(LinkNameSpaceType::Network),
-        )?)
+        Ok(move_into_link_name_space(namespace.as_fd(), Some(LinkNameSpaceType::Network))?)
     };
     let enter = || enter().map_err(|e: std::io::Error| format!("cannot enter {name}: {e}"));
     thread::scope(|scope| {
         let thread = scope.spawn(|| enter().map(|()| work()));
-        thread
-            .join()
-            .map_err(|_| "the thread in the namespace panicked".to_owned())?
+        thread.join().map_err(|_| "the thread in the namespace panicked".to_owned())?
     })
 }
 

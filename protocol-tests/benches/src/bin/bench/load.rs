@@ -74,9 +74,7 @@ pub(crate) struct Outcome {
 /// The bytes that payloads repeat: nothing that a disk or file system could make smaller.
 pub(crate) fn pattern() -> Vec<u8> {
     let mut random = Random(1);
-    (0..PATTERN_BYTES / 8)
-        .flat_map(|_| random.next().to_le_bytes())
-        .collect()
+    (0..PATTERN_BYTES / 8).flat_map(|_| random.next().to_le_bytes()).collect()
 }
 
 /// A sequence that is the same in every run.
@@ -114,16 +112,10 @@ pub(crate) fn run(
 ) -> Result<Outcome, String> {
     let mut generator = Generator::new(address, scripts, time).map_err(|e| e.to_string())?;
     let cpu = process::own_cpu();
-    generator.clock = Clock {
-        began: Instant::now(),
-        time,
-    };
+    generator.clock = Clock { began: Instant::now(), time };
     generator.run()?;
     Ok(Outcome {
-        wall: generator
-            .units
-            .last()
-            .map_or(Duration::ZERO, |unit| unit.ended),
+        wall: generator.units.last().map_or(Duration::ZERO, |unit| unit.ended),
         units: generator.units,
         payload_bytes: generator.payload_bytes,
         own_cpu: process::own_cpu().saturating_sub(cpu),
@@ -161,19 +153,11 @@ impl<'a> Generator<'a> {
             stream.set_nodelay(true)?;
             stream.set_nonblocking(true)?;
             let data = EventData::new_u64(connections.len() as u64);
-            epoll::add(
-                &epoll,
-                &stream,
-                data,
-                EventFlags::IN | EventFlags::OUT | EventFlags::ET,
-            )?;
+            epoll::add(&epoll, &stream, data, EventFlags::IN | EventFlags::OUT | EventFlags::ET)?;
             connections.push(Connection::new(stream, script));
         }
         Ok(Self {
-            clock: Clock {
-                began: Instant::now(),
-                time,
-            },
+            clock: Clock { began: Instant::now(), time },
             ready: (0..connections.len()).collect(),
             connections,
             epoll,
@@ -191,10 +175,7 @@ impl<'a> Generator<'a> {
                 let Some(index) = self.ready.pop_front() else {
                     break;
                 };
-                match self
-                    .turn(index)
-                    .map_err(|e| format!("connection {index}: {e}"))?
-                {
+                match self.turn(index).map_err(|e| format!("connection {index}: {e}"))? {
                     Turn::Blocked => {}
                     Turn::Done => running -= 1,
                     Turn::More => self.ready.push_back(index),
@@ -209,11 +190,7 @@ impl<'a> Generator<'a> {
 
     /// Finds out which connections can go on; waits for one if there is none.
     fn look(&mut self, events: &mut Vec<epoll::Event>) -> Result<(), String> {
-        let wait = if self.ready.is_empty() {
-            PATIENCE
-        } else {
-            Duration::ZERO
-        };
+        let wait = if self.ready.is_empty() { PATIENCE } else { Duration::ZERO };
         let wait = Timespec::try_from(wait).map_err(|e| e.to_string())?;
         events.clear();
         let found = epoll::wait(&self.epoll, spare_capacity(events), Some(&wait));
@@ -319,9 +296,7 @@ impl<'a> Connection<'a> {
 
     /// Has the script word the next request; `false` when there is none.
     fn ask(&mut self, now: Duration, over: bool) -> Result<bool, String> {
-        let more = self
-            .script
-            .next(self.answer.as_ref(), &mut self.request, over)?;
+        let more = self.script.next(self.answer.as_ref(), &mut self.request, over)?;
         self.sent = 0;
         self.state = if more { State::Sending } else { State::Done };
         self.unit_began.get_or_insert(now);
@@ -350,10 +325,7 @@ impl<'a> Connection<'a> {
     fn hear_while_sending(&mut self) -> Result<Turn, String> {
         match self.receive()? {
             None => Ok(Turn::Blocked),
-            Some(answer) => Err(format!(
-                "answered {} in the middle of a request",
-                answer.status
-            )),
+            Some(answer) => Err(format!("answered {} in the middle of a request", answer.status)),
         }
     }
 
@@ -380,9 +352,6 @@ impl<'a> Connection<'a> {
             return None;
         }
         let began = self.unit_began.take()?;
-        Some(Unit {
-            ended: now,
-            took: now - began,
-        })
+        Some(Unit { ended: now, took: now - began })
     }
 }

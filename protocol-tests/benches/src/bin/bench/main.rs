@@ -58,11 +58,7 @@ struct Flags {
     floor: Option<PathBuf>,
 
     /// Where the other servers are installed, see the README
-    #[arg(
-        long,
-        value_name = "DIR",
-        default_value = "protocol-tests/benches/peers"
-    )]
+    #[arg(long, value_name = "DIR", default_value = "protocol-tests/benches/peers")]
     peers: PathBuf,
 
     /// Leave the other servers out
@@ -115,9 +111,7 @@ fn run(flags: &Flags) -> Result<(), String> {
 }
 
 fn bench(flags: &Flags) -> Result<Bench, String> {
-    let beside = std::env::current_exe()
-        .map_err(|e| e.to_string())?
-        .with_file_name("floor");
+    let beside = std::env::current_exe().map_err(|e| e.to_string())?.with_file_name("floor");
     let programs = Programs {
         windlass: flags.bin.clone(),
         floor: flags.floor.clone().unwrap_or(beside),
@@ -133,11 +127,7 @@ fn bench(flags: &Flags) -> Result<Bench, String> {
     fs::create_dir_all(&flags.disk).map_err(|e| format!("{}: {e}", flags.disk.display()))?;
     Ok(Bench {
         programs,
-        scale: if flags.quick {
-            Scale::QUICK
-        } else {
-            Scale::FULL
-        },
+        scale: if flags.quick { Scale::QUICK } else { Scale::FULL },
         disk: absolute(&flags.disk)?,
         memory: absolute(&flags.memory)?,
         stored: RefCell::new(BTreeMap::new()),
@@ -146,17 +136,12 @@ fn bench(flags: &Flags) -> Result<Bench, String> {
 }
 
 fn absolute(path: &Path) -> Result<PathBuf, String> {
-    path.canonicalize()
-        .map_err(|e| format!("{}: {e}", path.display()))
+    path.canonicalize().map_err(|e| format!("{}: {e}", path.display()))
 }
 
 /// All runs of one scenario, interleaved. An entrant that fails once is out.
 fn measure(bench: &Bench, scenario: &'static Scenario, flags: &Flags) -> Runs {
-    let mut runs = Runs {
-        scenario,
-        samples: BTreeMap::new(),
-        failures: BTreeMap::new(),
-    };
+    let mut runs = Runs { scenario, samples: BTreeMap::new(), failures: BTreeMap::new() };
     for number in 1..=flags.runs {
         for Entrant { name, server, work } in scenario.entrants {
             let is_peer = server.is_some_and(Server::is_peer);
@@ -165,11 +150,8 @@ fn measure(bench: &Bench, scenario: &'static Scenario, flags: &Flags) -> Runs {
                 continue;
             }
             eprintln!("{} {number}/{}: {name}", scenario.name, flags.runs);
-            let outcome = if is_there {
-                bench.run(*server, *work)
-            } else {
-                Err("not installed".to_owned())
-            };
+            let outcome =
+                if is_there { bench.run(*server, *work) } else { Err("not installed".to_owned()) };
             match outcome {
                 Ok(sample) => runs.samples.entry(name).or_default().push(sample),
                 Err(why) => {

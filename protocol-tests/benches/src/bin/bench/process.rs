@@ -39,10 +39,7 @@ impl Cpu {
             return Err(format!("/proc/{pid}/stat is too short"));
         };
         let ticks = clock_ticks_per_second() as f64;
-        Ok(Self {
-            user: (user + child_user) / ticks,
-            system: (system + child_system) / ticks,
-        })
+        Ok(Self { user: (user + child_user) / ticks, system: (system + child_system) / ticks })
     }
 
     /// The sum.
@@ -52,10 +49,7 @@ impl Cpu {
 
     /// What was used since `before`.
     pub(crate) fn since(self, before: Self) -> Self {
-        Self {
-            user: self.user - before.user,
-            system: self.system - before.system,
-        }
+        Self { user: self.user - before.user, system: self.system - before.system }
     }
 }
 
@@ -97,14 +91,9 @@ impl Memory {
         let field = |name: &str| {
             let line = text.lines().find(|line| line.starts_with(name));
             let number = line.and_then(|line| line.split_whitespace().nth(1)?.parse::<f64>().ok());
-            number
-                .map(|kib| kib * 1024.0)
-                .ok_or_else(|| format!("no {name} of process {pid}"))
+            number.map(|kib| kib * 1024.0).ok_or_else(|| format!("no {name} of process {pid}"))
         };
-        Ok(Self {
-            now: field("VmRSS:")?,
-            peak: field("VmHWM:")?,
-        })
+        Ok(Self { now: field("VmRSS:")?, peak: field("VmHWM:")? })
     }
 
     /// Has the peak of process `pid` begin anew.
@@ -118,13 +107,7 @@ impl Memory {
 pub(crate) fn raise_file_limit() {
     let limit = getrlimit(Resource::Nofile);
     // Refused at worst, and then the scenario that needs them says so.
-    let _ = setrlimit(
-        Resource::Nofile,
-        Rlimit {
-            current: limit.maximum,
-            maximum: limit.maximum,
-        },
-    );
+    let _ = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, maximum: limit.maximum });
 }
 
 fn read(path: &str) -> Result<String, String> {

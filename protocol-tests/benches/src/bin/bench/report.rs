@@ -22,18 +22,10 @@ impl Runs {
     fn medians(&self) -> BTreeMap<&str, Sample> {
         let of = |samples: &Vec<Sample>| -> Sample {
             let keys = samples.iter().flat_map(Sample::keys);
-            keys.map(|key| {
-                (
-                    *key,
-                    median(samples.iter().filter_map(|s| s.get(key)).copied()),
-                )
-            })
-            .collect()
+            keys.map(|key| (*key, median(samples.iter().filter_map(|s| s.get(key)).copied())))
+                .collect()
         };
-        self.samples
-            .iter()
-            .map(|(name, samples)| (*name, of(samples)))
-            .collect()
+        self.samples.iter().map(|(name, samples)| (*name, of(samples))).collect()
     }
 
     /// A section with a table, as Markdown.
@@ -47,19 +39,12 @@ impl Runs {
         let medians = self.medians();
         let names = self.scenario.entrants.iter().map(|entrant| entrant.name);
         let names: Vec<_> = names.filter(|name| medians.contains_key(name)).collect();
-        writeln!(
-            text,
-            "\n## {}: {}\n",
-            self.scenario.name, self.scenario.title
-        )?;
+        writeln!(text, "\n## {}: {}\n", self.scenario.name, self.scenario.title)?;
         writeln!(text, "| | {} |", names.join(" | "))?;
         writeln!(text, "| --- |{}", " ---: |".repeat(names.len()))?;
         for metric in self.scenario.metrics {
             write!(text, "| {metric} |")?;
-            let first = names
-                .first()
-                .and_then(|name| medians[name].get(metric))
-                .copied();
+            let first = names.first().and_then(|name| medians[name].get(metric)).copied();
             for name in &names {
                 match (medians[name].get(metric), first) {
                     (None, _) => write!(text, " - |")?,
@@ -110,10 +95,7 @@ pub(crate) fn targets(all: &[Runs]) -> String {
             let met = if verdict.met { "met" } else { "**missed**" };
             let (figure, limit) = (short(verdict.figure), short(verdict.limit));
             let name = runs.scenario.name;
-            let line = format!(
-                "| {name}: {} | {figure} | {limit} | {met} |\n",
-                verdict.text
-            );
+            let line = format!("| {name}: {} | {figure} | {limit} | {met} |\n", verdict.text);
             text.push_str(&line);
         }
     }
@@ -139,13 +121,8 @@ impl About {
     pub(crate) fn new(runs: u32) -> Self {
         let read = |path: &str| fs::read_to_string(path).unwrap_or_default();
         let field = |text: &str, name: &str| {
-            let line = text
-                .lines()
-                .find(|line| line.starts_with(name))
-                .unwrap_or_default();
-            line.split_once(':')
-                .map_or("", |(_, value)| value.trim())
-                .to_owned()
+            let line = text.lines().find(|line| line.starts_with(name)).unwrap_or_default();
+            line.split_once(':').map_or("", |(_, value)| value.trim()).to_owned()
         };
         let said = |program: &str, arguments: &[&str]| {
             let output = Command::new(program).args(arguments).output();
@@ -156,34 +133,22 @@ impl About {
         let processor = field(&read("/proc/cpuinfo"), "model name");
         Self {
             lines: BTreeMap::from([
-                (
-                    "command",
-                    std::env::args().skip(1).collect::<Vec<_>>().join(" "),
-                ),
+                ("command", std::env::args().skip(1).collect::<Vec<_>>().join(" ")),
                 ("commit", said("git", &["describe", "--always", "--dirty"])),
                 ("date", said("date", &["-u", "+%Y-%m-%d %H:%M UTC"])),
-                (
-                    "kernel",
-                    read("/proc/sys/kernel/osrelease").trim().to_owned(),
-                ),
+                ("kernel", read("/proc/sys/kernel/osrelease").trim().to_owned()),
                 ("load before", read("/proc/loadavg").trim().to_owned()),
                 ("memory", field(&read("/proc/meminfo"), "MemTotal")),
                 ("processor", format!("{cores} × {processor}")),
-                (
-                    "runs",
-                    format!("{runs}, interleaved; all figures are medians"),
-                ),
+                ("runs", format!("{runs}, interleaved; all figures are medians")),
             ]),
         }
     }
 
     /// As a list in Markdown.
     pub(crate) fn markdown(&self) -> String {
-        let lines: Vec<_> = self
-            .lines
-            .iter()
-            .map(|(name, value)| format!("- {name}: {value}"))
-            .collect();
+        let lines: Vec<_> =
+            self.lines.iter().map(|(name, value)| format!("- {name}: {value}")).collect();
         lines.join("\n")
     }
 }
@@ -215,17 +180,11 @@ mod tests {
 
     #[test]
     fn median_is_in_the_middle() {
-        for (values, expected) in [
-            (&[][..], 0.0),
-            (&[3.0], 3.0),
-            (&[9.0, 1.0], 5.0),
-            (&[9.0, 1.0, 2.0], 2.0),
-        ] {
+        for (values, expected) in
+            [(&[][..], 0.0), (&[3.0], 3.0), (&[9.0, 1.0], 5.0), (&[9.0, 1.0, 2.0], 2.0)]
+        {
             let median = median(values.iter().copied());
-            assert!(
-                (median - expected).abs() < f64::EPSILON,
-                "{values:?}: {median}"
-            );
+            assert!((median - expected).abs() < f64::EPSILON, "{values:?}: {median}");
         }
     }
 }

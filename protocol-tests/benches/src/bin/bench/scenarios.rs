@@ -34,11 +34,7 @@ pub(crate) struct Entrant {
 }
 
 const fn entrant(name: &'static str, server: Server, work: Work) -> Entrant {
-    Entrant {
-        name,
-        server: Some(server),
-        work,
-    }
+    Entrant { name, server: Some(server), work }
 }
 
 const fn sized(name: &'static str, server: Server, bytes: u64, connections: usize) -> Entrant {
@@ -46,11 +42,7 @@ const fn sized(name: &'static str, server: Server, bytes: u64, connections: usiz
 }
 
 const fn alone(name: &'static str, work: Work) -> Entrant {
-    Entrant {
-        name,
-        server: None,
-        work,
-    }
+    Entrant { name, server: None, work }
 }
 
 /// All servers that speak tus.
@@ -74,10 +66,7 @@ pub(crate) const SCENARIOS: &[Scenario] = &[
     Scenario {
         name: "stream",
         title: "one PATCH per upload, 4 × 512 MiB side by side",
-        entrants: tus!(Work::Stream {
-            connections: 4,
-            place: Place::Disk
-        }),
+        entrants: tus!(Work::Stream { connections: 4, place: Place::Disk }),
         metrics: &[
             "CPU s per GiB",
             "user s per GiB",
@@ -116,16 +105,8 @@ pub(crate) const SCENARIOS: &[Scenario] = &[
         name: "sha1",
         title: "PATCHes of 1 MiB with their SHA-1, on 4 kept-alive connections",
         entrants: &[
-            entrant(
-                "windlass plain",
-                Server::WindlassRelaxed,
-                Work::Patches { sha1: false },
-            ),
-            entrant(
-                "windlass sha1",
-                Server::WindlassRelaxed,
-                Work::Patches { sha1: true },
-            ),
+            entrant("windlass plain", Server::WindlassRelaxed, Work::Patches { sha1: false }),
+            entrant("windlass sha1", Server::WindlassRelaxed, Work::Patches { sha1: true }),
             entrant("rustus sha1", Server::Rustus, Work::Patches { sha1: true }),
         ],
         metrics: &[
@@ -216,13 +197,7 @@ pub(crate) const SCENARIOS: &[Scenario] = &[
             sized("512", Server::WindlassRelaxed, 4 << 10, 512),
             sized("4,096", Server::WindlassRelaxed, 4 << 10, 4096),
         ],
-        metrics: &[
-            "units/s",
-            "CPU µs per unit",
-            "p50 ms",
-            "p99 ms",
-            "peak above idle MiB",
-        ],
+        metrics: &["units/s", "CPU µs per unit", "p50 ms", "p99 ms", "peak above idle MiB"],
         targets: &[],
     },
     Scenario {
@@ -247,31 +222,15 @@ pub(crate) const SCENARIOS: &[Scenario] = &[
             entrant(
                 "windlass 8 × 64 MiB",
                 Server::WindlassRelaxed,
-                Work::Final {
-                    part_bytes: 64 << 20,
-                },
+                Work::Final { part_bytes: 64 << 20 },
             ),
             entrant(
                 "windlass 8 × 1 MiB",
                 Server::WindlassRelaxed,
-                Work::Final {
-                    part_bytes: 1 << 20,
-                },
+                Work::Final { part_bytes: 1 << 20 },
             ),
-            entrant(
-                "tusd 8 × 64 MiB",
-                Server::Tusd,
-                Work::Final {
-                    part_bytes: 64 << 20,
-                },
-            ),
-            entrant(
-                "rustus 8 × 64 MiB",
-                Server::Rustus,
-                Work::Final {
-                    part_bytes: 64 << 20,
-                },
-            ),
+            entrant("tusd 8 × 64 MiB", Server::Tusd, Work::Final { part_bytes: 64 << 20 }),
+            entrant("rustus 8 × 64 MiB", Server::Rustus, Work::Final { part_bytes: 64 << 20 }),
         ],
         metrics: &["answer ms", "CPU s until quiet"],
         targets: &[
@@ -319,10 +278,7 @@ pub(crate) const SCENARIOS: &[Scenario] = &[
             entrant(
                 "windlass synced",
                 Server::WindlassSynced,
-                Work::Stream {
-                    connections: 1,
-                    place: Place::Disk,
-                },
+                Work::Stream { connections: 1, place: Place::Disk },
             ),
         ],
         metrics: &["MiB/s", "wall s", "CPU s per GiB", "peak MiB"],
@@ -342,38 +298,22 @@ pub(crate) const SCENARIOS: &[Scenario] = &[
             entrant(
                 "with creation, 1 connection",
                 Server::WindlassSynced,
-                Work::Small {
-                    kind: Small::CreateWithUpload,
-                    connections: 1,
-                    place: Place::Disk,
-                },
+                Work::Small { kind: Small::CreateWithUpload, connections: 1, place: Place::Disk },
             ),
             entrant(
                 "with creation, 64 connections",
                 Server::WindlassSynced,
-                Work::Small {
-                    kind: Small::CreateWithUpload,
-                    connections: 64,
-                    place: Place::Disk,
-                },
+                Work::Small { kind: Small::CreateWithUpload, connections: 64, place: Place::Disk },
             ),
             entrant(
                 "create + PATCH, 1 connection",
                 Server::WindlassSynced,
-                Work::Small {
-                    kind: Small::CreateThenPatch,
-                    connections: 1,
-                    place: Place::Disk,
-                },
+                Work::Small { kind: Small::CreateThenPatch, connections: 1, place: Place::Disk },
             ),
             entrant(
                 "create + PATCH, 64 connections",
                 Server::WindlassSynced,
-                Work::Small {
-                    kind: Small::CreateThenPatch,
-                    connections: 64,
-                    place: Place::Disk,
-                },
+                Work::Small { kind: Small::CreateThenPatch, connections: 64, place: Place::Disk },
             ),
         ],
         metrics: &["units/s", "CPU µs per unit", "p50 ms", "p99 ms"],
@@ -396,37 +336,17 @@ pub(crate) const SCENARIOS: &[Scenario] = &[
         name: "start",
         title: "from the start of the process to its first answer, and its memory at rest",
         entrants: &[
-            entrant(
-                "floor",
-                Server::Floor,
-                Work::Start {
-                    stored: 0,
-                    cold: false,
-                },
-            ),
-            entrant(
-                "empty",
-                Server::WindlassSynced,
-                Work::Start {
-                    stored: 0,
-                    cold: false,
-                },
-            ),
+            entrant("floor", Server::Floor, Work::Start { stored: 0, cold: false }),
+            entrant("empty", Server::WindlassSynced, Work::Start { stored: 0, cold: false }),
             entrant(
                 "1,000,000 stored",
                 Server::WindlassSynced,
-                Work::Start {
-                    stored: 1_000_000,
-                    cold: false,
-                },
+                Work::Start { stored: 1_000_000, cold: false },
             ),
             entrant(
                 "the same, nothing in the page cache",
                 Server::WindlassSynced,
-                Work::Start {
-                    stored: 1_000_000,
-                    cold: true,
-                },
+                Work::Start { stored: 1_000_000, cold: true },
             ),
         ],
         metrics: &["first answer ms", "idle MiB", "CPU s until quiet"],
@@ -450,16 +370,8 @@ pub(crate) const SCENARIOS: &[Scenario] = &[
             alone("files alone, 1", Work::Files { stored: 1 }),
             alone("files alone, 1,000,000", Work::Files { stored: 1_000_000 }),
             entrant("1", Server::WindlassRelaxed, Work::Stored { count: 1 }),
-            entrant(
-                "10,000",
-                Server::WindlassRelaxed,
-                Work::Stored { count: 10_000 },
-            ),
-            entrant(
-                "1,000,000",
-                Server::WindlassRelaxed,
-                Work::Stored { count: 1_000_000 },
-            ),
+            entrant("10,000", Server::WindlassRelaxed, Work::Stored { count: 10_000 }),
+            entrant("1,000,000", Server::WindlassRelaxed, Work::Stored { count: 1_000_000 }),
         ],
         metrics: &[
             "HEAD of one, CPU µs",
@@ -478,23 +390,10 @@ pub(crate) const SCENARIOS: &[Scenario] = &[
         name: "line",
         title: "one upload at a round-trip time of 100 ms",
         entrants: &[
-            entrant(
-                "HTTP/1.1",
-                Server::WindlassRelaxed,
-                Work::Line { http2: false },
-            ),
-            entrant(
-                "HTTP/2",
-                Server::WindlassRelaxed,
-                Work::Line { http2: true },
-            ),
+            entrant("HTTP/1.1", Server::WindlassRelaxed, Work::Line { http2: false }),
+            entrant("HTTP/2", Server::WindlassRelaxed, Work::Line { http2: true }),
         ],
         metrics: &["MiB/s", "wall s", "peak above idle MiB"],
-        targets: &[Target::at_least(
-            "HTTP/2",
-            "MiB/s",
-            0.8,
-            Of::Entrant("HTTP/1.1"),
-        )],
+        targets: &[Target::at_least("HTTP/2", "MiB/s", 0.8, Of::Entrant("HTTP/1.1"))],
     },
 ];

@@ -23,13 +23,7 @@ pub(crate) struct Patches {
 impl Patches {
     /// `length` bytes into the upload at `path`.
     pub(crate) fn new(path: String, length: u64, chunk_bytes: u64) -> Self {
-        Self {
-            path,
-            offset: 0,
-            length,
-            chunk_bytes,
-            checksum: None,
-        }
+        Self { path, offset: 0, length, chunk_bytes, checksum: None }
     }
 
     /// The same, each PATCH with its SHA-1. All have the same content.
@@ -38,9 +32,7 @@ impl Patches {
         let pattern = pattern();
         let mut left = self.chunk_bytes;
         while left > 0 {
-            let some = pattern
-                .len()
-                .min(usize::try_from(left).unwrap_or(usize::MAX));
+            let some = pattern.len().min(usize::try_from(left).unwrap_or(usize::MAX));
             digest.update(&pattern[..some]);
             left -= some as u64;
         }
@@ -63,10 +55,7 @@ impl Script for Patches {
         if payload_bytes == 0 {
             return Ok(false);
         }
-        request
-            .begin("PATCH", &self.path)
-            .tus()
-            .field("Upload-Offset", self.offset);
+        request.begin("PATCH", &self.path).tus().field("Upload-Offset", self.offset);
         if let Some(checksum) = &self.checksum {
             request.field("Upload-Checksum", format_args!("sha1 {checksum}"));
         }
@@ -88,11 +77,7 @@ pub(crate) struct CreateThenPatch {
 impl CreateThenPatch {
     /// Uploads of `bytes`, created at `at`.
     pub(crate) fn new(at: &'static str, bytes: u64) -> Self {
-        Self {
-            at,
-            bytes,
-            created: false,
-        }
+        Self { at, bytes, created: false }
     }
 }
 
@@ -106,11 +91,7 @@ impl Script for CreateThenPatch {
         if self.created {
             self.created = false;
             let path = last.ok_or("no answer")?.created()?;
-            request
-                .begin("PATCH", path)
-                .tus()
-                .field("Upload-Offset", 0)
-                .data(self.bytes);
+            request.begin("PATCH", path).tus().field("Upload-Offset", 0).data(self.bytes);
             return Ok(true);
         }
         if let Some(answer) = last {
@@ -120,11 +101,7 @@ impl Script for CreateThenPatch {
             return Ok(false);
         }
         self.created = true;
-        request
-            .begin("POST", self.at)
-            .within_unit()
-            .tus()
-            .field("Upload-Length", self.bytes);
+        request.begin("POST", self.at).within_unit().tus().field("Upload-Length", self.bytes);
         request.field("Content-Length", 0).end();
         Ok(true)
     }
@@ -147,11 +124,7 @@ impl Script for CreateWithUpload {
         if let Some(answer) = last {
             answer.created()?;
         }
-        request
-            .begin("POST", self.at)
-            .tus()
-            .field("Upload-Length", self.bytes)
-            .data(self.bytes);
+        request.begin("POST", self.at).tus().field("Upload-Length", self.bytes).data(self.bytes);
         Ok(!over)
     }
 }
@@ -213,9 +186,7 @@ impl Script for Chunks<'_> {
             ("resumableRelativePath", &name),
             ("resumableTotalChunks", &chunks),
         ];
-        request
-            .begin("POST", "/resumable")
-            .form(&fields, self.chunk_bytes);
+        request.begin("POST", "/resumable").form(&fields, self.chunk_bytes);
         Ok(true)
     }
 }

@@ -49,11 +49,7 @@ impl Server {
 
     /// The path at which tus uploads are created.
     pub(crate) fn tus_path(self) -> &'static str {
-        if self == Self::Tusd {
-            "/files/"
-        } else {
-            "/files"
-        }
+        if self == Self::Tusd { "/files/" } else { "/files" }
     }
 
     /// The file that must be there, and how it is started on `address` and `dir`.
@@ -84,10 +80,7 @@ impl Server {
         };
         let node = |folder: &str| {
             let mut command = Command::new("node");
-            command
-                .arg(peer(folder).join("server.js"))
-                .arg(&port)
-                .arg(dir);
+            command.arg(peer(folder).join("server.js")).arg(&port).arg(dir);
             (peer(folder).join("node_modules"), command)
         };
         match self {
@@ -153,28 +146,14 @@ impl Server {
             let arguments: Vec<OsString> = command.get_args().map(OsString::from).collect();
             let program = command.get_program().to_owned();
             command = Command::new("ip");
-            command
-                .args(["netns", "exec", name])
-                .arg(program)
-                .args(arguments);
+            command.args(["netns", "exec", name]).arg(program).args(arguments);
         }
         let log = tempfile::tempfile().map_err(|e| e.to_string())?;
         let copy = |log: &File| log.try_clone().map_err(|e| e.to_string());
-        command
-            .stdin(Stdio::null())
-            .stdout(copy(&log)?)
-            .stderr(copy(&log)?);
+        command.stdin(Stdio::null()).stdout(copy(&log)?).stderr(copy(&log)?);
         let started = Instant::now();
-        let child = command
-            .spawn()
-            .map_err(|e| format!("{:?}: {e}", command.get_program()))?;
-        Ok(Running {
-            address,
-            child,
-            log,
-            server: self,
-            started,
-        })
+        let child = command.spawn().map_err(|e| format!("{:?}: {e}", command.get_program()))?;
+        Ok(Running { address, child, log, server: self, started })
     }
 }
 

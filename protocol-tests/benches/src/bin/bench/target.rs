@@ -60,14 +60,7 @@ impl Target {
         times: f64,
         of: Of,
     ) -> Self {
-        Self {
-            entrant,
-            metric,
-            side: Side::AtMost,
-            times,
-            of,
-            plus: 0.0,
-        }
+        Self { entrant, metric, side: Side::AtMost, times, of, plus: 0.0 }
     }
 
     /// `metric` of `entrant` is at least `times` that of `of`.
@@ -77,14 +70,7 @@ impl Target {
         times: f64,
         of: Of,
     ) -> Self {
-        Self {
-            entrant,
-            metric,
-            side: Side::AtLeast,
-            times,
-            of,
-            plus: 0.0,
-        }
+        Self { entrant, metric, side: Side::AtLeast, times, of, plus: 0.0 }
     }
 
     /// The same with so much more allowed.
@@ -114,12 +100,7 @@ impl Target {
             Side::AtLeast => figure >= limit,
             Side::AtMost => figure <= limit,
         };
-        Some(Verdict {
-            text: self.text(),
-            figure,
-            limit,
-            met,
-        })
+        Some(Verdict { text: self.text(), figure, limit, met })
     }
 
     fn text(&self) -> String {
@@ -132,15 +113,8 @@ impl Target {
             Of::Entrant(name) => &format!(" × {name}"),
             Of::One => "",
         };
-        let plus = if self.plus > 0.0 {
-            format!(" + {}", self.plus)
-        } else {
-            String::new()
-        };
-        format!(
-            "{}: {} {side} {}{of}{plus}",
-            self.entrant, self.metric, self.times
-        )
+        let plus = if self.plus > 0.0 { format!(" + {}", self.plus) } else { String::new() };
+        format!("{}: {} {side} {}{of}{plus}", self.entrant, self.metric, self.times)
     }
 }
 
@@ -156,11 +130,7 @@ mod tests {
     #[test]
     fn targets_name_what_is_measured() {
         for scenario in SCENARIOS {
-            let names: Vec<_> = scenario
-                .entrants
-                .iter()
-                .map(|entrant| entrant.name)
-                .collect();
+            let names: Vec<_> = scenario.entrants.iter().map(|entrant| entrant.name).collect();
             for target in scenario.targets {
                 assert!(names.contains(&target.entrant), "{target:?}");
                 assert!(scenario.metrics.contains(&target.metric), "{target:?}");
@@ -175,56 +145,19 @@ mod tests {
     fn target_is_judged_on_its_side_of_the_limit() {
         let stream = &SCENARIOS[0];
         let medians = |windlass: f64| {
-            [
-                ("floor", 100.0),
-                ("windlass", windlass),
-                ("tusd", 20.0),
-                ("rustus", 30.0),
-            ]
-            .map(|(name, figure)| (name, Sample::from([("x", figure)])))
-            .into()
+            [("floor", 100.0), ("windlass", windlass), ("tusd", 20.0), ("rustus", 30.0)]
+                .map(|(name, figure)| (name, Sample::from([("x", figure)])))
+                .into()
         };
         for (target, figure, limit, met) in [
-            (
-                Target::at_least("windlass", "x", 0.8, FLOOR),
-                80.0,
-                80.0,
-                true,
-            ),
-            (
-                Target::at_least("windlass", "x", 0.8, FLOOR),
-                79.0,
-                80.0,
-                false,
-            ),
-            (
-                Target::at_most("windlass", "x", 0.8, FLOOR).plus(5.0),
-                85.0,
-                85.0,
-                true,
-            ),
-            (
-                Target::at_most("windlass", "x", 5.0, Of::One),
-                6.0,
-                5.0,
-                false,
-            ),
-            (
-                Target::at_least("windlass", "x", 2.0, Of::BestPeer),
-                60.0,
-                60.0,
-                true,
-            ),
-            (
-                Target::at_most("windlass", "x", 2.0, Of::BestPeer),
-                41.0,
-                40.0,
-                false,
-            ),
+            (Target::at_least("windlass", "x", 0.8, FLOOR), 80.0, 80.0, true),
+            (Target::at_least("windlass", "x", 0.8, FLOOR), 79.0, 80.0, false),
+            (Target::at_most("windlass", "x", 0.8, FLOOR).plus(5.0), 85.0, 85.0, true),
+            (Target::at_most("windlass", "x", 5.0, Of::One), 6.0, 5.0, false),
+            (Target::at_least("windlass", "x", 2.0, Of::BestPeer), 60.0, 60.0, true),
+            (Target::at_most("windlass", "x", 2.0, Of::BestPeer), 41.0, 40.0, false),
         ] {
-            let verdict = target
-                .judge(stream, &medians(figure))
-                .expect("all is measured");
+            let verdict = target.judge(stream, &medians(figure)).expect("all is measured");
             assert_eq!((verdict.limit, verdict.met), (limit, met), "{target:?}");
         }
         let nobody = Target::at_most("windlass", "x", 1.0, Of::Entrant("nobody"));

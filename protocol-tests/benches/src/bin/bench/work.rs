@@ -65,11 +65,7 @@ pub(crate) enum Work {
     /// Uploads of this size, each in one request.
     Sized { bytes: u64, connections: usize },
     /// Small uploads.
-    Small {
-        kind: Small,
-        connections: usize,
-        place: Place,
-    },
+    Small { kind: Small, connections: usize, place: Place },
     /// Uploads that stall.
     Stalled { uploads: usize },
     /// Starting beside stored uploads, with their files in the page cache or not.
@@ -167,14 +163,9 @@ impl Bench {
             (Some(server), Work::Sized { bytes, connections }) => {
                 self.sized(server, bytes, connections)
             }
-            (
-                Some(server),
-                Work::Small {
-                    kind,
-                    connections,
-                    place,
-                },
-            ) => self.small(server, kind, connections, place),
+            (Some(server), Work::Small { kind, connections, place }) => {
+                self.small(server, kind, connections, place)
+            }
             (Some(server), Work::Stalled { uploads }) => self.stalled(server, uploads),
             (Some(server), Work::Start { stored, cold }) => self.start(server, stored, cold),
             (Some(server), Work::Stored { count }) => self.beside_stored(server, count),
@@ -191,10 +182,7 @@ impl Bench {
         let host = self.host(server, place)?;
         let paths = host.create(connections, length)?;
         host.measure(None, || {
-            paths
-                .iter()
-                .map(|path| script(Patches::new(path.clone(), length, length)))
-                .collect()
+            paths.iter().map(|path| script(Patches::new(path.clone(), length, length))).collect()
         })
     }
 
@@ -222,10 +210,7 @@ impl Bench {
             (0..connections)
                 .map(|_| match kind {
                     Small::CreateThenPatch => script(CreateThenPatch::new(at, SMALL_BYTES)),
-                    Small::CreateWithUpload => script(CreateWithUpload {
-                        at,
-                        bytes: SMALL_BYTES,
-                    }),
+                    Small::CreateWithUpload => script(CreateWithUpload { at, bytes: SMALL_BYTES }),
                 })
                 .collect()
         };
@@ -245,16 +230,7 @@ impl Bench {
     fn heads(&self, server: Server) -> Result<Sample, String> {
         let host = self.host(server, Place::Disk)?;
         let paths = host.create(32, 1)?;
-        let scripts = || {
-            paths
-                .iter()
-                .map(|path| {
-                    script(Heads {
-                        path: || path.clone(),
-                    })
-                })
-                .collect()
-        };
+        let scripts = || paths.iter().map(|path| script(Heads { path: || path.clone() })).collect();
         host.warm_up(scripts())?;
         host.measure(Some(self.scale.time), scripts)
     }
@@ -265,22 +241,16 @@ impl Bench {
         let mut paths = Vec::new();
         for _ in 0..8 {
             let mut request = Request::new("POST", server.tus_path());
-            request
-                .tus()
-                .field("Upload-Concat", "partial")
-                .field("Upload-Length", part_bytes);
+            request.tus().field("Upload-Concat", "partial").field("Upload-Length", part_bytes);
             request.field("Content-Length", 0).end();
             paths.push(client.call(&request)?.created()?.to_owned());
         }
-        let parts = paths
-            .iter()
-            .map(|path| script(Patches::new(path.clone(), part_bytes, part_bytes)));
+        let parts =
+            paths.iter().map(|path| script(Patches::new(path.clone(), part_bytes, part_bytes)));
         load::run(host.running.address, parts.collect(), None)?;
         let before = settled_cpu(host.running.pid())?;
         let mut request = Request::new("POST", server.tus_path());
-        request
-            .tus()
-            .field("Upload-Concat", format_args!("final;{}", paths.join(" ")));
+        request.tus().field("Upload-Concat", format_args!("final;{}", paths.join(" ")));
         request.field("Content-Length", 0).end();
         // A new one: the old connection may have been idle for too long.
         let mut client = Client::new(host.running.address)?;
@@ -288,11 +258,7 @@ impl Bench {
         client.call(&request)?.created()?;
         let took = began.elapsed();
         let cpu = settled_cpu(host.running.pid())?.since(before);
-        Ok([
-            ("answer ms", millis(took)),
-            ("CPU s until quiet", cpu.seconds()),
-        ]
-        .into())
+        Ok([("answer ms", millis(took)), ("CPU s until quiet", cpu.seconds())].into())
     }
 
     fn stalled(&self, server: Server, uploads: usize) -> Result<Sample, String> {
@@ -304,11 +270,7 @@ impl Bench {
         for _ in 0..uploads {
             let mut client = Client::new(host.running.address)?;
             let path = client.create(server.tus_path(), CHUNK_BYTES)?;
-            request
-                .begin("PATCH", &path)
-                .tus()
-                .field("Upload-Offset", 0)
-                .data(CHUNK_BYTES);
+            request.begin("PATCH", &path).tus().field("Upload-Offset", 0).data(CHUNK_BYTES);
             request.head.resize(request.head.len() + 1024, b'x');
             client.send(&request.head)?;
             stalled.push(client);
@@ -339,13 +301,7 @@ impl Bench {
         let mut numbers: Vec<u64> = (1..=total_bytes / CHUNK_BYTES).collect();
         Random(2).shuffle(&mut numbers);
         let left = RefCell::new(numbers);
-        let chunks = || {
-            script(Chunks {
-                left: &left,
-                chunk_bytes: CHUNK_BYTES,
-                total_bytes,
-            })
-        };
+        let chunks = || script(Chunks { left: &left, chunk_bytes: CHUNK_BYTES, total_bytes });
         host.measure(None, || (0..CHUNK_CONNECTIONS).map(|_| chunks()).collect())
     }
 
@@ -364,11 +320,7 @@ impl Bench {
         took.sort();
         let median = took.get(took.len() / 2).copied().unwrap_or_default();
         let each = cpu.as_secs_f64() / float(took.len() as u64);
-        Ok([
-            ("new of 4 KiB, CPU µs", 1e6 * each),
-            ("new of 4 KiB, p50 ms", millis(median)),
-        ]
-        .into())
+        Ok([("new of 4 KiB, CPU µs", 1e6 * each), ("new of 4 KiB, p50 ms", millis(median))].into())
     }
 
     fn disk_syncs(&self, files: usize) -> Result<Sample, String> {
@@ -412,10 +364,7 @@ impl Bench {
     fn beside_stored(&self, server: Server, count: u64) -> Result<Sample, String> {
         let count = (count / self.scale.divisor).max(1);
         let dir = self.stored(count)?;
-        let host = Host {
-            running: server.start(&self.programs, dir.path())?,
-            dir: Emptied(dir),
-        };
+        let host = Host { running: server.start(&self.programs, dir.path())?, dir: Emptied(dir) };
         settled_cpu(host.running.pid())?;
         let path = |number| format!("/files/{}", population::id(number));
         let any = |seed: u64| {
@@ -425,22 +374,13 @@ impl Bench {
         let connections = 0..8;
         let time = Some(self.scale.time);
         let one = host.measure(time, || {
-            connections
-                .clone()
-                .map(|_| script(Heads { path: || path(0) }))
-                .collect()
+            connections.clone().map(|_| script(Heads { path: || path(0) })).collect()
         })?;
         let any = host.measure(time, || {
-            connections
-                .clone()
-                .map(|seed| script(Heads { path: any(seed) }))
-                .collect()
+            connections.clone().map(|seed| script(Heads { path: any(seed) })).collect()
         })?;
         let new = host.measure(time, || {
-            let create = || CreateWithUpload {
-                at: server.tus_path(),
-                bytes: SMALL_BYTES,
-            };
+            let create = || CreateWithUpload { at: server.tus_path(), bytes: SMALL_BYTES };
             connections.clone().map(|_| script(create())).collect()
         })?;
         let cpu = "CPU µs per unit";
@@ -459,10 +399,7 @@ impl Bench {
         let (dir, line) = (self.dir(Place::Disk)?, Line::new(ROUND_TRIP)?);
         let address = line.server_address();
         let running = server.launch_at(&self.programs, dir.path(), address, Some(line.server()))?;
-        let mut host = Host {
-            running,
-            dir: Emptied(Rc::new(dir)),
-        };
+        let mut host = Host { running, dir: Emptied(Rc::new(dir)) };
         let length = self.scale.line_bytes;
         let path = loop {
             let create = || Client::new(address)?.create(server.tus_path(), length);
@@ -476,12 +413,8 @@ impl Bench {
             if http2 {
                 http2::upload(address, server.tus_path(), length)
             } else {
-                load::run(
-                    address,
-                    vec![script(Patches::new(path, length, length))],
-                    None,
-                )
-                .map(|outcome| outcome.wall)
+                load::run(address, vec![script(Patches::new(path, length, length))], None)
+                    .map(|outcome| outcome.wall)
             }
         })??;
         let above = host.running.memory()?.peak - before.now;
@@ -527,10 +460,7 @@ impl Bench {
         if place == Place::Disk {
             self.over.borrow_mut().push(Rc::clone(&dir));
         }
-        Ok(Host {
-            running: server.start(&self.programs, dir.path())?,
-            dir: Emptied(dir),
-        })
+        Ok(Host { running: server.start(&self.programs, dir.path())?, dir: Emptied(dir) })
     }
 }
 
@@ -561,19 +491,12 @@ impl Host {
     /// Creates uploads.
     fn create(&self, count: u64, length: u64) -> Result<Vec<String>, String> {
         let mut client = Client::new(self.running.address)?;
-        (0..count)
-            .map(|_| client.create(self.running.server.tus_path(), length))
-            .collect()
+        (0..count).map(|_| client.create(self.running.server.tus_path(), length)).collect()
     }
 
     /// Has caches filled and code compiled.
     fn warm_up(&self, scripts: Vec<Box<dyn Script + '_>>) -> Result<(), String> {
-        load::run(
-            self.running.address,
-            scripts,
-            Some(Duration::from_millis(300)),
-        )
-        .map(drop)
+        load::run(self.running.address, scripts, Some(Duration::from_millis(300))).map(drop)
     }
 
     /// Runs a load and tells what it came to.
@@ -662,10 +585,7 @@ mod tests {
     fn percentile_is_a_value_that_was_measured() {
         let values: Vec<f64> = (1..=200).map(f64::from).collect();
         for (percent, expected) in [(50.0, 100.0), (99.0, 198.0), (99.9, 200.0), (100.0, 200.0)] {
-            assert!(
-                (percentile(&values, percent) - expected).abs() < f64::EPSILON,
-                "{percent}"
-            );
+            assert!((percentile(&values, percent) - expected).abs() < f64::EPSILON, "{percent}");
         }
         assert!(percentile(&[], 50.0).abs() < f64::EPSILON);
     }
