@@ -11,6 +11,7 @@ use std::{
 };
 
 use bytes::Bytes;
+use futures_core::Stream;
 use http::HeaderMap;
 use http_body::Body;
 use http_body_util::{BodyExt as _, combinators::UnsyncBoxBody};
@@ -29,10 +30,17 @@ pub type TrailerChecksum = fn(&HeaderMap) -> Result<Option<Digest>, Refusal>;
 pub struct Content {
     body: Option<AnyBody>,
     peeked: Option<Step>,
+    /// Bytes that come before those of the body, once more.
+    replayed: Option<Replayed>,
     rest: Arc<Mutex<Option<Unread>>>,
     started: bool,
+    /// How many bytes have been given.
+    taken_bytes: u64,
     trailer_checksum: TrailerChecksum,
 }
+
+/// Bytes that come once more.
+type Replayed = Pin<Box<dyn Stream<Item = io::Result<Bytes>> + Send>>;
 
 /// One step of a [`Content`].
 #[derive(Debug)]
@@ -51,8 +59,10 @@ impl Content {
         Self {
             body: None,
             peeked: None,
+            replayed: None,
             rest: Arc::default(),
             started: false,
+            taken_bytes: 0,
             trailer_checksum: |_| Ok(None),
         }
     }
@@ -94,9 +104,28 @@ impl Content {
         Rest(Arc::clone(&self.rest))
     }
 
+    /// How many bytes it has given since its start, or its last replay.
+    pub fn taken_bytes(&self) -> u64 {
+        self.taken_bytes
+    }
+
+    /// Takes bytes back that were just given: they come next.
+    pub fn put_back(&mut self, bytes: Bytes) {
+        self.taken_bytes = self.taken_bytes.saturating_sub(length(&bytes));
+        self.peeked = Some(Step::Data(bytes));
+    }
+
+    /// Has all bytes come once more, those that were given from `given`.
+    pub fn replay(&mut self, given: Replayed) {
+        self.taken_bytes = 0;
+        self.replayed = Some(given);
+    }
+
     /// Whether nothing more can come.
     pub fn is_end(&self) -> bool {
-        self.peeked.is_none() && self.body.as_ref().is_none_or(Body::is_end_stream)
+        self.replayed.is_none()
+            && self.peeked.is_none()
+            && self.body.as_ref().is_none_or(Body::is_end_stream)
     }
 
     /// Whether not a single byte comes. Waits for the first one where that was not announced; it
@@ -113,6 +142,7 @@ impl Content {
                 None => return Ok(true),
                 Some(Err(error)) => return Err(error),
                 Some(Ok(Step::Data(bytes))) if bytes.is_empty() => {}
+                Some(Ok(Step::Data(bytes))) => self.put_back(bytes),
                 Some(Ok(step)) => self.peeked = Some(step),
             }
         }
@@ -142,6 +172,25 @@ impl Content {
 
     /// [`Content::next`] for bodies that are made of another one's content.
     pub fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Option<io::Result<Step>>> {
+        let step = ready!(self.poll_step(cx));
+        if let Some(Ok(Step::Data(bytes))) = &step {
+            self.taken_bytes += length(bytes);
+        }
+        Poll::Ready(step)
+    }
+
+    fn poll_step(&mut self, cx: &mut Context<'_>) -> Poll<Option<io::Result<Step>>> {
+        if let Some(replayed) = &mut self.replayed {
+            match ready!(replayed.as_mut().poll_next(cx)) {
+                Some(Ok(bytes)) => return Poll::Ready(Some(Ok(Step::Data(bytes)))),
+                Some(Err(error)) => {
+                    tracing::error!(%error, "bytes to be written once more cannot be read");
+                    self.replayed = None;
+                    return Poll::Ready(Some(Ok(Step::Refused(Refusal::StoreTrouble))));
+                }
+                None => self.replayed = None,
+            }
+        }
         if let Some(step) = self.peeked.take() {
             return Poll::Ready(Some(Ok(step)));
         }
@@ -171,6 +220,10 @@ impl Content {
             }
         }
     }
+}
+
+fn length(bytes: &Bytes) -> u64 {
+    u64::try_from(bytes.len()).unwrap_or(u64::MAX)
 }
 
 /// `error` as one of input and output, wrapped at most once.

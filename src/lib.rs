@@ -42,7 +42,7 @@ pub mod upload;
 pub mod wire;
 
 pub use self::{
-    engine::{Action, Ask, Engine, Finisher, Finishing, Gate, Observer},
+    engine::{Action, Admission, Engine, Finisher, Finishing, Gate, Observer},
     listen::serve,
     rules::{Denial, Finished},
     service::{Aborted, Windlass},

@@ -9,7 +9,7 @@ use http::Extensions;
 use crate::{
     rules::{Denial, Finished, Join, NewUpload},
     store::{ByteStream, Store, StoreError},
-    upload::{Change, Upload},
+    upload::{Event, Upload},
 };
 
 /// Asked before a request may do anything to an upload, or disturb another request.
@@ -22,13 +22,13 @@ pub trait Gate: Send + Sync + 'static {
     ///
     /// # Cancel safety
     /// The future may be dropped when the client goes away.
-    async fn admit(&self, ask: Ask<'_>) -> Result<(), Denial>;
+    async fn admit(&self, admission: Admission<'_>) -> Result<(), Denial>;
 }
 
 /// What a [`Gate`] is asked.
 #[derive(Debug)]
-pub struct Ask<'a> {
-    /// What the request wants to do.
+pub struct Admission<'a> {
+    /// What the request would do.
     pub action: Action<'a>,
     /// What the layers in front of the service have put on the request: the caller's identity.
     pub extensions: &'a Extensions,
@@ -95,15 +95,13 @@ impl fmt::Debug for Finishing<'_> {
     }
 }
 
-/// Told of every change after it is recorded. Runs on the request's own task, so it must be quick.
+/// Hears of everything that happens to uploads, after it is durable. Runs on the request's own task,
+/// so it must be quick.
 pub trait Observer: Send + Sync + 'static {
-    /// `upload` has just changed in this way; it is given as it is after the commit.
-    fn changed(&self, upload: &Upload, change: &Change);
-
-    /// `upload` was removed.
-    fn removed(&self, upload: &Upload) {
-        let _ = upload;
-    }
+    /// `event` has just happened to `upload`, which is given as it is afterwards.
+    ///
+    /// Events of one upload come in the order of its changes as far as one process makes them.
+    fn event(&self, upload: &Upload, event: Event);
 }
 
 /// Lets everything pass, adds nothing, hears nothing.
@@ -112,7 +110,7 @@ pub struct NoHooks;
 
 #[async_trait]
 impl Gate for NoHooks {
-    async fn admit(&self, _: Ask<'_>) -> Result<(), Denial> {
+    async fn admit(&self, _: Admission<'_>) -> Result<(), Denial> {
         Ok(())
     }
 }
@@ -125,5 +123,5 @@ impl Finisher for NoHooks {
 }
 
 impl Observer for NoHooks {
-    fn changed(&self, _: &Upload, _: &Change) {}
+    fn event(&self, _: &Upload, _: Event) {}
 }

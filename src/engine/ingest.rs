@@ -5,54 +5,63 @@ use std::{
     io,
     ops::Range,
     pin::pin,
+    sync::Arc,
     task::Poll,
 };
 
 use bytes::Bytes;
 use tokio::time::{Instant, sleep_until};
 
+use http::Extensions;
+
 use super::{
-    Engine,
-    claims::{Claim, Signal, Stop},
-    refusal_of,
+    Engine, refusal_of,
+    writers::{Reservation, Signal, Stop},
 };
 use crate::{
     content::{Content, Step},
     rules::{
         Checksum, Refusal,
-        write::{Stretch, WritePlan},
+        write::{Block, BodyEnd, Stretch, WritePlan},
     },
     store::{ByteStream, Pending, StoreError, Writer},
-    upload::{Digest, Digester, Receipt, Upload},
+    upload::{Digest, Digester, Upload},
 };
 
 /// Takes the body of one write into the store.
 pub(super) struct Ingest<'a> {
-    checkpoint: Option<Pending<Result<u64, Refusal>>>,
-    claim: &'a Claim,
+    /// Stretches that are durable and not recorded.
+    blocks: Vec<Block>,
+    checkpoint: Option<Pending<Result<Arc<Upload>, Refusal>>>,
     content: &'a mut Content,
     /// Apart, because few writes have one, and it is as large as all the rest.
     digester: Option<Box<Digester>>,
     engine: &'a Engine,
+    /// The position that the checkpoint under way records up to.
+    checkpointing: u64,
     /// The request to flush that the checkpoint under way answers.
     flush: u64,
     last_byte: Instant,
     last_checkpoint: Instant,
-    /// What the upload holds from `pushed` on, while that is compared.
+    /// What the upload has from `pushed` on, while that is compared.
     original: Option<Original>,
-    pieces: Vec<Piece>,
     plan: &'a WritePlan,
     /// The end of what has been taken in.
     pushed: u64,
     /// The end of what is recorded.
     recorded: u64,
+    reservation: &'a Reservation,
+    /// What the bytes at `pushed` are, and how many stretches there were.
+    stretch: Option<Stretch>,
+    stretches: u64,
     trailer: Option<Digest>,
-    upload: &'a Upload,
+    /// The record, as of the last checkpoint.
+    upload: Arc<Upload>,
     /// Where the bytes go that came since the position beside it.
     writer: Option<(u64, Box<dyn Writer>)>,
 }
 
-/// Bytes that an upload holds, to be compared with those that come again.
+/// Bytes that an upload has, to be compared with those that come again.
 struct Original {
     at_hand: Bytes,
     stream: ByteStream,
@@ -62,36 +71,20 @@ struct Original {
 pub(super) struct Arrived {
     /// The checksum over it, as far as one was known beforehand.
     pub(super) computed: Option<Digest>,
-    pub(super) ending: Ending,
-    /// Stretches that are safe in the store and not recorded.
-    pub(super) pieces: Vec<Piece>,
+    /// Stretches that are durable and not recorded.
+    pub(super) blocks: Vec<Block>,
+    pub(super) end: BodyEnd,
+    /// The bytes that are not durable yet, and not recorded.
+    pub(super) pushed: Option<(Range<u64>, Box<dyn Writer>)>,
     /// The position after the last byte that came.
     pub(super) reached: u64,
-    /// The bytes that are recorded by checkpoints.
-    pub(super) recorded: Range<u64>,
     /// The checksum that came in the trailer.
     pub(super) trailer: Option<Digest>,
-    /// The bytes that are not safe yet, and not recorded.
-    pub(super) unsafe_rest: Option<(Range<u64>, Box<dyn Writer>)>,
+    /// The record, as of the last checkpoint.
+    pub(super) upload: Arc<Upload>,
 }
 
-/// A stretch of bytes that is safe in the store.
-pub(super) type Piece = (Range<u64>, Receipt);
-
-/// How a body ended.
-#[derive(Debug)]
-pub(super) enum Ending {
-    /// The store failed, or the upload is going away: what is not recorded is lost.
-    Failed(Refusal),
-    /// In the middle, by nobody's fault: what has come is good.
-    Interrupted(Refusal),
-    /// It breaks a rule.
-    Refused(Refusal),
-    /// It came whole.
-    Whole,
-}
-
-impl From<Stop> for Ending {
+impl From<Stop> for BodyEnd {
     fn from(stop: Stop) -> Self {
         match stop {
             Stop::Displaced => Self::Interrupted(Refusal::Displaced),
@@ -102,7 +95,7 @@ impl From<Stop> for Ending {
 }
 
 enum Event {
-    Checkpointed(Result<u64, Refusal>),
+    Checkpointed(Result<Arc<Upload>, Refusal>),
     Signal(Signal),
     Step(Option<io::Result<Step>>),
     Tick,
@@ -111,9 +104,9 @@ enum Event {
 impl<'a> Ingest<'a> {
     pub(super) fn new(
         engine: &'a Engine,
-        upload: &'a Upload,
+        upload: Arc<Upload>,
         plan: &'a WritePlan,
-        claim: &'a Claim,
+        reservation: &'a Reservation,
         content: &'a mut Content,
     ) -> Self {
         let digester = match &plan.checksum {
@@ -122,8 +115,9 @@ impl<'a> Ingest<'a> {
         };
         let now = Instant::now();
         Self {
+            blocks: Vec::new(),
             checkpoint: None,
-            claim,
+            checkpointing: plan.at,
             content,
             digester,
             engine,
@@ -131,10 +125,12 @@ impl<'a> Ingest<'a> {
             last_byte: now,
             last_checkpoint: now,
             original: None,
-            pieces: Vec::new(),
             plan,
             pushed: plan.at,
             recorded: plan.at,
+            reservation,
+            stretch: None,
+            stretches: 0,
             trailer: None,
             upload,
             writer: None,
@@ -146,30 +142,30 @@ impl<'a> Ingest<'a> {
     /// # Cancel safety
     /// Bytes not recorded are lost when dropped; the engine runs it to the end.
     pub(super) async fn run(&mut self) -> Arrived {
-        let mut ending = self.copy().await;
-        self.claim.works();
+        let mut end = self.copy().await;
+        self.reservation.works();
         if let Some(checkpoint) = self.checkpoint.take()
             && let Err(refusal) = self.checkpointed(checkpoint.await)
         {
-            ending = Ending::Failed(refusal);
+            end = BodyEnd::Failed(refusal);
         }
         let reached = self.pushed;
         let writer = self.writer.take();
         Arrived {
             computed: self.digester.take().map(|digester| digester.finish()),
-            ending,
-            pieces: std::mem::take(&mut self.pieces),
+            blocks: std::mem::take(&mut self.blocks),
+            end,
+            pushed: writer.map(|(since, writer)| (since.max(self.recorded)..reached, writer)),
             reached,
-            recorded: self.plan.at..self.recorded,
             trailer: self.trailer.take(),
-            unsafe_rest: writer.map(|(since, writer)| (since.max(self.recorded)..reached, writer)),
+            upload: Arc::clone(&self.upload),
         }
     }
 
-    async fn copy(&mut self) -> Ending {
+    async fn copy(&mut self) -> BodyEnd {
         loop {
             let result = match self.next().await {
-                Event::Checkpointed(result) => self.checkpointed(result).map_err(Ending::Failed),
+                Event::Checkpointed(result) => self.checkpointed(result).map_err(BodyEnd::Failed),
                 Event::Signal(Signal::Stop(stop)) => return stop.into(),
                 Event::Signal(Signal::Flush(flush)) => {
                     self.flush_for(flush);
@@ -181,16 +177,16 @@ impl<'a> Ingest<'a> {
                     Ok(())
                 }
                 Event::Step(Some(Ok(Step::Refused(refusal)))) => {
-                    return Ending::Refused(refusal);
+                    return BodyEnd::Refused(refusal);
                 }
                 Event::Step(Some(Err(error))) => {
                     tracing::debug!(id = %self.upload.id, %error, "body cut off");
-                    return Ending::Interrupted(Refusal::Abandoned);
+                    return BodyEnd::Interrupted(Refusal::Abandoned);
                 }
                 Event::Step(None) => return self.end(),
                 Event::Tick if self.last_byte.elapsed() >= self.engine.limits().idle_timeout => {
                     tracing::info!(id = %self.upload.id, "no byte within the idle timeout");
-                    return Ending::Interrupted(Refusal::Abandoned);
+                    return BodyEnd::Interrupted(Refusal::Abandoned);
                 }
                 Event::Tick => Ok(()),
             };
@@ -203,8 +199,8 @@ impl<'a> Ingest<'a> {
 
     /// What happens next. A body that has data at hand needs no timer.
     async fn next(&mut self) -> Event {
-        if self.claim.signalled()
-            && let Some(signal) = now_or_never(self.claim.signal()).await
+        if self.reservation.signalled()
+            && let Some(signal) = now_or_never(self.reservation.signal()).await
         {
             return Event::Signal(signal);
         }
@@ -214,10 +210,10 @@ impl<'a> Ingest<'a> {
             return Event::Checkpointed(result);
         }
         if let Some(step) = now_or_never(self.content.next()).await {
-            self.claim.works();
+            self.reservation.works();
             return Event::Step(step);
         }
-        self.claim.waits();
+        self.reservation.waits();
         let wake_at = self.wake_at();
         let checkpoint = async {
             match &mut self.checkpoint {
@@ -227,10 +223,10 @@ impl<'a> Ingest<'a> {
         };
         tokio::select! {
             biased;
-            signal = self.claim.signal() => Event::Signal(signal),
+            signal = self.reservation.signal() => Event::Signal(signal),
             result = checkpoint => Event::Checkpointed(result),
             step = self.content.next() => {
-                self.claim.works();
+                self.reservation.works();
                 Event::Step(step)
             }
             () = sleep_until(wake_at) => Event::Tick,
@@ -248,30 +244,39 @@ impl<'a> Ingest<'a> {
     }
 
     /// The body has come to its proper end.
-    fn end(&self) -> Ending {
+    fn end(&self) -> BodyEnd {
         if self.plan.exact && self.pushed < self.plan.end {
             let expected = self.plan.end.saturating_sub(self.plan.at);
             let given = self.pushed.saturating_sub(self.plan.at);
-            return Ending::Refused(Refusal::BodyLengthWrong { expected, given });
+            return BodyEnd::Refused(Refusal::BodyLengthWrong { expected, given });
         }
-        Ending::Whole
+        BodyEnd::Whole
     }
 
-    async fn take(&mut self, mut bytes: Bytes) -> Result<(), Ending> {
+    async fn take(&mut self, mut bytes: Bytes) -> Result<(), BodyEnd> {
         if length(&bytes) > self.plan.end.saturating_sub(self.pushed) {
-            return Err(Ending::Refused(self.plan.overflow.clone()));
+            return Err(BodyEnd::Refused(self.plan.overflow.clone()));
         }
         if let Some(digester) = &mut self.digester {
             digester.update(&bytes);
         }
+        let (start, frame) = (self.pushed, bytes.clone());
         while !bytes.is_empty() {
             let (end, stretch) = self.plan.stretch(self.pushed);
+            self.enter(stretch)?;
             let room = usize::try_from(end - self.pushed).unwrap_or(usize::MAX);
-            let part = bytes.split_to(room.min(bytes.len()));
-            let count = length(&part);
+            let run = bytes.split_to(room.min(bytes.len()));
+            let count = length(&run);
             match stretch {
-                Stretch::Held => self.compare(part).await?,
-                Stretch::New => self.put(part).await?,
+                Stretch::Missing => self.put(run).await?,
+                Stretch::Present => {
+                    if let Err(end) = self.compare(run).await {
+                        // A new upload may yet take this frame, and what is equal before it.
+                        self.pushed = start;
+                        self.content.put_back(frame);
+                        return Err(end);
+                    }
+                }
             }
             self.pushed += count;
         }
@@ -280,12 +285,22 @@ impl<'a> Ingest<'a> {
         Ok(())
     }
 
-    async fn put(&mut self, bytes: Bytes) -> Result<(), Ending> {
+    /// Counts the stretches of the body. Each costs a look into the store, however short it is.
+    fn enter(&mut self, stretch: Stretch) -> Result<(), BodyEnd> {
+        if self.stretch.replace(stretch) == Some(stretch) {
+            return Ok(());
+        }
+        self.stretches += 1;
+        let taken_bytes = self.pushed - self.plan.at;
+        self.plan.check_stretches(self.stretches, taken_bytes).map_err(BodyEnd::Refused)
+    }
+
+    async fn put(&mut self, bytes: Bytes) -> Result<(), BodyEnd> {
         self.original = None;
         let id = &self.upload.id;
-        let failed = |error: StoreError| Ending::Failed(refusal_of(id, &error));
+        let failed = |error: StoreError| BodyEnd::Failed(refusal_of(id, &error));
         if self.writer.is_none() {
-            let writer = self.engine.store().write(self.upload, self.pushed).await;
+            let writer = self.engine.store().write(&self.upload, self.pushed).await;
             self.writer = Some((self.pushed, writer.map_err(failed)?));
         }
         match &mut self.writer {
@@ -294,13 +309,13 @@ impl<'a> Ingest<'a> {
         }
     }
 
-    /// Compares with what the upload holds, which stays as it is (J-022).
-    async fn compare(&mut self, mut bytes: Bytes) -> Result<(), Ending> {
+    /// Compares with what the upload has, which stays as it is (J-022).
+    async fn compare(&mut self, mut bytes: Bytes) -> Result<(), BodyEnd> {
         let id = &self.upload.id;
-        let failed = |error: StoreError| Ending::Failed(refusal_of(id, &error));
+        let failed = |error: StoreError| BodyEnd::Failed(refusal_of(id, &error));
         if let Some((since, writer)) = self.writer.take() {
             let receipt = writer.finish().await.map_err(failed)?;
-            self.pieces.push((since.max(self.recorded)..self.pushed, receipt));
+            self.blocks.push((since.max(self.recorded)..self.pushed, receipt));
         }
         let mut at = self.pushed;
         while !bytes.is_empty() {
@@ -308,7 +323,7 @@ impl<'a> Ingest<'a> {
                 Some(original) => original,
                 none => {
                     let (end, _) = self.plan.stretch(at);
-                    let stream = self.engine.store().read(self.upload, at..end).await;
+                    let stream = self.engine.store().read(&self.upload, at..end).await;
                     let stream = stream.map_err(failed)?;
                     none.insert(Original { at_hand: Bytes::new(), stream })
                 }
@@ -327,7 +342,7 @@ impl<'a> Ingest<'a> {
             if given != held {
                 let equal = given.iter().zip(&held).take_while(|(a, b)| a == b).count();
                 at += u64::try_from(equal).unwrap_or(u64::MAX);
-                return Err(Ending::Refused(Refusal::ContentConflict { at }));
+                return Err(BodyEnd::Refused(Refusal::ContentConflict { at }));
             }
             at += u64::try_from(count).unwrap_or(u64::MAX);
         }
@@ -336,7 +351,7 @@ impl<'a> Ingest<'a> {
 
     /// Bytes that make the upload full are recorded together with its completion, never before.
     fn can_checkpoint(&self) -> bool {
-        self.plan.keeps_pieces()
+        self.plan.is_incremental()
             && self.checkpoint.is_none()
             && self.recorded < self.pushed
             && self.pushed < self.plan.fills_at()
@@ -360,7 +375,7 @@ impl<'a> Ingest<'a> {
             // The one under way is young enough: its bytes are at most one checkpoint old.
             self.flush = flush;
         } else {
-            self.claim.flushed(flush);
+            self.reservation.flushed(flush);
         }
     }
 
@@ -369,24 +384,24 @@ impl<'a> Ingest<'a> {
         let writer = self.writer.as_mut();
         let receipt = writer
             .map(|(since, writer)| ((*since).max(self.recorded)..self.pushed, writer.checkpoint()));
-        let mut pieces = std::mem::take(&mut self.pieces);
-        let engine = self.engine.clone();
-        let (id, plan) = (self.upload.id.clone(), self.plan.clone());
-        let end = self.pushed;
+        let mut blocks = std::mem::take(&mut self.blocks);
+        let (engine, plan) = (self.engine.clone(), self.plan.clone());
+        let upload = Arc::clone(&self.upload);
+        self.checkpointing = self.pushed;
         self.checkpoint = Some(Box::pin(async move {
             if let Some((range, receipt)) = receipt {
-                let receipt = receipt.await.map_err(|error| refusal_of(&id, &error))?;
-                pieces.push((range, receipt));
+                let receipt = receipt.await.map_err(|error| refusal_of(&upload.id, &error))?;
+                blocks.push((range, receipt));
             }
-            engine.record(&id, &plan, &pieces).await?;
-            Ok(end)
+            engine.record(upload, &plan, &blocks, &Extensions::new()).await.map(|(now, _)| now)
         }));
     }
 
-    fn checkpointed(&mut self, result: Result<u64, Refusal>) -> Result<(), Refusal> {
+    fn checkpointed(&mut self, result: Result<Arc<Upload>, Refusal>) -> Result<(), Refusal> {
         self.checkpoint = None;
-        self.recorded = result?;
-        self.claim.flushed(self.flush);
+        self.upload = result?;
+        self.recorded = self.checkpointing;
+        self.reservation.flushed(self.flush);
         Ok(())
     }
 }

@@ -1,21 +1,22 @@
-//! Removes expired uploads, and later their tombstones.
+//! Removes expired uploads, and later their tombstones; completes final uploads that nobody asks for.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
-use super::{Engine, refusal_of};
+use http::Extensions;
+
+use super::Engine;
 use crate::{
     rules::{
         Refusal,
         lifecycle::{self, Fate},
     },
-    store::StoreError,
-    upload::{Upload, UploadId},
+    upload::Upload,
 };
 
 /// Between two sweeps when uploads do not expire: what is left of removed ones does.
 const RARE: Duration = Duration::from_secs(60 * 60);
 
-/// Between two sweeps at least, and at most, when uploads expire.
+/// Between two sweeps at least, and at most, when uploads expire or finals wait for their parts.
 const INTERVAL: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(300));
 
 /// What one sweep did.
@@ -38,15 +39,14 @@ impl Engine {
         let mut uploads = self.store().list();
         while let Some(upload) = std::future::poll_fn(|cx| uploads.as_mut().poll_next(cx)).await {
             let result = match upload {
-                Ok(upload) if self.is_due(&upload) => self.expire(&upload.id, &mut swept).await,
-                Ok(_) => Ok(()),
+                Ok(upload) => self.sweep_one(upload, &mut swept).await,
                 Err(error) => {
                     tracing::warn!(%error, "a sweep could not read a record");
                     Ok(())
                 }
             };
             if let Err(refusal) = result {
-                tracing::warn!(%refusal, "an expired upload was not removed");
+                tracing::warn!(%refusal, "an upload was not swept");
             }
         }
         swept
@@ -59,6 +59,7 @@ impl Engine {
     pub async fn keep_swept(&self) {
         let interval = match self.limits().expire_after {
             Some(expire_after) => (expire_after / 4).clamp(INTERVAL.0, INTERVAL.1),
+            None if self.limits().join_unfinished => INTERVAL.1,
             None => RARE,
         };
         loop {
@@ -70,33 +71,42 @@ impl Engine {
         }
     }
 
-    fn is_due(&self, upload: &Upload) -> bool {
-        lifecycle::fate(upload, self.limits(), self.now()) != Fate::Stay
-    }
-
-    async fn expire(&self, id: &UploadId, swept: &mut Swept) -> Result<(), Refusal> {
-        let claim = self.0.claims.claim_idle(id);
-        let Some(_claim) = claim.filter(|_| !self.is_closed()) else {
+    async fn sweep_one(&self, upload: Arc<Upload>, swept: &mut Swept) -> Result<(), Refusal> {
+        let fate = |now: &Upload| lifecycle::fate(now, self.limits(), self.now());
+        if fate(&upload) == Fate::Stay {
+            return match upload.is_pending_final() {
+                true => self.sweep_final(upload).await,
+                false => Ok(()),
+            };
+        }
+        // An upload that is being written does not expire (T-073).
+        let reservation = self.0.writers.reserve_idle(&upload.id);
+        let Some(_reservation) = reservation.filter(|_| !self.is_closed()) else {
             return Ok(());
         };
-        // The listed record may be old; under the claim it stays as it is.
-        let upload = self.load(id).await?;
-        match lifecycle::fate(&upload, self.limits(), self.now()) {
-            Fate::Stay => Ok(()),
-            Fate::Forget => {
-                swept.forgotten += 1;
-                self.remove(&upload).await
-            }
-            Fate::Void(changes) => match self.store().commit(&upload, &changes).await {
-                Ok(upload) => {
-                    swept.voided += 1;
-                    tracing::info!(%id, "expired");
-                    self.tell(&upload, &changes);
-                    Ok(())
-                }
-                Err(StoreError::Stale) => Ok(()),
-                Err(error) => Err(refusal_of(id, &error)),
-            },
+        let id = upload.id.clone();
+        let due = |now: &Upload| match fate(now) {
+            Fate::Void(change) => Ok(vec![change]),
+            Fate::Forget | Fate::Stay => Ok(vec![]),
+        };
+        let was_void = upload.is_void();
+        let (upload, _) = self.0.records.commit(upload, &Extensions::new(), due).await?;
+        if upload.is_void() && !was_void {
+            swept.voided += 1;
+            tracing::info!(%id, "expired");
+        }
+        if self.0.records.remove_while(upload, |now| fate(now) == Fate::Forget).await? {
+            swept.forgotten += 1;
+        }
+        Ok(())
+    }
+
+    /// Completes a final upload whose parts are complete by now.
+    async fn sweep_final(&self, upload: Arc<Upload>) -> Result<(), Refusal> {
+        match self.resolve(upload, &Extensions::new()).await {
+            // A part is gone; the final goes when its own time has come.
+            Ok(_) | Err(Refusal::Expired | Refusal::Unknown) => Ok(()),
+            Err(refusal) => Err(refusal),
         }
     }
 }

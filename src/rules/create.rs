@@ -24,8 +24,8 @@ pub fn create(
     if new.metadata.as_text().len() > limits.max_metadata_bytes {
         return Err(Refusal::MetadataTooLong { limit_bytes: limits.max_metadata_bytes });
     }
-    let NewUpload { completion, length, metadata, named, role } = new;
-    let created = Change::Created { completion, length, metadata, named, role, at: now };
+    let NewUpload { completion, key, length, metadata, owner, role } = new;
+    let created = Change::Created { completion, key, length, metadata, owner, role, at: now };
     let mut upload = Upload::new(id, &created).map_err(|_| Refusal::Internal)?;
     upload.expires = lifecycle::deadline(limits, now);
     Ok(upload)
@@ -89,13 +89,7 @@ mod tests {
 
     #[test]
     fn roles_are_offered_where_the_store_can_join() {
-        let capabilities = |join| Capabilities {
-            join,
-            max_pieces: None,
-            min_piece_bytes: 0,
-            out_of_order: true,
-            read_before_complete: true,
-        };
+        let capabilities = |join| Capabilities { join };
         let what = "concatenation";
         for (role, join, expected) in [
             (Role::Whole, false, Ok(())),

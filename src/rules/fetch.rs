@@ -40,28 +40,31 @@ mod tests {
     use super::*;
     use crate::{
         rules::{NewUpload, create::create},
-        upload::{Limits, Phase, Role},
+        upload::{Limits, Phase, Role, VoidReason},
     };
+
+    const COMPLETE: Phase = Phase::Complete { at: UNIX_EPOCH };
+    const VOID: Phase = Phase::Void { why: VoidReason::Expired, until: None };
 
     #[test]
     fn selections_are_cut_to_the_bytes_there_are() {
         let unsatisfiable = |length| Err(Refusal::RangeUnsatisfiable { length });
         for (role, phase, length, selection, expected) in [
-            (Role::Whole, Phase::Complete, 10, Selection::All, Ok(Some(0..10))),
-            (Role::Whole, Phase::Complete, 10, Selection::From(3), Ok(Some(3..10))),
-            (Role::Whole, Phase::Complete, 10, Selection::From(10), unsatisfiable(10)),
-            (Role::Whole, Phase::Complete, 10, Selection::Last(3), Ok(Some(7..10))),
-            (Role::Whole, Phase::Complete, 10, Selection::Last(30), Ok(Some(0..10))),
-            (Role::Whole, Phase::Complete, 10, Selection::Last(0), unsatisfiable(10)),
-            (Role::Whole, Phase::Complete, 10, Selection::Span(2, 4), Ok(Some(2..5))),
-            (Role::Whole, Phase::Complete, 10, Selection::Span(2, u64::MAX), Ok(Some(2..10))),
-            (Role::Whole, Phase::Complete, 10, Selection::Span(12, 14), unsatisfiable(10)),
-            (Role::Whole, Phase::Complete, 10, Selection::Nothing, Ok(None)),
-            (Role::Whole, Phase::Complete, 0, Selection::All, Ok(Some(0..0))),
-            (Role::Whole, Phase::Complete, 0, Selection::From(0), unsatisfiable(0)),
+            (Role::Whole, COMPLETE, 10, Selection::All, Ok(Some(0..10))),
+            (Role::Whole, COMPLETE, 10, Selection::From(3), Ok(Some(3..10))),
+            (Role::Whole, COMPLETE, 10, Selection::From(10), unsatisfiable(10)),
+            (Role::Whole, COMPLETE, 10, Selection::Last(3), Ok(Some(7..10))),
+            (Role::Whole, COMPLETE, 10, Selection::Last(30), Ok(Some(0..10))),
+            (Role::Whole, COMPLETE, 10, Selection::Last(0), unsatisfiable(10)),
+            (Role::Whole, COMPLETE, 10, Selection::Span(2, 4), Ok(Some(2..5))),
+            (Role::Whole, COMPLETE, 10, Selection::Span(2, u64::MAX), Ok(Some(2..10))),
+            (Role::Whole, COMPLETE, 10, Selection::Span(12, 14), unsatisfiable(10)),
+            (Role::Whole, COMPLETE, 10, Selection::Nothing, Ok(None)),
+            (Role::Whole, COMPLETE, 0, Selection::All, Ok(Some(0..0))),
+            (Role::Whole, COMPLETE, 0, Selection::From(0), unsatisfiable(0)),
             (Role::Whole, Phase::Open, 10, Selection::All, Err(Refusal::Unknown)),
-            (Role::partial(), Phase::Complete, 10, Selection::All, Err(Refusal::Unknown)),
-            (Role::Whole, Phase::Void, 10, Selection::All, Err(Refusal::Expired)),
+            (Role::partial(), COMPLETE, 10, Selection::All, Err(Refusal::Unknown)),
+            (Role::Whole, VOID, 10, Selection::All, Err(Refusal::Expired)),
         ] {
             let new = NewUpload { length: Some(length), role, ..NewUpload::default() };
             let id = "a".parse().expect("plain");

@@ -1,6 +1,6 @@
 //! [`Intent`] and [`Outcome`]: the whole vocabulary between wire and engine.
 
-use std::{fmt, io, ops::Range, pin::Pin, sync::Arc};
+use std::{fmt, io, ops::Range, pin::Pin, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use futures_core::Stream;
@@ -43,6 +43,9 @@ pub enum Intent {
 /// Bytes stored; creation is a write with [`Target::New`].
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Write {
+    /// How long the answer may be delayed while other requests are writing all that is missing, so
+    /// that whichever answer is read last says complete. Zero: not at all.
+    pub answer_when_alone: Duration,
     /// Where the body goes.
     pub at: At,
     /// What the body must hash to.
@@ -53,12 +56,24 @@ pub struct Write {
     pub length: Option<u64>,
     /// The upload to write to.
     pub target: Target,
+    /// How it waits for other writers of the same bytes.
+    pub wait: Wait,
+}
+
+/// How a request waits for others that write the same bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Wait {
+    /// How long it waits for a writer that goes on receiving.
+    pub at_most: Duration,
+    /// A writer that has waited this long for its own client gives way to others.
+    pub stall_after: Duration,
 }
 
 /// Where the body of a write goes.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum At {
-    /// On from this position, which must be where the upload is. What arrives counts as it arrives.
+    /// On from this position, which must be where the upload is, or below if the upload is keyed.
+    /// What arrives counts as it arrives.
     Offset(u64),
     /// Exactly these bytes, whole or not at all, beside other writes to the same upload. Bytes that
     /// the upload holds already are compared with, not written again.
@@ -70,7 +85,8 @@ pub enum At {
 pub enum Target {
     /// One that exists.
     Existing(UploadId),
-    /// The current one of this key, made if there is none. Of a length that is declared.
+    /// The current one of this key, made if there is none and the write begins with byte 0. Of a
+    /// length that is declared.
     Named(Key, NewUpload),
     /// One to be made.
     New(NewUpload),
@@ -81,15 +97,14 @@ pub enum Target {
 pub enum Subject {
     /// The one of this id.
     Id(UploadId),
-    /// The last one of this key.
+    /// The one that this key leads to.
     Key(Key),
 }
 
 /// Whether the upload of a name holds certain bytes.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Test {
-    /// The name. Asking opens it again after its upload has expired, was removed, or has been
-    /// complete for a while.
+    /// The key of the upload.
     pub key: Key,
     /// Total bytes of the upload.
     pub length: u64,
@@ -102,12 +117,14 @@ pub struct Test {
 pub struct NewUpload {
     /// When it is complete.
     pub completion: Completion,
+    /// What the client's own name for it hashes to; set by [`Target::Named`].
+    pub key: Option<Key>,
     /// Total bytes, if known.
     pub length: Option<u64>,
     /// What the client says about it.
     pub metadata: Metadata,
-    /// Whether clients find it by a name of theirs; set by [`Target::Named`].
-    pub named: bool,
+    /// Who creates it, as far as that is known.
+    pub owner: Option<String>,
     /// Alone or a part; [`Intent::Join`] makes finals.
     pub role: Role,
 }
@@ -117,7 +134,7 @@ pub struct NewUpload {
 pub enum Checksum {
     /// Known beforehand: the body is kept whole or not at all.
     Given(Digest),
-    /// No checksum was announced. If a trailer brings one all the same, it is honoured.
+    /// No checksum was announced. If a trailer brings one all the same, it is ignored (D-22).
     #[default]
     None,
     /// Announced for the trailer: the body is kept whole or not at all.
@@ -166,7 +183,7 @@ pub enum Outcome {
         /// The upload they are from.
         upload: Arc<Upload>,
     },
-    /// The state of an upload, every byte it counts safe.
+    /// The state of an upload; its offset is safe to acknowledge.
     Status {
         /// The upload.
         upload: Arc<Upload>,

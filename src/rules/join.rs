@@ -2,8 +2,8 @@
 
 use std::{sync::Arc, time::SystemTime};
 
-use super::{Join, NewUpload, Refusal, create, lifecycle};
-use crate::upload::{Change, Completion, Limits, Receipt, Role, Upload, UploadId};
+use super::{Join, KnownLength, NewUpload, Refusal, create, lifecycle};
+use crate::upload::{Change, Completion, Limits, Phase, Receipt, Role, Upload, UploadId};
 
 /// Whether the request as such may be done, before any part is looked up.
 ///
@@ -71,7 +71,7 @@ pub fn plan(
     let length = length(parts, limits)?;
     match (join.length, length) {
         (Some(given), Some(sum)) if given != sum => {
-            let known = format!("made of parts of {sum} bytes");
+            let known = KnownLength::Partials(sum);
             return Err(Refusal::LengthConflict { given, known });
         }
         (Some(_) | None, Some(_) | None) => {}
@@ -80,16 +80,24 @@ pub fn plan(
         completion: Completion::WhenFull,
         length,
         metadata: join.metadata,
-        named: false,
         role: Role::Final { partials: join.partials, text: join.text },
+        ..NewUpload::default()
     };
     create::create(new, id, limits, now)
 }
 
 /// The changes by which a final upload whose parts, all complete, are `length` bytes together
-/// becomes complete itself.
-pub fn settle(upload: &Upload, length: u64, now: SystemTime) -> Vec<Change> {
+/// becomes complete itself. Empty when it is.
+///
+/// # Errors
+/// [`Refusal::Unknown`], [`Refusal::Expired`] when it is gone.
+pub fn changes(upload: &Upload, length: u64, now: SystemTime) -> Result<Vec<Change>, Refusal> {
     let mut changes = Vec::new();
+    match upload.phase {
+        Phase::Open => {}
+        Phase::Complete { .. } => return Ok(changes),
+        Phase::Void { .. } => lifecycle::alive(upload, now)?,
+    }
     if upload.length.is_none() {
         changes.push(Change::LengthDeclared { length });
     }
@@ -100,7 +108,7 @@ pub fn settle(upload: &Upload, length: u64, now: SystemTime) -> Vec<Change> {
     if upload.expires.is_some() {
         changes.push(Change::ExpiryMoved { expires: None });
     }
-    changes
+    Ok(changes)
 }
 
 #[cfg(test)]
@@ -155,10 +163,7 @@ mod tests {
             (
                 vec![of(Some(3)), of(Some(4))],
                 Some(8),
-                Err(Refusal::LengthConflict {
-                    given: 8,
-                    known: "made of parts of 7 bytes".to_owned(),
-                }),
+                Err(Refusal::LengthConflict { given: 8, known: KnownLength::Partials(7) }),
             ),
             (vec![of(Some(6)), of(Some(5))], None, Err(Refusal::OverLimit { limit_bytes: 10 })),
             (

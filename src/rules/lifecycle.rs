@@ -3,7 +3,7 @@
 use std::time::SystemTime;
 
 use super::Refusal;
-use crate::upload::{Change, Limits, MAX_POSITION_BYTES, Phase, Upload};
+use crate::upload::{Change, Limits, MAX_POSITION_BYTES, Phase, Upload, VoidReason};
 
 /// The largest upload allowed, in bytes.
 pub fn max_size(limits: &Limits) -> u64 {
@@ -43,25 +43,18 @@ pub fn touched(upload: &Upload, limits: &Limits, now: SystemTime) -> Option<Chan
 /// [`Refusal::Unknown`] when a client removed it; [`Refusal::Expired`] when its bytes are gone or
 /// about to be.
 pub fn alive(upload: &Upload, now: SystemTime) -> Result<(), Refusal> {
-    if upload.removed {
-        return Err(Refusal::Unknown);
+    match upload.phase {
+        Phase::Void { why: VoidReason::Removed, .. } => Err(Refusal::Unknown),
+        Phase::Void { why: VoidReason::Expired, .. } => Err(Refusal::Expired),
+        Phase::Open | Phase::Complete { .. } if is_due(upload, now) => Err(Refusal::Expired),
+        Phase::Open | Phase::Complete { .. } => Ok(()),
     }
-    if upload.phase == Phase::Void || is_due(upload, now) {
-        return Err(Refusal::Expired);
-    }
-    Ok(())
 }
 
-/// Whether a named upload has been complete for so long that its name is free for another (S-010).
-pub fn is_past(upload: &Upload, limits: &Limits, now: SystemTime) -> bool {
-    let past = upload.completed.and_then(|at| at.checked_add(limits.completed_grace));
-    past.is_some_and(|past| past <= now)
-}
-
-/// The changes by which a client removes a named upload: what is left tells late chunks so (J-041).
-pub fn removal(limits: &Limits, now: SystemTime) -> Vec<Change> {
-    let expires = now.checked_add(limits.tombstone);
-    vec![Change::Removed, Change::Voided, Change::ExpiryMoved { expires }]
+/// The change that gives up the bytes of an upload and keeps its record for a while as a tombstone,
+/// which tells clients that it is gone (J-041).
+pub fn voided(why: VoidReason, limits: &Limits, now: SystemTime) -> Change {
+    Change::Voided { why, until: now.checked_add(limits.tombstone) }
 }
 
 /// What a sweep does with an upload.
@@ -70,7 +63,7 @@ pub enum Fate {
     /// It stays.
     Stay,
     /// Its bytes are given up; its record stays as a tombstone.
-    Void(Vec<Change>),
+    Void(Change),
     /// It is forgotten.
     Forget,
 }
@@ -80,14 +73,14 @@ pub enum Fate {
 /// # Source
 /// tus 1.0 "Expiration"; T-070, T-074.
 pub fn fate(upload: &Upload, limits: &Limits, now: SystemTime) -> Fate {
-    if !is_due(upload, now) {
-        return Fate::Stay;
+    match upload.phase {
+        Phase::Void { until: Some(until), .. } if until <= now => Fate::Forget,
+        Phase::Void { .. } => Fate::Stay,
+        Phase::Open | Phase::Complete { .. } if is_due(upload, now) => {
+            Fate::Void(voided(VoidReason::Expired, limits, now))
+        }
+        Phase::Open | Phase::Complete { .. } => Fate::Stay,
     }
-    if upload.phase == Phase::Void {
-        return Fate::Forget;
-    }
-    let expires = now.checked_add(limits.tombstone);
-    Fate::Void(vec![Change::Voided, Change::ExpiryMoved { expires }])
 }
 
 /// A finished upload never expires; a partial one is never finished in this sense, however many of
@@ -116,8 +109,8 @@ mod tests {
             (Phase::Open, 9, None),
             (Phase::Open, 10, Some(170)),
             (Phase::Open, 159, Some(319)),
-            (Phase::Complete, 159, None),
-            (Phase::Void, 159, None),
+            (Phase::Complete { at: UNIX_EPOCH }, 159, None),
+            (Phase::Void { why: VoidReason::Expired, until: None }, 159, None),
         ] {
             let new = NewUpload { length: Some(1), ..NewUpload::default() };
             let id = "a".parse().expect("plain");
@@ -132,18 +125,20 @@ mod tests {
     fn only_unfinished_uploads_expire_and_tombstones_go_last() {
         let second = |n| UNIX_EPOCH + Duration::from_secs(n);
         let limits = Limits { expire_after: Some(Duration::from_secs(10)), ..Limits::default() };
-        let voided = Fate::Void(vec![
-            Change::Voided,
-            Change::ExpiryMoved { expires: Some(second(10) + limits.tombstone) },
-        ]);
+        let until = Some(second(10) + limits.tombstone);
+        let voided = Fate::Void(Change::Voided { why: VoidReason::Expired, until });
+        let void = |why| Phase::Void { why, until: Some(second(10)) };
+        let complete = Phase::Complete { at: UNIX_EPOCH };
         let gone = Err(Refusal::Expired);
         for (role, phase, now, is_alive, expected) in [
             (Role::Whole, Phase::Open, 9, Ok(()), Fate::Stay),
             (Role::Whole, Phase::Open, 10, gone.clone(), voided.clone()),
-            (Role::Whole, Phase::Complete, 10, Ok(()), Fate::Stay),
-            (Role::partial(), Phase::Complete, 10, gone.clone(), voided),
-            (Role::Whole, Phase::Void, 9, gone.clone(), Fate::Stay),
-            (Role::Whole, Phase::Void, 10, gone, Fate::Forget),
+            (Role::Whole, complete, 10, Ok(()), Fate::Stay),
+            (Role::partial(), complete, 10, gone.clone(), voided),
+            (Role::Whole, void(VoidReason::Expired), 9, gone.clone(), Fate::Stay),
+            (Role::Whole, void(VoidReason::Expired), 10, gone, Fate::Forget),
+            (Role::Whole, void(VoidReason::Removed), 9, Err(Refusal::Unknown), Fate::Stay),
+            (Role::Whole, void(VoidReason::Removed), 10, Err(Refusal::Unknown), Fate::Forget),
         ] {
             let new = NewUpload { length: Some(1), role, ..NewUpload::default() };
             let id = "a".parse().expect("plain");

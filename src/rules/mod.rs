@@ -5,15 +5,15 @@ pub mod create;
 pub mod fetch;
 pub mod intent;
 pub mod join;
+pub mod keyed;
 pub mod lifecycle;
-pub mod presence;
 pub mod refusal;
 pub mod write;
 
 pub use self::{
     intent::{
         At, Checksum, FetchedBytes, Finished, Intent, Join, NewUpload, Offer, Outcome, Selection,
-        Subject, Target, Test, Write,
+        Subject, Target, Test, Wait, Write,
     },
-    refusal::{Denial, DenialKind, Refusal, Refused},
+    refusal::{Denial, DenialKind, KnownLength, Refusal, Refused},
 };

@@ -45,8 +45,9 @@ pub enum Refusal {
     /// A hook of the embedding application said no.
     #[error("{0}")]
     Denied(Denial),
-    /// A newer request took over from this one, which had stopped receiving.
-    #[error("a newer request took over this upload")]
+    /// Another request has written the bytes of this one meanwhile, or took over from it because it
+    /// had stopped receiving.
+    #[error("another request took over this upload")]
     Displaced,
     /// The upload was not finished in time and its bytes are gone.
     #[error("the upload was not finished in time")]
@@ -57,13 +58,13 @@ pub enum Refusal {
     /// The server failed in a way nobody planned for.
     #[error("internal error")]
     Internal,
-    /// The length given contradicts the one known, or the bytes already held.
+    /// The length given contradicts what is known.
     #[error("upload is {known}, request says {given} bytes")]
     LengthConflict {
         /// The length given, in bytes.
         given: u64,
-        /// What is known, in words with its unit.
-        known: String,
+        /// What it contradicts.
+        known: KnownLength,
     },
     /// A field of the request breaks its grammar, or contradicts another one.
     #[error("{field}: {reason}")]
@@ -132,12 +133,6 @@ pub enum Refusal {
         /// The limit.
         limit: usize,
     },
-    /// More uploads of one name than allowed.
-    #[error("at most {limit} uploads may have one name")]
-    TooManyUploads {
-        /// The limit.
-        limit: u64,
-    },
     /// There is no such upload.
     #[error("no such upload")]
     Unknown,
@@ -156,6 +151,20 @@ pub enum Refusal {
         /// The media type expected.
         expected: &'static str,
     },
+}
+
+/// What is known of the length of an upload, in bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum KnownLength {
+    /// It was declared.
+    #[error("{0} bytes long")]
+    Declared(u64),
+    /// Its partial uploads are so long together.
+    #[error("made of parts of {0} bytes")]
+    Partials(u64),
+    /// It has received bytes up to here.
+    #[error("at {0} bytes already")]
+    Received(u64),
 }
 
 /// A hook's no.
@@ -190,6 +199,17 @@ pub enum DenialKind {
 }
 
 impl Denial {
+    /// Whether asking again gets the same answer.
+    pub const fn is_final(&self) -> bool {
+        match self.kind {
+            DenialKind::Unavailable { .. } => false,
+            DenialKind::Forbidden
+            | DenialKind::Invalid
+            | DenialKind::TooLarge
+            | DenialKind::Unauthenticated { .. } => true,
+        }
+    }
+
     /// A caller who may not do this.
     pub fn forbidden(message: impl Into<String>) -> Self {
         Self { kind: DenialKind::Forbidden, message: message.into() }

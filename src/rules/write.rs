@@ -1,10 +1,16 @@
-//! May these bytes go there, and what did their arrival change: the two pure ends of every write of
-//! every dialect, around the engine's one copy loop.
+//! May these bytes go there, and what did their arrival change: the pure ends of every write of every
+//! dialect, around the engine's one copy loop.
 
 use std::{ops::Range, time::SystemTime};
 
-use super::{At, Checksum, Refusal, Write, create, lifecycle};
+use super::{At, Checksum, KnownLength, Refusal, Write, create, lifecycle};
 use crate::upload::{Change, Completion, Digest, Limits, Ranges, Receipt, Role, Upload};
+
+/// A write may go from present to missing bytes, or back, this often, and ...
+const FREE_STRETCHES: u64 = 64;
+
+/// ... once more for so many bytes of its body: what a stretch costs is paid for in bytes (S-008).
+const BYTES_PER_STRETCH: u64 = 1 << 10;
 
 /// What the copy loop may do.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -19,17 +25,15 @@ pub struct WritePlan {
     pub end: u64,
     /// Whether the body must reach the end, or none of it counts.
     pub exact: bool,
-    /// The deadline of the upload before the write.
-    pub expires: Option<SystemTime>,
-    /// The bytes between at and end that the upload holds: compared, not written.
-    pub held: Ranges,
     /// See [`WritePlan::end`].
     pub overflow: Refusal,
+    /// The bytes between `at` and `end` that the upload has: compared, not written.
+    pub present: Ranges,
 }
 
 impl WritePlan {
-    /// Whether bytes count as they arrive. If not, the body is kept whole or not at all.
-    pub fn keeps_pieces(&self) -> bool {
+    /// Whether bytes count as they arrive. If not, the body counts whole or not at all.
+    pub fn is_incremental(&self) -> bool {
         self.checksum == Checksum::None && !self.exact
     }
 
@@ -37,38 +41,51 @@ impl WritePlan {
     /// that is cut off (D-18). Not when it makes the upload full there and then: that shows only
     /// together with its completion (I-05).
     pub fn declares_first(&self) -> bool {
-        self.keeps_pieces() && self.declares.is_some_and(|length| length > self.at)
+        self.is_incremental() && self.declares.is_some_and(|length| length > self.at)
     }
 
-    /// The position from which on the upload may be full: its end, or where the run begins that it
-    /// holds up to there.
+    /// The position from which on the upload may be full: its end, or where the run begins that is
+    /// present up to there.
     pub fn fills_at(&self) -> u64 {
-        let last = self.held.iter().last();
+        let last = self.present.iter().last();
         last.filter(|run| run.end == self.end).map_or(self.end, |run| run.start)
     }
 
-    /// Where the bytes from `position` on stop being all held or all new, and which they are.
+    /// Where the bytes from `position` on stop being all present or all missing, and which they are.
     pub fn stretch(&self, position: u64) -> (u64, Stretch) {
-        let run = self.held.iter().find(|run| run.end > position);
-        match run {
-            Some(run) if run.start <= position => (run.end, Stretch::Held),
-            Some(run) => (run.start, Stretch::New),
-            None => (self.end, Stretch::New),
+        match self.present.run_after(position) {
+            Some(run) if run.start <= position => (run.end, Stretch::Present),
+            Some(run) => (run.start, Stretch::Missing),
+            None => (self.end, Stretch::Missing),
         }
+    }
+
+    /// Whether a body of which `taken_bytes` have been taken may be in so many stretches.
+    ///
+    /// # Errors
+    /// [`Refusal::TooFragmented`].
+    pub fn check_stretches(&self, stretches: u64, taken_bytes: u64) -> Result<(), Refusal> {
+        let limit = FREE_STRETCHES.saturating_add(taken_bytes / BYTES_PER_STRETCH);
+        if stretches <= limit {
+            return Ok(());
+        }
+        Err(Refusal::TooFragmented { limit: usize::try_from(limit).unwrap_or(usize::MAX) })
     }
 }
 
 /// What is done with bytes as they arrive.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Stretch {
-    /// They are compared with those the upload holds.
-    Held,
     /// They are written.
-    New,
+    Missing,
+    /// They are compared with those the upload has.
+    Present,
 }
 
-/// Whether `write` may be done to `upload` at `now`, and how. `told` is the offset that a client
-/// was last told, when the upload had jumped ahead of it (J-051).
+/// Bytes that are durable in the store, and the receipt for them.
+pub type Block = (Range<u64>, Receipt);
+
+/// Whether `write` may be done to `upload` at `now`, and how.
 ///
 /// # Errors
 /// In the order of the checks: [`Refusal::Expired`], [`Refusal::FinalUpload`],
@@ -76,11 +93,10 @@ pub enum Stretch {
 /// [`Refusal::BodyTooLong`] or [`Refusal::BodyLengthWrong`], [`Refusal::TooFragmented`].
 ///
 /// # Source
-/// tus 1.0 "PATCH"; T-019, T-049, D-10, D-11, D-16, D-17; J-010, J-014, J-017, J-022, S-008.
+/// tus 1.0 "PATCH"; T-019, T-049, D-10, D-11, D-16, D-17; J-010, J-014, J-017, J-022, J-051, S-008.
 pub fn plan(
     upload: &Upload,
     write: &Write,
-    told: Option<u64>,
     limits: &Limits,
     now: SystemTime,
 ) -> Result<WritePlan, Refusal> {
@@ -89,15 +105,7 @@ pub fn plan(
         return Err(Refusal::FinalUpload);
     }
     let at = match &write.at {
-        At::Offset(given) => {
-            let expected = upload.offset();
-            let is_told = told == Some(*given) && *given < expected;
-            if *given != expected && !is_told {
-                let given = *given;
-                return Err(Refusal::OffsetMismatch { expected, given });
-            }
-            *given
-        }
+        At::Offset(given) => offset(upload, *given)?,
         At::Range(range) => range.start,
     };
     let declares = declared(upload, write.length, limits)?;
@@ -121,17 +129,19 @@ pub fn plan(
     if exact {
         fragments(upload, &(at..end), limits)?;
     }
-    let held = upload.received.within(&(at..end));
-    Ok(WritePlan {
-        at,
-        checksum: write.checksum.clone(),
-        declares,
-        end,
-        exact,
-        expires: upload.expires,
-        held,
-        overflow,
-    })
+    let present = upload.received.within(&(at..end));
+    Ok(WritePlan { at, checksum: write.checksum.clone(), declares, end, exact, overflow, present })
+}
+
+/// The offset to write at. A keyed upload may have moved past its client, and nobody remembers what
+/// that client was told: any offset up to its own is right, and what is present is compared (J-051).
+fn offset(upload: &Upload, given: u64) -> Result<u64, Refusal> {
+    let expected = upload.offset();
+    if given == expected || (upload.key.is_some() && given < expected) {
+        Ok(given)
+    } else {
+        Err(Refusal::OffsetMismatch { expected, given })
+    }
 }
 
 fn wrong_length(range: &Range<u64>, write: &Write) -> Refusal {
@@ -156,37 +166,87 @@ fn declared(upload: &Upload, given: Option<u64>, limits: &Limits) -> Result<Opti
     let Some(given) = given else { return Ok(None) };
     match upload.length {
         Some(known) if known == given => Ok(None),
-        Some(known) => Err(Refusal::LengthConflict { given, known: format!("{known} bytes long") }),
+        Some(known) => Err(Refusal::LengthConflict { given, known: KnownLength::Declared(known) }),
         None if given < upload.received.end() => {
-            let held = upload.received.end();
-            Err(Refusal::LengthConflict { given, known: format!("at {held} bytes already") })
+            let known = KnownLength::Received(upload.received.end());
+            Err(Refusal::LengthConflict { given, known })
         }
         None => create::fits(given, limits).map(|()| Some(given)),
     }
 }
 
-/// The changes that make `pieces`, safe in the store by their receipts, part of `upload`. If they
-/// make it full they complete it in the same step: nobody ever sees it full and not complete.
+/// How a body ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum BodyEnd {
+    /// The store failed, or the upload is going away: what is not recorded is lost.
+    Failed(Refusal),
+    /// In the middle, by nobody's fault: what has come is good.
+    Interrupted(Refusal),
+    /// It breaks a rule.
+    Refused(Refusal),
+    /// It came whole, and it has the checksum that was asked for.
+    Whole,
+}
+
+/// What becomes of the bytes of a write that are not recorded yet, and of its request. Those that
+/// are recorded stay in any case (I-03).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Conclusion {
+    /// They count, and the write is done.
+    Accept,
+    /// They are dropped.
+    Drop(Refusal),
+    /// They count, and the client must send the rest.
+    KeepReceived(Refusal),
+}
+
+/// What follows from the end of the body of a write.
+///
+/// # Source
+/// I-03, D-12, D-24, D-25; J-023.
+pub fn conclude(plan: &WritePlan, end: BodyEnd) -> Conclusion {
+    match end {
+        BodyEnd::Whole => Conclusion::Accept,
+        BodyEnd::Interrupted(refusal) if plan.is_incremental() => Conclusion::KeepReceived(refusal),
+        BodyEnd::Failed(refusal) | BodyEnd::Interrupted(refusal) | BodyEnd::Refused(refusal) => {
+            Conclusion::Drop(refusal)
+        }
+    }
+}
+
+/// The changes that make `blocks` part of `upload`, as it is by now. If they make it full they complete
+/// it in the same step: nobody ever sees it full and not complete (I-05).
 ///
 /// Empty when nothing changed.
-pub fn settle(
+///
+/// # Errors
+/// [`Refusal::Displaced`] when a byte of them became present since the plan: it is another writer's,
+/// and may be another byte. [`Refusal::LengthConflict`] when the length has been declared meanwhile;
+/// [`Refusal::Expired`], [`Refusal::Unknown`] when the upload is gone.
+///
+/// # Source
+/// J-022, J-030, J-040; I-05, T-073.
+pub fn changes(
     upload: &Upload,
     plan: &WritePlan,
-    pieces: &[(Range<u64>, Receipt)],
+    blocks: &[Block],
     limits: &Limits,
     now: SystemTime,
-) -> Vec<Change> {
+) -> Result<Vec<Change>, Refusal> {
+    if upload.is_void() {
+        lifecycle::alive(upload, now)?;
+    }
     let mut changes = Vec::new();
-    if let (None, Some(length)) = (upload.length, plan.declares) {
+    if let Some(length) = declared(upload, plan.declares, limits)? {
         changes.push(Change::LengthDeclared { length });
     }
     let mut received = upload.received.clone();
-    for (range, receipt) in pieces {
-        if !received.covers(range) {
-            let (range, receipt) = (range.clone(), receipt.clone());
-            changes.push(Change::Received { range, receipt });
+    for (range, receipt) in blocks.iter().filter(|(range, _)| !range.is_empty()) {
+        if upload.received.within(range) != plan.present.within(range) {
+            return Err(Refusal::Displaced);
         }
         received.insert(range.clone());
+        changes.push(Change::Received { range: range.clone(), receipt: receipt.clone() });
     }
     let full = upload.length.or(plan.declares) == Some(received.prefix());
     let completes = full && upload.completion == Completion::WhenFull && !upload.is_complete();
@@ -194,36 +254,19 @@ pub fn settle(
         changes.push(Change::Completed { at: now });
     }
     if changes.is_empty() {
-        return changes;
+        // That its bytes are there already is use of the upload as well.
+        let compared = plan.present.runs() > 0;
+        return Ok(lifecycle::touched(upload, limits, now)
+            .filter(|_| compared)
+            .into_iter()
+            .collect());
     }
     if !completes || upload.is_partial() {
         changes.extend(lifecycle::renewed(upload, limits, now));
     } else if upload.expires.is_some() {
         changes.push(Change::ExpiryMoved { expires: None });
     }
-    changes
-}
-
-/// The changes that take back what a write had recorded on its way, when it is refused in the end:
-/// `recorded` is how far its bytes count by now. What a client was told stays (I-01), and so does
-/// what was there before.
-pub fn withdraw(plan: &WritePlan, recorded: &Range<u64>, told: Option<u64>) -> Vec<Change> {
-    let range = recorded.start.max(told.unwrap_or(0)).min(recorded.end)..recorded.end;
-    let mut changes: Vec<_> = plan
-        .held
-        .gaps(&range)
-        .into_iter()
-        .map(|range| Change::Withdrawn { range, length: false })
-        .collect();
-    if told.is_none() && plan.declares_first() {
-        let range = recorded.end..recorded.end;
-        changes.push(Change::Withdrawn { range, length: true });
-    }
-    if told.is_none() && !changes.is_empty() && plan.expires.is_some() {
-        let expires = plan.expires;
-        changes.push(Change::ExpiryMoved { expires });
-    }
-    changes
+    Ok(changes)
 }
 
 /// Whether the bytes have the checksum that was asked for: `given` in the head or the trailer,
@@ -236,22 +279,22 @@ pub fn verify(given: &Digest, computed: &Digest) -> Result<(), Refusal> {
 }
 
 /// The checksum to verify after the body, of the one `planned` and the one that came in the
-/// `trailer`.
+/// `trailer`. A trailer that was not announced is ignored (D-22).
 ///
 /// # Errors
-/// [`Refusal::Malformed`] when there are two (D-22), or the one that was announced is missing
-/// (D-23).
+/// [`Refusal::Malformed`] when the one that was announced is missing (D-23).
 pub fn checksum_due(
     planned: &Checksum,
     trailer: Option<Digest>,
 ) -> Result<Option<Digest>, Refusal> {
-    let malformed =
-        |reason: &str| Err(Refusal::Malformed { field: "checksum", reason: reason.to_owned() });
     match (planned, trailer) {
-        (Checksum::Given(_), Some(_)) => malformed("given before the body and again after it"),
-        (Checksum::Trailing, None) => malformed("announced for the trailer, and missing there"),
-        (Checksum::Given(digest), None) => Ok(Some(digest.clone())),
-        (Checksum::None | Checksum::Trailing, trailer) => Ok(trailer),
+        (Checksum::None, _) => Ok(None),
+        (Checksum::Given(digest), _) => Ok(Some(digest.clone())),
+        (Checksum::Trailing, Some(digest)) => Ok(Some(digest)),
+        (Checksum::Trailing, None) => {
+            let reason = "announced for the trailer, and missing there".to_owned();
+            Err(Refusal::Malformed { field: "checksum", reason })
+        }
     }
 }
 
@@ -261,8 +304,8 @@ mod tests {
 
     use super::*;
     use crate::{
-        rules::{NewUpload, Target, create::create},
-        upload::{Algorithm, Phase, UploadId},
+        rules::{NewUpload, Target, Wait, create::create},
+        upload::{Algorithm, Key, Phase, UploadId, VoidReason},
     };
 
     fn id() -> UploadId {
@@ -274,25 +317,39 @@ mod tests {
         let mut upload = create(new, id(), &Limits::default(), UNIX_EPOCH).expect("fits");
         upload.received.insert(0..offset);
         if upload.is_full() {
-            upload.phase = Phase::Complete;
+            upload.phase = Phase::Complete { at: UNIX_EPOCH };
         }
         upload
     }
 
     fn write(at: u64, content_bytes: Option<u64>, length: Option<u64>) -> Write {
         Write {
+            answer_when_alone: Duration::ZERO,
             at: At::Offset(at),
             checksum: Checksum::None,
             content_bytes,
             length,
             target: Target::Existing(id()),
+            wait: Wait { at_most: Duration::ZERO, stall_after: Duration::ZERO },
+        }
+    }
+
+    /// A plan from 4 to 9.
+    fn planned(declares: Option<u64>, present: Ranges) -> WritePlan {
+        WritePlan {
+            at: 4,
+            checksum: Checksum::None,
+            declares,
+            end: 9,
+            exact: false,
+            overflow: Refusal::Internal,
+            present,
         }
     }
 
     #[test]
     fn writes_are_planned_as_the_contract_says() {
-        let conflict =
-            |given, known: &str| Err(Refusal::LengthConflict { given, known: known.to_owned() });
+        let conflict = |given, known| Err(Refusal::LengthConflict { given, known });
         let final_upload = Role::Final { partials: vec![id()], text: "final;a".to_owned() };
         let limits = Limits { max_size_bytes: Some(100), ..Limits::default() };
         for (rule, length, offset, role, ask, expected) in [
@@ -340,7 +397,7 @@ mod tests {
                 4,
                 Role::Whole,
                 write(4, Some(0), Some(3)),
-                conflict(3, "at 4 bytes already"),
+                conflict(3, KnownLength::Received(4)),
             ),
             (
                 "D-16",
@@ -373,11 +430,11 @@ mod tests {
                 4,
                 Role::Whole,
                 write(4, Some(1), Some(8)),
-                conflict(8, "9 bytes long"),
+                conflict(8, KnownLength::Declared(9)),
             ),
             ("T-108", Some(9), 9, final_upload, write(1, Some(1), None), Err(Refusal::FinalUpload)),
         ] {
-            let plan = plan(&upload(length, offset, role), &ask, None, &limits, UNIX_EPOCH);
+            let plan = plan(&upload(length, offset, role), &ask, &limits, UNIX_EPOCH);
             assert_eq!(plan.map(|plan| (plan.end, plan.declares)), expected, "{rule} {ask:?}");
         }
     }
@@ -408,18 +465,9 @@ mod tests {
         ] {
             let mut upload = upload(length, 4, role);
             upload.expires = Some(UNIX_EPOCH);
-            let plan = WritePlan {
-                at: 4,
-                checksum: Checksum::None,
-                declares,
-                end: 9,
-                exact: false,
-                expires: None,
-                held: Ranges::new(),
-                overflow: Refusal::Internal,
-            };
-            let pieces = [(arrived.clone(), Receipt::default())];
-            let changes = settle(&upload, &plan, &pieces, &limits, now);
+            let plan = planned(declares, Ranges::new());
+            let blocks = [(arrived.clone(), Receipt::default())];
+            let changes = changes(&upload, &plan, &blocks, &limits, now).expect("fits");
             assert_eq!(changes, expected, "{arrived:?} of {length:?}, declares {declares:?}");
             assert!(upload.after(&changes).is_ok());
         }
@@ -429,39 +477,106 @@ mod tests {
     fn a_full_upload_takes_an_empty_write_without_a_change() {
         let upload = upload(Some(9), 9, Role::Whole);
         let limits = Limits::default();
-        let plan =
-            plan(&upload, &write(9, Some(0), None), None, &limits, UNIX_EPOCH).expect("D-10");
-        let settle = settle(&upload, &plan, &[], &limits, UNIX_EPOCH);
-        assert_eq!(settle, []);
+        let plan = plan(&upload, &write(9, Some(0), None), &limits, UNIX_EPOCH).expect("D-10");
+        assert_eq!(changes(&upload, &plan, &[], &limits, UNIX_EPOCH), Ok(vec![]));
     }
 
     #[test]
-    fn a_refused_write_takes_back_what_no_client_was_told() {
-        let plan = |declares| WritePlan {
-            at: 4,
-            checksum: Checksum::None,
-            declares,
-            end: 9,
-            exact: false,
-            expires: None,
-            held: Ranges::new(),
-            overflow: Refusal::Internal,
-        };
-        let withdrawn = |range, length| vec![Change::Withdrawn { range, length }];
-        for (declares, recorded, told, expected) in [
-            (None, 4..7, None, withdrawn(4..7, false)),
-            (None, 4..7, Some(4), withdrawn(4..7, false)),
-            (None, 4..7, Some(6), withdrawn(6..7, false)),
-            (None, 4..7, Some(7), vec![]),
-            (None, 4..4, None, vec![]),
-            (Some(9), 4..4, None, withdrawn(4..4, true)),
-            (Some(9), 4..7, Some(4), withdrawn(4..7, false)),
+    fn keyed_upload_takes_a_write_at_any_offset_up_to_its_own_j_051() {
+        let mut upload = upload(Some(9), 5, Role::Whole);
+        upload.received.insert(7..9);
+        for (is_keyed, at, expected) in [
+            (false, 3, Err(Refusal::OffsetMismatch { expected: 5, given: 3 })),
+            (true, 3, Ok(vec![3..5, 7..9])),
+            (true, 0, Ok(vec![0..5, 7..9])),
+            (true, 5, Ok(vec![7..9])),
+            (true, 6, Err(Refusal::OffsetMismatch { expected: 5, given: 6 })),
         ] {
-            assert_eq!(
-                withdraw(&plan(declares), &recorded, told),
-                expected,
-                "{recorded:?} {told:?}"
-            );
+            upload.key = is_keyed.then(|| Key::new(b"secret", &[b"name"]));
+            let plan = plan(&upload, &write(at, None, None), &Limits::default(), UNIX_EPOCH);
+            let present = plan.map(|plan| plan.present.iter().collect::<Vec<_>>());
+            assert_eq!(present, expected, "{at}");
+        }
+    }
+
+    #[test]
+    fn block_counts_only_if_nobody_else_wrote_a_byte_of_it_since_the_plan() {
+        let limits = Limits::default();
+        let plan = planned(None, Ranges::from(6..7));
+        let commit = |upload: &Upload, range: Range<u64>| {
+            let blocks = [(range, Receipt::default())];
+            changes(upload, &plan, &blocks, &limits, UNIX_EPOCH).map(|_| ())
+        };
+        let mut upload = upload(Some(20), 4, Role::Whole);
+        upload.received.insert(6..7);
+        assert_eq!(commit(&upload, 4..9), Ok(()), "what the plan knew of was compared");
+        upload.received.insert(8..9);
+        assert_eq!(commit(&upload, 4..8), Ok(()));
+        assert_eq!(commit(&upload, 4..9), Err(Refusal::Displaced));
+        upload.phase = Phase::Void { why: VoidReason::Expired, until: None };
+        assert_eq!(commit(&upload, 4..8), Err(Refusal::Expired));
+    }
+
+    #[test]
+    fn length_declared_by_another_writer_since_the_plan_is_a_conflict() {
+        let plan = planned(Some(9), Ranges::new());
+        for (length, received, expected) in [
+            (None, 4, Ok(vec![Change::LengthDeclared { length: 9 }])),
+            (Some(9), 4, Ok(vec![])),
+            (
+                Some(8),
+                4,
+                Err(Refusal::LengthConflict { given: 9, known: KnownLength::Declared(8) }),
+            ),
+            (None, 10, Err(Refusal::LengthConflict { given: 9, known: KnownLength::Received(10) })),
+        ] {
+            let upload = upload(length, received, Role::Whole);
+            let changes = changes(&upload, &plan, &[], &Limits::default(), UNIX_EPOCH);
+            assert_eq!(changes, expected, "{length:?} {received}");
+        }
+    }
+
+    #[test]
+    fn equal_bytes_renew_the_deadline_and_none_at_all_do_not_j_040() {
+        let limits = Limits { expire_after: Some(Duration::from_secs(16)), ..Limits::default() };
+        let now = UNIX_EPOCH + Duration::from_secs(8);
+        let mut upload = upload(Some(9), 6, Role::Whole);
+        upload.expires = Some(UNIX_EPOCH + Duration::from_secs(16));
+        let moved = Change::ExpiryMoved { expires: Some(UNIX_EPOCH + Duration::from_secs(24)) };
+        for (present, expected) in [(Ranges::from(4..6), vec![moved]), (Ranges::new(), vec![])] {
+            let plan = planned(None, present);
+            assert_eq!(changes(&upload, &plan, &[], &limits, now), Ok(expected));
+        }
+    }
+
+    #[test]
+    fn only_a_whole_body_or_a_cut_one_that_counts_as_it_comes_is_kept() {
+        let refusal = Refusal::Abandoned;
+        let dropped = Conclusion::Drop(refusal.clone());
+        let kept = Conclusion::KeepReceived(refusal.clone());
+        for (exact, checksum, end, expected) in [
+            (false, Checksum::None, BodyEnd::Whole, Conclusion::Accept),
+            (true, Checksum::Trailing, BodyEnd::Whole, Conclusion::Accept),
+            (false, Checksum::None, BodyEnd::Interrupted(refusal.clone()), kept),
+            (true, Checksum::None, BodyEnd::Interrupted(refusal.clone()), dropped.clone()),
+            (false, Checksum::Trailing, BodyEnd::Interrupted(refusal.clone()), dropped.clone()),
+            (false, Checksum::None, BodyEnd::Refused(refusal.clone()), dropped.clone()),
+            (false, Checksum::None, BodyEnd::Failed(refusal), dropped),
+        ] {
+            let plan = WritePlan { exact, checksum, ..planned(None, Ranges::new()) };
+            assert_eq!(conclude(&plan, end.clone()), expected, "{plan:?} {end:?}");
+        }
+    }
+
+    #[test]
+    fn stretches_are_paid_for_in_bytes_s_008() {
+        let plan = planned(None, Ranges::new());
+        for (stretches, taken_bytes, is_ok) in [
+            (FREE_STRETCHES, 0, true),
+            (FREE_STRETCHES + 1, BYTES_PER_STRETCH - 1, false),
+            (FREE_STRETCHES + 1, BYTES_PER_STRETCH, true),
+        ] {
+            assert_eq!(plan.check_stretches(stretches, taken_bytes).is_ok(), is_ok, "{stretches}");
         }
     }
 
@@ -475,7 +590,7 @@ mod tests {
             (Checksum::Trailing, Some(digest.clone()), true),
             (Checksum::Trailing, None, false),
             (given.clone(), None, true),
-            (given, Some(digest), false),
+            (given, Some(digest), true),
         ] {
             let due = checksum_due(&planned, trailer.clone());
             assert_eq!(due.is_ok(), is_ok, "{planned:?} {trailer:?}");
@@ -484,20 +599,10 @@ mod tests {
 
     #[test]
     fn upload_may_be_full_where_its_last_run_begins() {
-        for (held, expected) in
+        for (present, expected) in
             [(Ranges::new(), 9), (Ranges::from(6..9), 6), (Ranges::from(4..6), 9)]
         {
-            let plan = WritePlan {
-                at: 4,
-                checksum: Checksum::None,
-                declares: None,
-                end: 9,
-                exact: false,
-                expires: None,
-                held,
-                overflow: Refusal::Internal,
-            };
-            assert_eq!(plan.fills_at(), expected, "{plan:?}");
+            assert_eq!(planned(None, present.clone()).fills_at(), expected, "{present:?}");
         }
     }
 }

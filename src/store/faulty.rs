@@ -26,11 +26,13 @@ use futures_core::Stream;
 use tokio::sync::watch;
 
 use super::{ByteStream, Pending, Store, StoreError, UploadStream, Writer};
-use crate::upload::{Capabilities, Change, Receipt, Upload, UploadId};
+use crate::upload::{Capabilities, Change, Key, Receipt, Upload, UploadId};
 
 /// A call that can go wrong.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Operation {
+    /// [`Store::by_key`].
+    ByKey,
     /// [`Writer::checkpoint`].
     Checkpoint,
     /// [`Store::commit`].
@@ -247,8 +249,16 @@ impl Store for FaultyStore {
         self.inner.capabilities()
     }
 
-    async fn create(&self, upload: &Upload) -> Result<(), StoreError> {
-        self.faults.call(Operation::Create, self.inner.create(upload)).await
+    async fn create(
+        &self,
+        upload: &Upload,
+        predecessor: Option<&UploadId>,
+    ) -> Result<(), StoreError> {
+        self.faults.call(Operation::Create, self.inner.create(upload, predecessor)).await
+    }
+
+    async fn by_key(&self, key: &Key) -> Result<Arc<Upload>, StoreError> {
+        self.faults.call(Operation::ByKey, self.inner.by_key(key)).await
     }
 
     async fn load(&self, id: &UploadId) -> Result<Arc<Upload>, StoreError> {
@@ -272,8 +282,8 @@ impl Store for FaultyStore {
         self.faults.call(Operation::Read, self.inner.read(upload, range)).await
     }
 
-    async fn remove(&self, id: &UploadId) -> Result<(), StoreError> {
-        self.faults.call(Operation::Remove, self.inner.remove(id)).await
+    async fn remove(&self, upload: &Upload) -> Result<(), StoreError> {
+        self.faults.call(Operation::Remove, self.inner.remove(upload)).await
     }
 
     fn list(&self) -> UploadStream {

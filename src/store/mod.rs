@@ -14,7 +14,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use futures_core::Stream;
 
-use crate::upload::{Capabilities, Change, Receipt, Upload, UploadId};
+use crate::upload::{Capabilities, Change, Key, Receipt, Upload, UploadId};
 
 /// Bytes of an upload, in order.
 pub type ByteStream = Pin<Box<dyn Stream<Item = io::Result<Bytes>> + Send>>;
@@ -91,14 +91,30 @@ pub trait Store: Send + Sync + fmt::Debug + 'static {
     fn capabilities(&self) -> Capabilities;
 
     /// Makes the record of a new upload, in whatever phase `upload` is; with `Complete` its bytes
-    /// must lie there already ([`Store::join`]), or it must be empty.
+    /// must lie there already ([`Store::join`]), or it must be empty. Ids are never used again.
     ///
-    /// On return the record is durable, wholly or not at all. Of racing creates of one id exactly
-    /// one wins.
+    /// When the upload has a [`Key`], the pointer of that key swings to it in the same step:
+    /// `predecessor` is the upload that [`Store::by_key`] gave, `None` when it said
+    /// [`StoreError::Absent`]. An upload without a key has no predecessor.
+    ///
+    /// On return record and pointer are durable, wholly or not at all. Of racing creates of one id,
+    /// and of those that follow one predecessor, exactly one wins.
     ///
     /// # Errors
-    /// [`StoreError::Exists`], or what the system below says.
-    async fn create(&self, upload: &Upload) -> Result<(), StoreError>;
+    /// [`StoreError::Exists`]; [`StoreError::Stale`] when the key does not lead to `predecessor` (any
+    /// more); or what the system below says.
+    async fn create(
+        &self,
+        upload: &Upload,
+        predecessor: Option<&UploadId>,
+    ) -> Result<(), StoreError>;
+
+    /// The upload that the pointer of `key` leads to, as [`Store::load`] gives it.
+    ///
+    /// # Errors
+    /// [`StoreError::Absent`] when no upload has had this key, or its last one was removed;
+    /// [`StoreError::Damaged`]; or what the system below says.
+    async fn by_key(&self, key: &Key) -> Result<Arc<Upload>, StoreError>;
 
     /// The record, reflecting every commit that returned before.
     ///
@@ -138,12 +154,14 @@ pub trait Store: Send + Sync + fmt::Debug + 'static {
     /// [`StoreError::Absent`], or what the system below says, here or in the stream.
     async fn read(&self, upload: &Upload, range: Range<u64>) -> Result<ByteStream, StoreError>;
 
-    /// Removes an upload, record and bytes. On return later loads say [`StoreError::Absent`], after
-    /// a crash too. Removing what is not there is fine.
+    /// Removes an upload, record and bytes, as long as its record is `upload`. On return later loads
+    /// say [`StoreError::Absent`], after a crash too. Removing what is not there is fine, and undoes a
+    /// [`Store::join`] that no record followed.
     ///
     /// # Errors
-    /// What the system below says; repeating the call goes on.
-    async fn remove(&self, id: &UploadId) -> Result<(), StoreError>;
+    /// [`StoreError::Stale`] when the record has changed since it was judged; or what the system below
+    /// says: repeating the call goes on.
+    async fn remove(&self, upload: &Upload) -> Result<(), StoreError>;
 
     /// All records, in no order.
     fn list(&self) -> UploadStream;
@@ -161,8 +179,8 @@ pub trait Writer: Send {
     /// writer is of no use then.
     async fn push(&mut self, bytes: Bytes) -> Result<(), StoreError>;
 
-    /// Makes durable what was pushed so far. The future borrows nothing, so that pushing goes on
-    /// beside it.
+    /// Makes durable what was pushed so far. The receipt is for the bytes since the checkpoint before.
+    /// The future borrows nothing, so that pushing goes on beside it.
     fn checkpoint(&mut self) -> Pending<Result<Receipt, StoreError>>;
 
     /// The bytes pushed so far, in order, for a checksum that was named only after them.
@@ -171,8 +189,8 @@ pub trait Writer: Send {
     /// What the system below says.
     async fn reread(&mut self) -> Result<ByteStream, StoreError>;
 
-    /// Makes all bytes durable. They are still no part of the upload: a commit of
-    /// [`Change::Received`] makes them so.
+    /// Makes all bytes durable. The receipt is for those since the last checkpoint. They are still no
+    /// part of the upload: a commit of [`Change::Received`] makes them so.
     ///
     /// # Errors
     /// [`StoreError::Full`] or what the system below says.

@@ -1,4 +1,4 @@
-//! [`Limits`] the operator sets and [`Capabilities`] a store has. Plain data that rules read.
+//! [`Limits`] the operator sets and [`Capabilities`] a store has. Plain data.
 
 use std::time::Duration;
 
@@ -8,10 +8,6 @@ pub const MAX_POSITION_BYTES: u64 = u64::MAX >> 1;
 /// What an operator allows, and how long things may take.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Limits {
-    /// How long a request waits for another one that is still receiving the same chunk.
-    pub chunk_wait: Duration,
-    /// A chunk that has waited this long for its client gives way to another copy of it.
-    pub chunk_stall_after: Duration,
     /// Bytes between two checkpoints of a long request.
     pub checkpoint_bytes: u64,
     /// Time between two checkpoints of a long request.
@@ -45,9 +41,6 @@ pub struct Limits {
     pub reopen_wait: Duration,
     /// A writer that has waited this long for its client gives way to a newer request.
     pub stall_after: Duration,
-    /// How long the answer to a chunk is held while the last other chunks are still on their way, so
-    /// that whichever answer is read last says complete.
-    pub tail_hold: Duration,
     /// Whether clients may remove uploads.
     pub termination: bool,
     /// How long an expired upload is remembered as such.
@@ -63,8 +56,6 @@ impl Limits {
     #[must_use]
     pub fn clamped(mut self) -> Self {
         for time in [
-            &mut self.chunk_stall_after,
-            &mut self.chunk_wait,
             &mut self.checkpoint_interval,
             &mut self.completed_grace,
             &mut self.head_timeout,
@@ -72,7 +63,6 @@ impl Limits {
             &mut self.lock_wait,
             &mut self.reopen_wait,
             &mut self.stall_after,
-            &mut self.tail_hold,
             &mut self.tombstone,
         ] {
             *time = (*time).min(MAX_TIME);
@@ -85,8 +75,6 @@ impl Limits {
 impl Default for Limits {
     fn default() -> Self {
         Self {
-            chunk_wait: Duration::from_secs(60),
-            chunk_stall_after: Duration::from_secs(10),
             checkpoint_bytes: 16 << 20,
             checkpoint_interval: Duration::from_secs(1),
             completed_grace: Duration::from_secs(60),
@@ -102,7 +90,6 @@ impl Default for Limits {
             max_size_bytes: None,
             reopen_wait: Duration::from_secs(2),
             stall_after: Duration::from_secs(1),
-            tail_hold: Duration::from_secs(1),
             termination: true,
             tombstone: Duration::from_secs(24 * 60 * 60),
         }
@@ -114,12 +101,4 @@ impl Default for Limits {
 pub struct Capabilities {
     /// It can lay several uploads down as one.
     pub join: bool,
-    /// The largest number of pieces one upload may be written in; `None` = any.
-    pub max_pieces: Option<u64>,
-    /// The smallest piece but the last, in bytes.
-    pub min_piece_bytes: u64,
-    /// Bytes may be written at any offset, not just at the end of the prefix.
-    pub out_of_order: bool,
-    /// Bytes can be read while the upload is still open.
-    pub read_before_complete: bool,
 }

@@ -52,15 +52,17 @@ impl UploadId {
     }
 }
 
-/// A name that clients choose for uploads, one after another: hashed, so that no text of theirs
-/// goes any further, with a secret, so that nobody can tell which name an id stands for.
-#[derive(Clone, PartialEq, Eq, Hash)]
+/// What a client's own name for an upload hashes to: with a secret, so that nobody can tell which name
+/// a key stands for, and so that no text of a client goes any further.
+#[derive(Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
 pub struct Key([u8; 32]);
 
 impl Key {
     /// The key of a list of names. Each goes in with its length in front, so that no two lists meet.
     pub fn new(secret: &[u8], names: &[&[u8]]) -> Self {
-        let mut mac = hmac(secret);
+        let mut mac: Hmac<Sha256> =
+            Hmac::new_from_slice(secret).expect("a key of any length makes an HMAC");
         for name in names {
             mac.update(&u64::try_from(name.len()).unwrap_or(u64::MAX).to_be_bytes());
             mac.update(name);
@@ -68,17 +70,36 @@ impl Key {
         Self(mac.finalize().into_bytes().into())
     }
 
-    /// The id of the upload that is the `generation`th of this key.
-    pub fn id(&self, generation: u64) -> UploadId {
-        let mut mac = hmac(&self.0);
-        mac.update(&generation.to_be_bytes());
-        UploadId(URL_SAFE_NO_PAD.encode(mac.finalize().into_bytes()).into())
+    /// The key in the place of an id, which no upload has.
+    pub fn to_id(&self) -> UploadId {
+        UploadId(self.to_text().into())
+    }
+
+    /// The key as text of the alphabet of [`UploadId`], 43 characters.
+    pub fn to_text(&self) -> String {
+        URL_SAFE_NO_PAD.encode(self.0)
     }
 }
 
-fn hmac(secret: &[u8]) -> Hmac<Sha256> {
-    Hmac::new_from_slice(secret).expect("a key of any length makes an HMAC")
+impl TryFrom<String> for Key {
+    type Error = InvalidKey;
+
+    fn try_from(text: String) -> Result<Self, InvalidKey> {
+        let bytes = URL_SAFE_NO_PAD.decode(text).map_err(|_| InvalidKey)?;
+        Ok(Self(bytes.try_into().map_err(|_| InvalidKey)?))
+    }
 }
+
+impl From<Key> for String {
+    fn from(key: Key) -> Self {
+        key.to_text()
+    }
+}
+
+/// The text is not a [`Key`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("a key is 32 bytes as base64url without padding")]
+pub struct InvalidKey;
 
 impl fmt::Debug for Key {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -163,12 +184,14 @@ mod tests {
     }
 
     #[test]
-    fn ids_of_keys_depend_on_every_name_and_its_borders() {
-        let id = |secret: &[u8], names: &[&[u8]]| Key::new(secret, names).id(0);
-        assert_eq!(id(b"s", &[b"a", b"b"]), id(b"s", &[b"a", b"b"]));
-        assert_ne!(id(b"s", &[b"a", b"b"]), id(b"s", &[b"ab", b""]));
-        assert_ne!(id(b"s", &[b"a"]), id(b"t", &[b"a"]));
-        assert_ne!(Key::new(b"s", &[b"a"]).id(0), Key::new(b"s", &[b"a"]).id(1));
-        assert!(id(b"s", &[b"../x"]).as_str().parse::<UploadId>().is_ok());
+    fn keys_depend_on_the_secret_every_name_and_its_borders() {
+        let key = Key::new;
+        assert_eq!(key(b"s", &[b"a", b"b"]), key(b"s", &[b"a", b"b"]));
+        assert_ne!(key(b"s", &[b"a", b"b"]), key(b"s", &[b"ab", b""]));
+        assert_ne!(key(b"s", &[b"a"]), key(b"t", &[b"a"]));
+        let text = key(b"s", &[b"../x"]).to_text();
+        assert!(text.parse::<UploadId>().is_ok());
+        assert_eq!(Key::try_from(text), Ok(key(b"s", &[b"../x"])));
+        assert_eq!(Key::try_from("YQ".to_owned()), Err(InvalidKey));
     }
 }

@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 pub use self::{
     bounds::{Capabilities, Limits, MAX_POSITION_BYTES},
     checksum::{Algorithm, Digest, Digester},
-    id::{InvalidId, Key, UploadId},
+    id::{InvalidId, InvalidKey, Key, UploadId},
     metadata::{InvalidMetadata, Metadata},
     ranges::Ranges,
 };
@@ -24,27 +24,25 @@ pub use self::{
 pub struct Upload {
     /// Its name.
     pub id: UploadId,
-    /// When it became complete.
-    pub completed: Option<SystemTime>,
     /// What makes it complete.
     pub completion: Completion,
     /// When it was created.
     pub created: SystemTime,
-    /// The deadline after which an open upload is voided and a void one forgotten.
+    /// The deadline after which an unfinished upload, or a partial one, is voided.
     pub expires: Option<SystemTime>,
+    /// What the client's own name for it hashes to. Chunks of a keyed upload come in any order, and
+    /// what it leaves behind when it is voided says that it is gone.
+    pub key: Option<Key>,
     /// Total bytes; `None` = not declared yet.
     pub length: Option<u64>,
     /// What the client says about it.
     pub metadata: Metadata,
-    /// Whether clients find it by a name of theirs. Its chunks come in any order, and what it leaves
-    /// behind tells them that it is gone.
-    pub named: bool,
+    /// Who created it, as far as that is known.
+    pub owner: Option<String>,
     /// Where it is in its life.
     pub phase: Phase,
     /// The bytes that have arrived.
     pub received: Ranges,
-    /// Whether its bytes were given up at a client's wish.
-    pub removed: bool,
     /// The number of commits that made this state. Stores compare it before they commit.
     pub revision: u64,
     /// Alone, a part of another, or made of others.
@@ -91,16 +89,33 @@ pub enum Completion {
 }
 
 /// Where an upload is in its life. Full is computed, complete is recorded.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum Phase {
     /// It takes bytes.
     #[default]
     Open,
     /// It holds exactly its bytes, for good.
-    Complete,
-    /// Its bytes are gone; the record tells so until it is forgotten too.
-    Void,
+    Complete {
+        /// Since when.
+        at: SystemTime,
+    },
+    /// Its bytes are gone; the record says so until it is forgotten too.
+    Void {
+        /// Why they are gone.
+        why: VoidReason,
+        /// When the record may be forgotten; `None` = never.
+        until: Option<SystemTime>,
+    },
+}
+
+/// Why the bytes of an upload were given up.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum VoidReason {
+    /// It was not finished in time.
+    Expired,
+    /// A client removed it.
+    Removed,
 }
 
 /// Opaque bytes by which a store finds written data again. Carried unread.
@@ -115,24 +130,29 @@ impl Receipt {
     }
 }
 
-/// The only way an upload changes. What is stored is what observers get.
+/// The only way an upload changes. Nothing that was recorded is ever taken back: no change withdraws
+/// bytes or a length.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
+#[non_exhaustive]
 pub enum Change {
     /// It was made. Always the first change, and only the first.
     Created {
         /// See [`Upload::completion`].
         #[serde(default, skip_serializing_if = "is_default")]
         completion: Completion,
+        /// See [`Upload::key`].
+        #[serde(default, skip_serializing_if = "is_default")]
+        key: Option<Key>,
         /// See [`Upload::length`].
         #[serde(default, skip_serializing_if = "is_default")]
         length: Option<u64>,
         /// See [`Upload::metadata`].
         #[serde(default, skip_serializing_if = "is_default")]
         metadata: Metadata,
-        /// See [`Upload::named`].
+        /// See [`Upload::owner`].
         #[serde(default, skip_serializing_if = "is_default")]
-        named: bool,
+        owner: Option<String>,
         /// See [`Upload::role`].
         #[serde(default, skip_serializing_if = "is_default")]
         role: Role,
@@ -145,7 +165,7 @@ pub enum Change {
         /// Total bytes.
         length: u64,
     },
-    /// Bytes arrived and are safe.
+    /// Bytes arrived and are durable.
     Received {
         /// Which bytes.
         range: Range<u64>,
@@ -153,31 +173,73 @@ pub enum Change {
         #[serde(default, skip_serializing_if = "Receipt::is_empty")]
         receipt: Receipt,
     },
-    /// What a request had recorded before it was refused is undone. Never below what a client was
-    /// told.
-    Withdrawn {
-        /// The bytes that no longer count.
-        range: Range<u64>,
-        /// Whether the length is unknown again.
-        #[serde(default, skip_serializing_if = "is_default")]
-        length: bool,
-    },
     /// It holds exactly its bytes, for good.
     Completed {
-        /// See [`Upload::completed`].
+        /// When.
         #[serde(with = "unix_ms")]
         at: SystemTime,
     },
-    /// A client wishes it gone. Comes with [`Change::Voided`].
-    Removed,
     /// Its bytes are given up.
-    Voided,
+    Voided {
+        /// See [`Phase::Void`].
+        why: VoidReason,
+        /// See [`Phase::Void`].
+        #[serde(with = "unix_ms_option")]
+        until: Option<SystemTime>,
+    },
     /// Its deadline moved.
     ExpiryMoved {
         /// See [`Upload::expires`].
         #[serde(with = "unix_ms_option")]
         expires: Option<SystemTime>,
     },
+}
+
+/// What observers hear of an upload: what its changes mean to somebody who does not keep the record.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Event {
+    /// It was made.
+    Created,
+    /// Its length became known.
+    LengthDeclared {
+        /// Total bytes.
+        length: u64,
+    },
+    /// Bytes arrived and are durable.
+    Received {
+        /// The end of the contiguous bytes from 0, by now.
+        offset: u64,
+    },
+    /// It holds exactly its bytes, for good. Heard once.
+    Completed,
+    /// It was not finished in time, and its bytes are gone.
+    Expired,
+    /// It was removed, and its bytes are gone.
+    Removed,
+}
+
+impl Event {
+    /// What a commit of `changes` that led to `upload` means, in its order. Several stretches of bytes
+    /// are one event.
+    pub fn of(upload: &Upload, changes: &[Change]) -> Vec<Self> {
+        let mut events = Vec::new();
+        for change in changes {
+            let event = match change {
+                Change::Created { .. } => Self::Created,
+                Change::LengthDeclared { length } => Self::LengthDeclared { length: *length },
+                Change::Received { .. } => Self::Received { offset: upload.offset() },
+                Change::Completed { .. } => Self::Completed,
+                Change::Voided { why: VoidReason::Expired, .. } => Self::Expired,
+                Change::Voided { why: VoidReason::Removed, .. } => Self::Removed,
+                Change::ExpiryMoved { .. } => continue,
+            };
+            if events.last() != Some(&event) {
+                events.push(event);
+            }
+        }
+        events
+    }
 }
 
 /// A change does not fit the upload it is applied to.
@@ -194,21 +256,20 @@ impl Upload {
     /// # Errors
     /// When `first` is any other change.
     pub fn new(id: UploadId, first: &Change) -> Result<Self, Inconsistent> {
-        let Change::Created { completion, length, metadata, named, role, at } = first else {
+        let Change::Created { completion, key, length, metadata, owner, role, at } = first else {
             return Err(Inconsistent { change: first.name(), phase: Phase::Open });
         };
         Ok(Self {
             id,
-            completed: None,
             completion: *completion,
             created: *at,
             expires: None,
+            key: key.clone(),
             length: *length,
             metadata: metadata.clone(),
-            named: *named,
+            owner: owner.clone(),
             phase: Phase::Open,
             received: Ranges::new(),
-            removed: false,
             revision: 0,
             role: role.clone(),
         })
@@ -233,26 +294,14 @@ impl Upload {
                     && self.length.is_none_or(|length| range.end <= length)
                     && self.phase == Phase::Open
             }
-            Change::Withdrawn { range, length } => {
-                self.received.remove(range);
-                if *length {
-                    self.length = None;
-                }
-                self.phase == Phase::Open
-            }
             Change::Completed { at } => {
-                self.completed = Some(*at);
                 let fits = self.phase == Phase::Open && self.is_full();
-                self.phase = Phase::Complete;
+                self.phase = Phase::Complete { at: *at };
                 fits
             }
-            Change::Removed => {
-                self.removed = true;
-                true
-            }
-            Change::Voided => {
-                let fits = self.phase != Phase::Void;
-                self.phase = Phase::Void;
+            Change::Voided { why, until } => {
+                let fits = !self.is_void();
+                self.phase = Phase::Void { why: *why, until: *until };
                 self.received = Ranges::new();
                 fits
             }
@@ -281,9 +330,10 @@ impl Upload {
     pub fn history(&self) -> Vec<Change> {
         let mut changes = vec![Change::Created {
             completion: self.completion,
+            key: self.key.clone(),
             length: self.length,
             metadata: self.metadata.clone(),
-            named: self.named,
+            owner: self.owner.clone(),
             role: self.role.clone(),
             at: self.created,
         }];
@@ -292,16 +342,10 @@ impl Upload {
                 .iter()
                 .map(|range| Change::Received { range, receipt: Receipt::default() }),
         );
-        if self.removed {
-            changes.push(Change::Removed);
-        }
         match self.phase {
             Phase::Open => {}
-            Phase::Complete => {
-                let at = self.completed.unwrap_or(self.created);
-                changes.push(Change::Completed { at });
-            }
-            Phase::Void => changes.push(Change::Voided),
+            Phase::Complete { at } => changes.push(Change::Completed { at }),
+            Phase::Void { why, until } => changes.push(Change::Voided { why, until }),
         }
         if self.expires.is_some() {
             changes.push(Change::ExpiryMoved { expires: self.expires });
@@ -321,7 +365,7 @@ impl Upload {
 
     /// Whether it is complete.
     pub fn is_complete(&self) -> bool {
-        self.phase == Phase::Complete
+        matches!(self.phase, Phase::Complete { .. })
     }
 
     /// Whether it is to be joined into a final upload.
@@ -331,7 +375,12 @@ impl Upload {
 
     /// Whether its bytes are gone.
     pub fn is_void(&self) -> bool {
-        self.phase == Phase::Void
+        matches!(self.phase, Phase::Void { .. })
+    }
+
+    /// Whether it is made of others, and waits for them to be complete.
+    pub fn is_pending_final(&self) -> bool {
+        matches!(self.role, Role::Final { .. }) && self.phase == Phase::Open
     }
 
     /// Whether its bytes are a file of their own once complete; partial uploads stay private.
@@ -352,10 +401,8 @@ impl Change {
             Self::Created { .. } => "created",
             Self::LengthDeclared { .. } => "length_declared",
             Self::Received { .. } => "received",
-            Self::Withdrawn { .. } => "withdrawn",
             Self::Completed { .. } => "completed",
-            Self::Removed => "removed",
-            Self::Voided => "voided",
+            Self::Voided { .. } => "voided",
             Self::ExpiryMoved { .. } => "expiry_moved",
         }
     }
@@ -414,13 +461,15 @@ mod tests {
     use super::*;
 
     const COMPLETED: Change = Change::Completed { at: UNIX_EPOCH };
+    const VOIDED: Change = Change::Voided { why: VoidReason::Expired, until: Some(UNIX_EPOCH) };
 
     fn upload(length: Option<u64>) -> Upload {
         let created = Change::Created {
             completion: Completion::WhenFull,
+            key: Some(Key::new(b"secret", &[b"name"])),
             length,
             metadata: "name YQ==".parse().expect("plain"),
-            named: false,
+            owner: Some("somebody".to_owned()),
             role: Role::Whole,
             at: UNIX_EPOCH + Duration::from_millis(1_700_000_000_123),
         };
@@ -434,7 +483,6 @@ mod tests {
     #[test]
     fn changes_apply_only_where_they_fit() {
         let declared = |length| Change::LengthDeclared { length };
-        let withdrawn = |range, length| Change::Withdrawn { range, length };
         for (length, changes, fits) in [
             (Some(5), vec![received(0..5), COMPLETED], true),
             (Some(5), vec![received(0..4), COMPLETED], false),
@@ -445,9 +493,8 @@ mod tests {
             (Some(5), vec![declared(6)], false),
             (Some(5), vec![declared(5)], true),
             (Some(5), vec![received(0..5), COMPLETED, received(0..5)], false),
-            (Some(5), vec![Change::Voided, received(0..5)], false),
-            (Some(5), vec![received(0..5), withdrawn(2..5, false), received(2..5)], true),
-            (None, vec![declared(9), withdrawn(0..0, true), declared(5)], true),
+            (Some(5), vec![VOIDED, received(0..5)], false),
+            (Some(5), vec![VOIDED, VOIDED], false),
             (Some(5), vec![Change::ExpiryMoved { expires: Some(UNIX_EPOCH) }], true),
         ] {
             assert_eq!(upload(length).after(&changes).is_ok(), fits, "{length:?} {changes:?}");
@@ -459,8 +506,9 @@ mod tests {
         let open = upload(Some(9)).after(&[received(0..3), received(5..9)]).expect("fits");
         let complete = open.after(&[received(3..5), COMPLETED]).expect("fits");
         let moved = Change::ExpiryMoved { expires: Some(UNIX_EPOCH + Duration::from_secs(5)) };
-        let void = open.after(&[Change::Voided, moved]).expect("fits");
-        for upload in [open, complete, void] {
+        let moved = open.after(&[moved]).expect("fits");
+        let void = open.after(&[VOIDED]).expect("fits");
+        for upload in [open, complete, moved, void] {
             let text = serde_json::to_string(&upload.history()).expect("plain data");
             let changes: Vec<Change> = serde_json::from_str(&text).expect("own text");
             let mut folded = Upload::new(upload.id.clone(), &changes[0]).expect("created");
@@ -470,5 +518,15 @@ mod tests {
             folded.revision = upload.revision;
             assert_eq!(folded, upload, "{text}");
         }
+    }
+
+    #[test]
+    fn several_stretches_are_one_event_and_a_moved_deadline_is_none() {
+        let moved = Change::ExpiryMoved { expires: None };
+        let changes = [received(0..2), received(2..5), COMPLETED, moved];
+        let upload = upload(Some(5)).after(&changes).expect("fits");
+        let events = Event::of(&upload, &changes);
+        assert_eq!(events, [Event::Received { offset: 5 }, Event::Completed]);
+        assert_eq!(Event::of(&upload, &upload.history())[0], Event::Created);
     }
 }

@@ -45,6 +45,11 @@ impl Ranges {
             || self.0.get(first).is_some_and(|run| run.start <= range.start && range.end <= run.end)
     }
 
+    /// The first run that ends behind `position`.
+    pub fn run_after(&self, position: u64) -> Option<Range<u64>> {
+        self.0.get(self.0.partition_point(|run| run.end <= position)).cloned()
+    }
+
     /// Adds `range`; bytes already held stay held.
     pub fn insert(&mut self, range: Range<u64>) {
         if range.is_empty() {
@@ -58,21 +63,6 @@ impl Ranges {
             merged = merged.start.min(run.start)..merged.end.max(run.end);
         }
         self.0.splice(first..last, [merged]);
-    }
-
-    /// Takes `range` out; bytes not held stay not held.
-    pub fn remove(&mut self, range: &Range<u64>) {
-        if range.is_empty() {
-            return;
-        }
-        let first = self.0.partition_point(|run| run.end <= range.start);
-        let last = self.0.partition_point(|run| run.start < range.end);
-        let mut rest = Vec::new();
-        for run in self.0.get(first..last).unwrap_or_default() {
-            rest.extend([run.start..range.start.min(run.end), range.end.max(run.start)..run.end]);
-        }
-        rest.retain(|run| !run.is_empty());
-        self.0.splice(first..last, rest);
     }
 
     /// The bytes of `range` that are in the set.
@@ -134,40 +124,22 @@ mod tests {
 
     use super::*;
 
-    #[derive(Debug, Clone)]
-    enum Step {
-        Insert(Range<u64>),
-        Remove(Range<u64>),
-    }
-
     fn range() -> impl Strategy<Value = Range<u64>> {
         (0_u64..40, 0_u64..12).prop_map(|(start, len)| start..start + len)
-    }
-
-    fn step() -> impl Strategy<Value = Step> {
-        prop_oneof![3 => range().prop_map(Step::Insert), 1 => range().prop_map(Step::Remove)]
     }
 
     proptest! {
         /// The ranges behave as a set of single positions does, and stay in normal form.
         #[test]
         fn ranges_agree_with_a_set_of_positions(
-            steps in proptest::collection::vec(step(), 0..30),
+            inserted in proptest::collection::vec(range(), 0..30),
             ask in range(),
         ) {
             let mut ranges = Ranges::new();
             let mut model = BTreeSet::new();
-            for step in steps {
-                match step {
-                    Step::Insert(range) => {
-                        ranges.insert(range.clone());
-                        model.extend(range);
-                    }
-                    Step::Remove(range) => {
-                        ranges.remove(&range);
-                        model.retain(|at| !range.contains(at));
-                    }
-                }
+            for range in inserted {
+                ranges.insert(range.clone());
+                model.extend(range);
             }
             prop_assert_eq!(ranges.iter().flatten().collect::<BTreeSet<_>>(), model.clone());
             let runs: Vec<_> = ranges.iter().collect();

@@ -4,7 +4,6 @@ use std::{
     fs::File,
     io,
     sync::{Arc, atomic::Ordering},
-    time::UNIX_EPOCH,
 };
 
 use super::{
@@ -16,7 +15,7 @@ use super::{
 };
 use crate::{
     store::StoreError,
-    upload::{Change, Phase, Upload},
+    upload::{Change, Upload},
 };
 
 /// A change log shorter than this is never rewritten: reading it takes no time. Tests meet it sooner.
@@ -26,32 +25,16 @@ const COMPACT_MIN_BYTES: u64 = if cfg!(test) { 4 << 10 } else { 256 << 10 };
 /// the cost of rewriting stays a fraction of that of the commits.
 const COMPACT_RATIO: u64 = 4;
 
-/// Which state of which upload a caller has read.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Version {
-    /// In whole milliseconds, as on disk. Tells uploads apart that had the same id in turn.
-    created_ms: u128,
-    revision: u64,
-}
-
-impl Version {
-    /// The version that `upload` is.
-    pub(super) fn of(upload: &Upload) -> Self {
-        let created = upload.created.duration_since(UNIX_EPOCH).unwrap_or_default();
-        Self { created_ms: created.as_millis(), revision: upload.revision }
-    }
-}
-
 impl Shared {
-    /// Makes `changes` on top of `version`.
+    /// Makes `changes` on top of `revision`.
     pub(super) fn commit(
         self: &Arc<Self>,
         held: &mut Held,
-        version: Version,
+        revision: u64,
         changes: &[Change],
     ) -> Result<Arc<Upload>, StoreError> {
         let current = self.load(held)?;
-        if Version::of(&current) != version {
+        if current.revision != revision {
             return Err(StoreError::Stale);
         }
         let id = &current.id;
@@ -128,7 +111,7 @@ impl Shared {
     /// After a commit: what need not succeed.
     fn tidy(self: &Arc<Self>, held: &mut Held, upload: &Upload) {
         let id = &upload.id;
-        if upload.phase == Phase::Void
+        if upload.is_void()
             && let Err(e) = self.settle(held, upload)
         {
             tracing::warn!(%id, error = %e, "cannot free the bytes of a void upload");

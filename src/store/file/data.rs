@@ -104,7 +104,7 @@ impl Shared {
     /// Brings the names in the directory in line with the record. Repeating it is fine.
     pub(super) fn settle(self: &Arc<Self>, held: &Held, upload: &Upload) -> io::Result<()> {
         let id = &upload.id;
-        if upload.phase == Phase::Void {
+        if upload.is_void() {
             Handles::forget(&held.entry);
             self.disk.unlink(id, Kind::Plain)?;
             self.disk.unlink(id, Kind::Part)?;

@@ -24,6 +24,10 @@ pub(super) enum Kind {
     Join,
     /// `<id>.join.tmp/`: such links, not all there yet or not needed any more.
     JoinTmp,
+    /// `<key>.name`: a symbolic link to the record of the upload that the key leads to.
+    Name,
+    /// `<key>.name.tmp`: such a link, not in force yet.
+    NameTmp,
     /// `<id>.part`: private bytes.
     Part,
     /// `<id>`: published bytes.
@@ -36,10 +40,12 @@ pub(super) enum Kind {
 
 impl Kind {
     /// Every kind, for taking names apart.
-    const ALL: [Self; 7] = [
+    const ALL: [Self; 9] = [
         Self::Gone,
         Self::Join,
         Self::JoinTmp,
+        Self::Name,
+        Self::NameTmp,
         Self::Part,
         Self::Plain,
         Self::Record,
@@ -52,6 +58,8 @@ impl Kind {
             Self::Gone => ".gone",
             Self::Join => ".join",
             Self::JoinTmp => ".join.tmp",
+            Self::Name => ".name",
+            Self::NameTmp => ".name.tmp",
             Self::Part => ".part",
             Self::Plain => "",
             Self::Record => ".record",
@@ -296,6 +304,24 @@ impl Disk {
         Ok(rustix::fs::renameat(&self.names, from, &self.names, to)?)
     }
 
+    /// Has the pointer of `key` lead to `id`, whatever it led to before.
+    pub(super) fn point(&self, key: &UploadId, id: &UploadId) -> io::Result<()> {
+        self.unlink(key, Kind::NameTmp)?;
+        let (from, to) = (self.path(key, Kind::NameTmp), self.path(id, Kind::Record));
+        self.step(Step::Symlink { path: &from, to: name_of(&to) })?;
+        rustix::fs::symlinkat(name_of(&to), &self.names, name_of(&from))?;
+        self.rename(key, Kind::NameTmp, Kind::Name)
+    }
+
+    /// The upload that the pointer of `key` leads to; `None` when there is none.
+    pub(super) fn pointed(&self, key: &UploadId) -> io::Result<Option<UploadId>> {
+        let path = self.path(key, Kind::Name);
+        self.step(Step::Open { path: &path })?;
+        let to = found(fs::read_link(path))?;
+        let to = to.and_then(|to| Kind::parse(to.as_os_str()));
+        Ok(to.filter(|(_, kind)| *kind == Kind::Record).map(|(id, _)| id))
+    }
+
     /// Removes a file. Says whether there was one.
     pub(super) fn unlink(&self, id: &UploadId, kind: Kind) -> io::Result<bool> {
         let path = self.path(id, kind);
@@ -406,6 +432,8 @@ pub(super) enum Step<'a> {
     Read { file: &'a File, at: u64 },
     /// A name changed.
     Rename { from: &'a Path, to: &'a Path },
+    /// A pointer of a key.
+    Symlink { path: &'a Path, to: &'a OsStr },
     /// Content made to last.
     Sync { file: &'a File },
     /// Everything made to last.

@@ -10,6 +10,7 @@
 //! | `<id>.part` | its bytes, private | while it is open; of a partial upload always |
 //! | `<id>` | its bytes, published: exactly those, never fewer | once it is complete, unless it is partial |
 //! | `<id>.join/` | links to the `.part` files of its partials, each named after the position of its first byte | for a final upload, until `<id>` is laid down |
+//! | `<key>.name` | a symbolic link to `<id>.record`: the upload that a client's own name leads to | from the creation of the first upload of that name to the removal of the last |
 //!
 //! and for moments of
 //!
@@ -18,9 +19,10 @@
 //! | `<id>.gone` | the record of an upload that is being removed | its bytes are removed |
 //! | `<id>.join.tmp/` | links not complete yet, or not needed any more | removed |
 //! | `<id>.record.tmp` | a shorter change log that says the same, not in force yet | removed |
+//! | `<key>.name.tmp` | a link not in force yet | removed |
 //!
-//! `.lock` is locked by the process that has the directory and tells its number. `.secret` makes the
-//! ids of named uploads unguessable. Names of any other
+//! `.lock` is locked by the process that has the directory and tells its number. `.secret` goes
+//! into the keys, so that nobody can tell which name one stands for. Names of any other
 //! form are never touched, nor is a plain file without a record.
 //!
 //! The first line of a record is a revision and the changes that make the upload as it then was; each
@@ -38,7 +40,7 @@
 //!
 //! | operation | steps |
 //! | --- | --- |
-//! | create | record (empty) and `.part` made, **first line** -> names -> |
+//! | create | record (empty) and `.part` made, **first line** -> pointer swung, if it has a key; names -> |
 //! | create, complete | record and `.part` made, names -> **first line** -> as completed |
 //! | write | bytes into `.part` -> (nothing refers to them yet) |
 //! | commit | **line** -> |
@@ -47,7 +49,7 @@
 //! | .. voided | **line** -> bytes unlinked |
 //! | join | links in `.join.tmp/` -> renamed to `.join/` (decided by create or commit) |
 //! | lay down | bytes copied into `.part`, its name -> **`.join/` renamed** to `.join.tmp/`, `.part` renamed to the plain name -> links unlinked |
-//! | remove | **record renamed** to `.gone` -> plain file unlinked -> all else unlinked, `.gone` last |
+//! | remove | **record renamed** to `.gone`, pointer unlinked if it led there -> plain file unlinked -> all else unlinked, `.gone` last |
 //! | shorten a log | `.record.tmp` written -> **renamed** to `.record` -> |
 //!
 //! Names are those of one directory, so uploads that wait for them to last share a sync (`rounds.rs`).
@@ -98,7 +100,6 @@ use async_trait::async_trait;
 
 pub use self::lock::OpenError;
 use self::{
-    commit::Version,
     disk::{Disk, found},
     entry::{Held, Lease},
     pace::Cost,
@@ -108,7 +109,7 @@ use self::{
     writer::FileWriter,
 };
 use super::{ByteStream, Durability, Store, StoreError, UploadStream, Writer};
-use crate::upload::{Capabilities, Change, Phase, Upload, UploadId};
+use crate::upload::{Capabilities, Change, Key, Phase, Upload, UploadId};
 
 /// The upload that the text of a change log adds up to; `None` when it was never created. For tests
 /// that bring texts of their own.
@@ -157,7 +158,8 @@ impl FileStore {
         Ok(Self { secret, shared: Arc::new(Shared::new(disk)) })
     }
 
-    /// What makes the ids of named uploads unguessable: random bytes that stay with the directory.
+    /// What goes into keys, so that nobody can tell which name one stands for: random bytes that stay
+    /// with the directory.
     pub fn secret(&self) -> &[u8] {
         &self.secret
     }
@@ -200,6 +202,14 @@ impl FileStore {
         self.shared.cache.entry(id).hold().await
     }
 
+    /// Waits to be alone with the pointer of the key of `upload`. Always before its files are held.
+    async fn hold_pointer(&self, upload: &Upload) -> Option<Held> {
+        match &upload.key {
+            Some(key) => Some(self.hold(&key.to_id()).await),
+            None => None,
+        }
+    }
+
     /// Does `work` on the files of a held upload, then lets go of it. Work that has begun is done to
     /// its end even when the future is dropped.
     async fn run<T: Send + 'static>(
@@ -233,19 +243,30 @@ impl FileStore {
 #[async_trait]
 impl Store for FileStore {
     fn capabilities(&self) -> Capabilities {
-        Capabilities {
-            join: true,
-            max_pieces: None,
-            min_piece_bytes: 0,
-            out_of_order: true,
-            read_before_complete: true,
-        }
+        Capabilities { join: true }
     }
 
-    async fn create(&self, upload: &Upload) -> Result<(), StoreError> {
+    async fn create(
+        &self,
+        upload: &Upload,
+        predecessor: Option<&UploadId>,
+    ) -> Result<(), StoreError> {
+        let pointer = self.hold_pointer(upload).await;
         let held = self.hold(&upload.id).await;
-        let upload = upload.clone();
-        self.run(held, self.cost(), move |shared, held| shared.create(held, &upload)).await
+        let (upload, predecessor) = (upload.clone(), predecessor.cloned());
+        let create = move |shared: &Arc<Shared>, held: &mut Held| {
+            let pointer = pointer.as_ref().map(|pointer| &pointer.entry.id);
+            shared.create(held, &upload, pointer, predecessor.as_ref())
+        };
+        self.run(held, self.cost(), create).await
+    }
+
+    async fn by_key(&self, key: &Key) -> Result<Arc<Upload>, StoreError> {
+        let key = key.to_id();
+        let read = move |shared: &Arc<Shared>| shared.disk.pointed(&key);
+        let pointed = self.shared.run(Cost::Memory, read).await;
+        let id = pointed.map_err(|e| StoreError::io("reading the pointer of a key", e))?;
+        self.load(&id.ok_or(StoreError::Absent)?).await
     }
 
     async fn load(&self, id: &UploadId) -> Result<Arc<Upload>, StoreError> {
@@ -283,13 +304,13 @@ impl Store for FileStore {
             // Nothing is written into a file that is published.
             held.entry.quiet().await;
         }
-        let frees = changes.contains(&Change::Voided);
+        let frees = changes.iter().any(|change| matches!(change, Change::Voided { .. }));
         let cost = match held.entry.current() {
             Some(_) if !frees => self.cost(),
             Some(_) | None => Cost::Disk,
         };
-        let (version, changes) = (Version::of(upload), changes.to_vec());
-        self.run(held, cost, move |shared, held| shared.commit(held, version, &changes)).await
+        let (revision, changes) = (upload.revision, changes.to_vec());
+        self.run(held, cost, move |shared, held| shared.commit(held, revision, &changes)).await
     }
 
     async fn join(&self, upload: &Upload, partials: &[Arc<Upload>]) -> Result<(), StoreError> {
@@ -308,9 +329,15 @@ impl Store for FileStore {
         }
     }
 
-    async fn remove(&self, id: &UploadId) -> Result<(), StoreError> {
-        let held = self.hold(id).await;
-        self.run(held, Cost::Disk, |shared, held| shared.remove(held)).await
+    async fn remove(&self, upload: &Upload) -> Result<(), StoreError> {
+        let pointer = self.hold_pointer(upload).await;
+        let held = self.hold(&upload.id).await;
+        let revision = upload.revision;
+        let remove = move |shared: &Arc<Shared>, held: &mut Held| {
+            let pointer = pointer.as_ref().map(|pointer| &pointer.entry.id);
+            shared.remove(held, revision, pointer)
+        };
+        self.run(held, Cost::Disk, remove).await
     }
 
     fn list(&self) -> UploadStream {

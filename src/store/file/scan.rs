@@ -32,7 +32,14 @@ impl Name {
     /// and a plain file is nobody's business but that of its record.
     fn tells_of_a_crash(&self) -> bool {
         match self.kind {
-            Kind::Gone | Kind::Join | Kind::JoinTmp | Kind::Part | Kind::RecordTmp => true,
+            Kind::Gone
+            | Kind::Join
+            | Kind::JoinTmp
+            | Kind::NameTmp
+            | Kind::Part
+            | Kind::RecordTmp => true,
+            // A pointer to a record that is not there.
+            Kind::Name => !self.entry.path().exists(),
             Kind::Plain => false,
             Kind::Record => self.entry.metadata().is_ok_and(|about| about.len() == 0),
         }

@@ -22,7 +22,7 @@ use super::{
 };
 use crate::{
     store::StoreError,
-    upload::{Phase, Upload, UploadId},
+    upload::{Upload, UploadId},
 };
 
 /// What all handles and threads of one store share.
@@ -138,24 +138,31 @@ impl Shared {
         Ok(file)
     }
 
-    /// Makes the record and the data file of a new upload.
+    /// Makes the record and the data file of a new upload, and has the pointer of its key lead to it.
     pub(super) fn create(
         self: &Arc<Self>,
         held: &mut Held,
         upload: &Upload,
+        pointer: Option<&UploadId>,
+        predecessor: Option<&UploadId>,
     ) -> Result<(), StoreError> {
         let id = &upload.id;
         if held.entry.current().is_some() {
             return Err(StoreError::Exists);
         }
+        if let Some(key) = pointer
+            && self.leads_to(key).map_err(failed("creating", id))?.as_ref() != predecessor
+        {
+            return Err(StoreError::Stale);
+        }
         let claimed = self.claim(held, id)?;
         let Some(record) = claimed else {
             return Err(StoreError::Exists);
         };
-        match self.fill(held, upload, &record) {
+        match self.fill(held, upload, &record, pointer) {
             Ok(log) => *held.log = log,
             Err(e) => {
-                self.forget(&held.entry);
+                self.forget(&held.entry, pointer, predecessor);
                 return Err(failed("creating", id)(e));
             }
         }
@@ -192,9 +199,15 @@ impl Shared {
     }
 
     /// Makes the data file, and the record durable.
-    fn fill(self: &Arc<Self>, held: &Held, upload: &Upload, record: &File) -> io::Result<Log> {
+    fn fill(
+        self: &Arc<Self>,
+        held: &Held,
+        upload: &Upload,
+        record: &File,
+        pointer: Option<&UploadId>,
+    ) -> io::Result<Log> {
         let is_empty = upload.length == Some(0);
-        if upload.phase != Phase::Void && !self.is_joined(upload)? {
+        if !upload.is_void() && !self.is_joined(upload)? {
             if upload.is_complete() && !is_empty {
                 return Err(io::Error::new(io::ErrorKind::NotFound, "its bytes are not there"));
             }
@@ -211,6 +224,9 @@ impl Shared {
         }
         self.disk.write_at(record, &[line.into()], 0)?;
         self.disk.sync(record)?;
+        if let Some(key) = pointer {
+            self.disk.point(key, &upload.id)?;
+        }
         if !upload.is_complete() {
             // In this order the file system has the names on disk already, as a rule.
             self.disk.sync_names()?;
@@ -220,12 +236,16 @@ impl Shared {
     }
 
     /// Undoes what [`Self::fill`] has begun, as far as the system lets us.
-    fn forget(&self, entry: &Entry) {
+    fn forget(&self, entry: &Entry, pointer: Option<&UploadId>, predecessor: Option<&UploadId>) {
         Handles::forget(entry);
         let id = &entry.id;
-        let undone = self
-            .disk
-            .unlink(id, Kind::Record)
+        let turned_back = match (pointer, predecessor) {
+            (Some(key), Some(predecessor)) => self.disk.point(key, predecessor),
+            (Some(key), None) => self.disk.unlink(key, Kind::Name).map(drop),
+            (None, _) => Ok(()),
+        };
+        let undone = turned_back
+            .and_then(|()| self.disk.unlink(id, Kind::Record))
             .and_then(|_| self.disk.sync_names())
             .and_then(|()| self.disk.unlink(id, Kind::Part));
         if let Err(e) = undone {
@@ -233,19 +253,57 @@ impl Shared {
         }
     }
 
-    /// Removes the record, then the bytes.
-    pub(super) fn remove(&self, held: &mut Held) -> Result<(), StoreError> {
+    /// The upload that the pointer of a key leads to, if it exists.
+    fn leads_to(&self, key: &UploadId) -> io::Result<Option<UploadId>> {
+        let Some(id) = self.disk.pointed(key)? else {
+            return Ok(None);
+        };
+        if self.cache.peek(&id).is_some() {
+            return Ok(Some(id));
+        }
+        let text = self.disk.open_read(&id, Kind::Record).and_then(|file| self.disk.read(&file));
+        // A damaged record is an upload all the same; one without a whole line never came to be.
+        let exists =
+            found(text)?.is_some_and(|text| !matches!(record::parse(&id, &text), Ok(None)));
+        Ok(exists.then_some(id))
+    }
+
+    /// Removes the record, then the bytes, if the record is still at `revision`.
+    pub(super) fn remove(
+        self: &Arc<Self>,
+        held: &mut Held,
+        revision: u64,
+        pointer: Option<&UploadId>,
+    ) -> Result<(), StoreError> {
+        match self.load(held) {
+            Ok(current) if current.revision != revision => return Err(StoreError::Stale),
+            Ok(_) | Err(StoreError::Absent) => {}
+            Err(e) => return Err(e),
+        }
         let id = &held.entry.id;
         let gone = found(self.disk.rename(id, Kind::Record, Kind::Gone));
         gone.map_err(failed("removing", id))?;
         Handles::forget(&held.entry);
         held.entry.set(None);
         lock(&self.unborn).remove(id);
-        let cleared = self.disk.sync_names().and_then(|()| self.clear(id));
+        let cleared = self
+            .unpoint(pointer, id)
+            .and_then(|()| self.disk.sync_names())
+            .and_then(|()| self.clear(id));
         if cleared.is_err() {
             self.is_littered.store(true, Ordering::Relaxed);
         }
         cleared.map_err(failed("removing the bytes of", id))
+    }
+
+    /// Unlinks the pointer of a key if it leads to `id`, which is gone.
+    fn unpoint(&self, pointer: Option<&UploadId>, id: &UploadId) -> io::Result<()> {
+        if let Some(key) = pointer
+            && self.disk.pointed(key)?.as_ref() == Some(id)
+        {
+            self.disk.unlink(key, Kind::Name)?;
+        }
+        Ok(())
     }
 
     /// Brings everything of one id in order. Says whether leftovers of no upload were removed.
@@ -268,6 +326,11 @@ impl Shared {
             } else if orphaned {
                 self.disk.unlink(id, Kind::Record)?;
                 self.clear(id)?;
+                // It may as well be a key, whose upload is gone or never came to be.
+                self.disk.unlink(id, Kind::NameTmp)?;
+                if self.leads_to(id)?.is_none() {
+                    self.disk.unlink(id, Kind::Name)?;
+                }
             }
             Ok(orphaned)
         };

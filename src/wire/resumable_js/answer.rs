@@ -6,7 +6,7 @@ use serde::Serialize;
 
 use super::{Asked, ResumableJsExchange, refuse, safe_name::safe_name, status};
 use crate::{
-    rules::{Outcome, Refusal, presence},
+    rules::{Outcome, Refusal},
     upload::Upload,
     wire::{Reply, reply},
 };
@@ -49,17 +49,8 @@ fn is_false(value: &bool) -> bool {
 /// The answer to what the request of `exchange` yielded.
 pub(super) fn answer(exchange: &ResumableJsExchange, outcome: Outcome) -> Reply {
     match (outcome, &exchange.asked) {
-        (Outcome::Status { upload }, Asked::Presence { range, total }) => {
-            if upload.length != Some(*total) {
-                let fault = exchange.wrong_total(upload.length, *total);
-                return refuse::fault(exchange, &fault);
-            }
-            if presence::is_there(&upload, range) {
-                yes(exchange, &upload)
-            } else {
-                reply::empty(StatusCode::NO_CONTENT)
-            }
-        }
+        // A chunk that is not there is refused as unknown.
+        (Outcome::Status { upload }, Asked::Presence { .. }) => yes(exchange, &upload),
         (Outcome::Status { upload }, Asked::Status(question)) => {
             status::answer(exchange, question, &upload)
         }

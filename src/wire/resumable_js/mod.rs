@@ -36,7 +36,7 @@ use self::{
 use super::{Dialect, Exchange, Owner, Reply, cors, location::Locations, reply};
 use crate::{
     content::Content,
-    rules::{Intent, Outcome, Refused},
+    rules::{Intent, Outcome, Refused, Wait},
     upload::{Key, Limits, Metadata},
 };
 
@@ -46,6 +46,15 @@ const STATUS: &str = "status";
 /// The largest chunk, in bytes, unless configured: far above what browsers cut, and small enough to
 /// send again.
 const MAX_CHUNK_BYTES: u64 = 256 << 20;
+
+/// How a chunk waits for another request with the same bytes (J-024). Long: any answer would have it
+/// sent once more.
+const CHUNK_WAIT: Wait =
+    Wait { at_most: Duration::from_secs(60), stall_after: Duration::from_secs(10) };
+
+/// How long the answer to a chunk is delayed while the last other chunks are on their way (J-033),
+/// unless configured.
+const ANSWER_DELAY: Duration = Duration::from_secs(1);
 
 /// Section 1.5 of the contract. `DELETE` is for the status resource.
 const CORS: cors::Lists = cors::Lists {
@@ -68,6 +77,7 @@ pub struct ResumableJs {
 /// How one mount behaves.
 #[derive(Debug, Clone)]
 struct Config {
+    answer_delay: Duration,
     denial_is_not_found: bool,
     locations: Locations,
     max_chunk_bytes: u64,
@@ -89,6 +99,7 @@ impl ResumableJs {
     pub fn new(locations: Locations, secret: impl Into<Vec<u8>>) -> Self {
         let profiles = [Profile::resumable(), Profile::flow(), Profile::simple()];
         let config = Config {
+            answer_delay: ANSWER_DELAY,
             denial_is_not_found: false,
             locations,
             max_chunk_bytes: MAX_CHUNK_BYTES,
@@ -113,6 +124,14 @@ impl ResumableJs {
     #[must_use]
     pub fn with_max_chunk_bytes(self, bytes: u64) -> Self {
         self.with(|config| config.max_chunk_bytes = bytes)
+    }
+
+    /// The same, but the answer to a chunk is delayed at most so long while the last other chunks are
+    /// on their way, so that whichever answer a page reads last says complete (J-033). Zero: not at
+    /// all; 1 s otherwise.
+    #[must_use]
+    pub fn with_answer_delay(self, delay: Duration) -> Self {
+        self.with(|config| config.answer_delay = delay)
     }
 
     /// The same, but the number of chunks that a client announces must be the true one (J-015).
@@ -367,7 +386,8 @@ mod tests {
             completion: Completion::WhenFull,
             length: Some(total),
             metadata,
-            named: true,
+            key: None,
+            owner: None,
             role: Role::Whole,
             at: UNIX_EPOCH,
         };

@@ -8,7 +8,7 @@ use std::ops::Range;
 use http::{HeaderMap, HeaderName, Method, request::Parts};
 
 use super::{
-    Asked, ResumableJsExchange, STATUS,
+    Asked, CHUNK_WAIT, ResumableJsExchange, STATUS,
     chunk::{Chunk, Misfit},
     params::{Chosen, File, Params},
     profile::Parameter,
@@ -264,11 +264,13 @@ impl ResumableJsExchange {
             ..NewUpload::default()
         };
         let write = Write {
+            answer_when_alone: self.config.answer_delay,
             at: At::Range(range),
             checksum: checksum(&head.headers, params)?,
             content_bytes,
             length,
             target: Target::Named(self.config.key_of(head, &ask.file), new),
+            wait: CHUNK_WAIT,
         };
         self.asked = Asked::Write;
         Ok(Intent::Write(write))
@@ -356,7 +358,7 @@ mod tests {
             ResumableJs,
             tests::{dialect, exchange_with, head},
         },
-        *,
+        CHUNK_WAIT, *,
     };
     use crate::upload::{Algorithm, Key};
 
@@ -862,11 +864,13 @@ mod tests {
         assert_eq!(
             write,
             Write {
+                answer_when_alone: ANSWER_DELAY,
                 at: At::Range(10..20),
                 checksum: Checksum::None,
                 content_bytes: Some(10),
                 length: Some(30),
                 target: Target::Named(key, new),
+                wait: CHUNK_WAIT,
             }
         );
     }

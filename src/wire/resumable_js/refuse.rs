@@ -179,7 +179,6 @@ pub(super) fn wording(
         Refusal::StoreFull => (StatusCode::INTERNAL_SERVER_ERROR, "store_full"),
         Refusal::StoreTrouble => passing("store_unavailable"),
         Refusal::TooFragmented { .. } => bad("too_fragmented"),
-        Refusal::TooManyUploads { .. } => bad("too_many_uploads"),
         Refusal::WrongMediaType { .. } => {
             (StatusCode::UNSUPPORTED_MEDIA_TYPE, "unusable_content_type")
         }

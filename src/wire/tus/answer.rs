@@ -11,7 +11,7 @@ use http::{
 use super::{TUS_CHECKSUM_ALGORITHM, TUS_EXTENSION, TUS_MAX_SIZE, TUS_VERSION, TusExchange, etag};
 use crate::{
     rules::{FetchedBytes, Offer, Outcome},
-    upload::{Phase, Role, Upload},
+    upload::Upload,
     wire::{
         Reply, ReplyBody,
         fields::{
@@ -85,7 +85,7 @@ fn status(upload: &Upload) -> Reply {
     let mut reply = with_fields(StatusCode::OK);
     let fields = reply.headers_mut();
     // A final upload whose parts are unfinished has no offset to go on from (T-109).
-    let is_pending = matches!(upload.role, Role::Final { .. }) && upload.phase == Phase::Open;
+    let is_pending = upload.is_pending_final();
     if !is_pending {
         fields.insert(upload_offset::NAME, upload_offset::encode(upload.offset()));
     }
@@ -193,8 +193,15 @@ mod tests {
     fn upload(length: Option<u64>, offset: u64, metadata: &str, role: Role) -> Upload {
         let metadata = metadata.parse().expect("plain");
         let completion = Completion::WhenFull;
-        let created =
-            Change::Created { completion, length, metadata, named: false, role, at: UNIX_EPOCH };
+        let created = Change::Created {
+            completion,
+            key: None,
+            length,
+            metadata,
+            owner: None,
+            role,
+            at: UNIX_EPOCH,
+        };
         let mut upload = Upload::new(id("a"), &created).expect("created comes first");
         upload.received.insert(0..offset);
         if upload.is_full() {
@@ -215,13 +222,7 @@ mod tests {
     #[test]
     fn discovery_names_what_works_t_007_t_008_t_030() {
         let offer = |join, limits| {
-            let capabilities = Capabilities {
-                join,
-                max_pieces: None,
-                min_piece_bytes: 0,
-                out_of_order: true,
-                read_before_complete: true,
-            };
+            let capabilities = Capabilities { join };
             Outcome::Discovered(Box::new(Offer { capabilities, limits }))
         };
         let rest = "tus-checksum-algorithm: sha1,sha256,sha512,md5";

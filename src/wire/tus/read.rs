@@ -1,13 +1,15 @@
 //! A request head becomes an intent. The checks stand in the order of section 0.2 of the contract:
 //! path, `OPTIONS`, method, version, then the header fields of each method.
 
+use std::time::Duration;
+
 use http::{HeaderMap, Method, request::Parts};
 
 use super::{TusExchange, etag};
 use crate::{
     content::Content,
     rules::{
-        At, Checksum, Intent, Join, NewUpload, Refusal, Selection, Subject, Target, Write,
+        At, Checksum, Intent, Join, NewUpload, Refusal, Selection, Subject, Target, Wait, Write,
         create::fits,
     },
     upload::{Completion, Limits, Role, UploadId},
@@ -121,8 +123,15 @@ fn append(
     let checksum = checksum(headers)?;
     let content_bytes = content.exact_bytes();
     let target = Target::Existing(id);
-    let write = Write { at: At::Offset(at), checksum, content_bytes, length, target };
+    let (at, wait) = (At::Offset(at), wait(limits));
+    let answer_when_alone = Duration::ZERO;
+    let write = Write { answer_when_alone, at, checksum, content_bytes, length, target, wait };
     Ok((Intent::Write(write), content.with_trailer_checksum(upload_checksum::decode)))
+}
+
+/// How a write waits for another one (D-46).
+fn wait(limits: &Limits) -> Wait {
+    Wait { at_most: limits.lock_wait, stall_after: limits.stall_after }
 }
 
 /// A `POST`.
@@ -164,7 +173,9 @@ fn create(
         Some(key) => Target::Named(key, new),
         None => Target::New(new),
     };
-    let write = Write { at: At::Offset(0), checksum, content_bytes, length, target };
+    let (at, wait) = (At::Offset(0), wait(limits));
+    let answer_when_alone = Duration::ZERO;
+    let write = Write { answer_when_alone, at, checksum, content_bytes, length, target, wait };
     Ok((Intent::Write(write), content))
 }
 
@@ -282,20 +293,30 @@ mod tests {
     fn write(at: u64, length: Option<u64>, checksum: Checksum) -> Intent {
         let target = Target::Existing(id("a"));
         Intent::Write(Write {
+            answer_when_alone: Duration::ZERO,
             at: At::Offset(at),
             checksum,
             content_bytes: Some(0),
             length,
             target,
+            wait: wait(&Limits::default()),
         })
     }
 
     fn new(length: Option<u64>, metadata: &str, role: Role) -> Intent {
         let metadata: Metadata = metadata.parse().expect("plain");
         let completion = Completion::WhenFull;
-        let target = Target::New(NewUpload { completion, length, metadata, named: false, role });
-        let checksum = Checksum::None;
-        Intent::Write(Write { at: At::Offset(0), checksum, content_bytes: Some(0), length, target })
+        let new = NewUpload { completion, length, metadata, role, ..NewUpload::default() };
+        let target = Target::New(new);
+        Intent::Write(Write {
+            answer_when_alone: Duration::ZERO,
+            at: At::Offset(0),
+            checksum: Checksum::None,
+            content_bytes: Some(0),
+            length,
+            target,
+            wait: wait(&Limits::default()),
+        })
     }
 
     /// J-054: what clients of chunks know by name is found by it, unless it cannot be one of theirs.

@@ -159,9 +159,7 @@ fn wording(refusal: &Refusal) -> Wording {
         Refusal::StoreFull => no(StatusCode::INSUFFICIENT_STORAGE, "ERR_NO_SPACE"),
         Refusal::StoreTrouble => no(StatusCode::SERVICE_UNAVAILABLE, "ERR_STORE_UNAVAILABLE")
             .with(RETRY_AFTER, BUSY_SECONDS),
-        Refusal::TooFragmented { .. } | Refusal::TooManyUploads { .. } => {
-            no(StatusCode::BAD_REQUEST, "ERR_INVALID_REQUEST")
-        }
+        Refusal::TooFragmented { .. } => no(StatusCode::BAD_REQUEST, "ERR_INVALID_REQUEST"),
         Refusal::TooManyPartials { .. } => no(StatusCode::BAD_REQUEST, "ERR_INVALID_CONCAT"),
         Refusal::Unknown => no(StatusCode::NOT_FOUND, "ERR_UPLOAD_NOT_FOUND"),
         Refusal::Unsupported { .. } => no(StatusCode::BAD_REQUEST, "ERR_UNSUPPORTED"),

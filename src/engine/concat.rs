@@ -1,37 +1,19 @@
-//! Final uploads: joined at once, or pending until their last part is complete.
+//! Final uploads: joined at once, or pending until their last part is complete. A pending one is
+//! completed by the next request for it, or by the sweep.
 
 use std::{
     collections::{HashMap, HashSet},
-    sync::{Arc, Mutex, PoisonError},
+    sync::Arc,
 };
 
 use http::Extensions;
 
-use super::{Action, Engine, refusal_of, write};
+use super::{Action, Engine, refusal_of};
 use crate::{
     content::{Content, Step},
-    rules::{Join, Outcome, Refusal, Refused, join},
+    rules::{Finished, Join, Outcome, Refusal, Refused, join},
     upload::{Role, Upload, UploadId},
 };
-
-/// Which final uploads wait for which partial ones: a hint that lets a final complete without being
-/// asked for. After a restart the first request for a pending final does it instead.
-#[derive(Debug, Default)]
-pub(super) struct Pending(Mutex<HashMap<UploadId, Vec<UploadId>>>);
-
-impl Pending {
-    fn wait(&self, partials: &[UploadId], waiting: &UploadId) {
-        let mut map = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        for partial in partials {
-            map.entry(partial.clone()).or_default().push(waiting.clone());
-        }
-    }
-
-    pub(super) fn take(&self, partial: &UploadId) -> Vec<UploadId> {
-        let mut map = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        map.remove(partial).unwrap_or_default()
-    }
-}
 
 impl Engine {
     pub(super) async fn join(
@@ -59,7 +41,9 @@ impl Engine {
         let id = UploadId::random().map_err(|_| Refusal::Internal)?;
         let upload = join::plan(join, id, &parts, self.limits(), self.now())?;
         if !parts.iter().all(|part| part.is_complete()) {
-            return Ok(self.create_pending(upload, &parts).await?);
+            self.0.records.create(&upload, None).await?;
+            let (finished, upload) = (Finished::default(), Arc::new(upload));
+            return Ok(Outcome::Stored { finished, offset: 0, upload });
         }
         Ok(self.create_joined(upload, &parts, extensions).await?)
     }
@@ -71,13 +55,12 @@ impl Engine {
         extensions: &Extensions,
     ) -> Result<Outcome, Refusal> {
         let length = upload.length.ok_or(Refusal::Internal)?;
-        let upload = upload
-            .after(&join::settle(&upload, length, self.now()))
-            .map_err(|_| Refusal::Internal)?;
+        let changes = join::changes(&upload, length, self.now())?;
+        let upload = upload.after(&changes).map_err(|_| Refusal::Internal)?;
         let made = async {
             self.lay(&upload, parts).await?;
-            let finished = self.finish(&upload, extensions).await?;
-            self.create_record(&upload).await?;
+            let finished = self.0.records.finish(&upload, extensions).await?;
+            self.0.records.create(&upload, None).await?;
             Ok(finished)
         };
         match made.await {
@@ -85,39 +68,12 @@ impl Engine {
                 Ok(Outcome::Stored { finished, offset: length, upload: Arc::new(upload) })
             }
             Err(refusal) => {
-                if let Err(error) = self.store().remove(&upload.id).await {
+                if let Err(error) = self.store().remove(&upload).await {
                     tracing::warn!(id = %upload.id, %error, "a refused upload was left behind");
                 }
                 Err(refusal)
             }
         }
-    }
-
-    async fn create_pending(
-        &self,
-        mut upload: Upload,
-        parts: &[Arc<Upload>],
-    ) -> Result<Outcome, Refusal> {
-        let mut seen = HashSet::new();
-        let unfinished: Vec<_> = parts
-            .iter()
-            .filter(|part| !part.is_complete() && seen.insert(&part.id))
-            .map(|part| part.id.clone())
-            .collect();
-        // A part that is not finished may yet have another length: one that a refused request
-        // declared is taken back.
-        upload.length = None;
-        self.create_record(&upload).await?;
-        self.0.pending.wait(&unfinished, &upload.id);
-        // One that was completed before this was noted has told nobody.
-        for id in &unfinished {
-            if let Ok(part) = self.load(id).await
-                && part.is_complete()
-            {
-                self.complete_waiting(&part);
-            }
-        }
-        Ok(Outcome::Stored { finished: Default::default(), offset: 0, upload: Arc::new(upload) })
     }
 
     /// The same as [`Engine::resolve`], done to its end even when nobody waits for it any more.
@@ -158,41 +114,19 @@ impl Engine {
             return Ok(Arc::new(Upload { length, ..Upload::clone(&upload) }));
         }
         let length = length.ok_or(Refusal::Internal)?;
-        let claim = self.claim_all(&upload.id);
-        let _claim = claim.await?;
+        let reserved = self.reserve_all(&upload.id);
+        let _reservation = reserved.await?;
         let current = self.load(&upload.id).await?;
         if current.is_complete() {
             return Ok(current);
         }
         self.lay(&current, &parts).await?;
-        let settle = |now: &Upload| join::settle(now, length, self.now());
-        match self.commit(&upload.id, extensions, settle).await {
+        let due = |now: &Upload| join::changes(now, length, self.now());
+        match self.0.records.commit(current, extensions, due).await {
             Ok((upload, _)) => Ok(upload),
-            Err(refusal) if write::is_final(&refusal) => {
-                // A completion step that says no for good leaves nothing (D-49).
-                self.give_up(&current).await?;
-                Err(Refusal::Unknown)
-            }
+            // A completion step that says no for good leaves nothing (D-49).
+            Err(Refusal::Denied(denial)) if denial.is_final() => Err(Refusal::Unknown),
             Err(refusal) => Err(refusal),
-        }
-    }
-
-    /// Completes the finals that wait for `partial`, in the background.
-    pub(super) fn complete_waiting(&self, partial: &Upload) {
-        if !partial.is_partial() {
-            return;
-        }
-        for id in self.0.pending.take(&partial.id) {
-            let engine = self.clone();
-            tokio::spawn(async move {
-                let resolved = match engine.load(&id).await {
-                    Ok(upload) => engine.resolve(upload, &Extensions::new()).await.map(|_| ()),
-                    Err(refusal) => Err(refusal),
-                };
-                if let Err(refusal) = resolved {
-                    tracing::warn!(%id, %refusal, "a pending final upload is not complete yet");
-                }
-            });
         }
     }
 

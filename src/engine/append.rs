@@ -1,0 +1,309 @@
+//! Writes: gate, reserve, plan, ingest, conclude.
+
+use std::sync::Arc;
+
+use http::Extensions;
+use tokio::time::timeout;
+
+use super::{
+    Action, Engine, Running,
+    ingest::{Arrived, Ingest},
+    refusal_of,
+    writers::{Kind, Reservation},
+};
+use crate::{
+    content::{Content, Step},
+    rules::{
+        At, Checksum, Finished, NewUpload, Outcome, Refusal, Refused, Target, Wait, Write, create,
+        write::{self, Block, BodyEnd, Conclusion, WritePlan},
+    },
+    store::Writer,
+    upload::{Digest, Digester, Ranges, Upload, UploadId},
+};
+
+/// What came of a write whose bytes count.
+pub(super) struct Written {
+    pub(super) finished: Finished,
+    /// Why the client must send the rest, if its body was interrupted.
+    pub(super) interrupted: Option<Refusal>,
+    /// The position after the last byte that counts.
+    pub(super) offset: u64,
+    pub(super) upload: Arc<Upload>,
+}
+
+impl Written {
+    /// The outcome for a client that can ask how far its upload is.
+    pub(super) fn whole(self) -> Result<Outcome, Refusal> {
+        match self.interrupted {
+            Some(refusal) => Err(refusal),
+            None => Ok(self.stored()),
+        }
+    }
+
+    /// The outcome for a client that does not know its upload yet, and must get to know where it is.
+    fn stored(self) -> Outcome {
+        let Self { finished, offset, upload, .. } = self;
+        Outcome::Stored { finished, offset, upload }
+    }
+}
+
+impl Engine {
+    pub(super) fn write<'a>(
+        &'a self,
+        write: Write,
+        mut content: Content,
+        extensions: &'a Extensions,
+    ) -> Running<'a> {
+        match write.target.clone() {
+            Target::Existing(id) => {
+                Box::pin(async move { self.append(&id, &write, &mut content, extensions).await })
+            }
+            Target::Named(key, new) => Box::pin(async move {
+                self.write_keyed(&key, &new, &write, &mut content, extensions).await
+            }),
+            Target::New(new) => Box::pin(async move {
+                let created = self.create(new, &write, &mut content, extensions).await;
+                created.map_err(Refused::from)
+            }),
+        }
+    }
+
+    async fn append(
+        &self,
+        id: &UploadId,
+        write: &Write,
+        content: &mut Content,
+        extensions: &Extensions,
+    ) -> Result<Outcome, Refused> {
+        let upload = self.load(id).await?;
+        self.alive(&upload)?;
+        self.admit(Action::Write(&upload), extensions).await?;
+        let reservation = self.reserve(id, write).await?;
+        let upload = self.load(id).await?;
+        let written = self.write_reserved(upload, write, content, &reservation, extensions).await;
+        match written.and_then(Written::whole) {
+            Ok(outcome) => Ok(outcome),
+            Err(refusal) => Err(self.refused(id, refusal).await),
+        }
+    }
+
+    /// A refusal of a write, and how long its upload lives (T-071).
+    pub(super) async fn refused(&self, id: &UploadId, refusal: Refusal) -> Refused {
+        let upload = self.store().load(id).await.ok();
+        Refused { expires: upload.and_then(|upload| upload.expires), refusal }
+    }
+
+    /// Waits for the right to write where `write` wants to.
+    pub(super) async fn reserve(
+        &self,
+        id: &UploadId,
+        write: &Write,
+    ) -> Result<Reservation, Refusal> {
+        let range = match &write.at {
+            At::Offset(at) => *at..u64::MAX,
+            // An empty chunk reserves a byte, so that two of them do not complete an upload at once.
+            At::Range(range) => range.start..range.end.max(range.start.saturating_add(1)),
+        };
+        let kind = match (&write.at, &write.checksum) {
+            (At::Offset(_), Checksum::None) => Kind::Incremental,
+            (At::Offset(_), Checksum::Given(_) | Checksum::Trailing) | (At::Range(_), _) => {
+                Kind::AllOrNothing
+            }
+        };
+        self.0.writers.reserve(id, range, kind, write.wait).await
+    }
+
+    /// Waits until nobody writes to an upload, and keeps others out.
+    pub(super) async fn reserve_all(&self, id: &UploadId) -> Result<Reservation, Refusal> {
+        let (at_most, stall_after) = (self.limits().lock_wait, self.limits().stall_after);
+        let wait = Wait { at_most, stall_after };
+        self.0.writers.reserve(id, 0..u64::MAX, Kind::Guard, wait).await
+    }
+
+    pub(super) async fn write_reserved(
+        &self,
+        mut upload: Arc<Upload>,
+        write: &Write,
+        content: &mut Content,
+        reservation: &Reservation,
+        extensions: &Extensions,
+    ) -> Result<Written, Refusal> {
+        let plan = write::plan(&upload, write, self.limits(), self.now())?;
+        if plan.declares_first() {
+            (upload, _) = self.record(upload, &plan, &[], &Extensions::new()).await?;
+        }
+        let arrived = Ingest::new(self, upload, &plan, reservation, content).run().await;
+        self.conclude(&plan, arrived, extensions).await
+    }
+
+    async fn create(
+        &self,
+        mut new: NewUpload,
+        write: &Write,
+        content: &mut Content,
+        extensions: &Extensions,
+    ) -> Result<Outcome, Refusal> {
+        create::offered(&new.role, &self.store().capabilities())?;
+        self.admit(Action::Create(&mut new), extensions).await?;
+        let (upload, plan) = self.planned(new, write)?;
+        if upload.is_full() || content.is_end() {
+            let (upload, finished) = self.finish_empty(upload, &plan, content, extensions).await?;
+            self.0.records.create(&upload, None).await?;
+            return Ok(Outcome::Stored { finished, offset: 0, upload: Arc::new(upload) });
+        }
+        self.0.records.create(&upload, None).await?;
+        let upload = Arc::new(upload);
+        let written = match self.reserve(&upload.id, write).await {
+            Ok(reservation) => {
+                let created = Arc::clone(&upload);
+                let arrived = Ingest::new(self, created, &plan, &reservation, content).run().await;
+                self.conclude(&plan, arrived, extensions).await
+            }
+            Err(refusal) => Err(refusal),
+        };
+        if written.is_err() {
+            // A creation that is not answered with success leaves nothing behind (I-04).
+            if let Err(refusal) = self.0.records.remove_while(Arc::clone(&upload), |_| true).await {
+                tracing::warn!(id = %upload.id, %refusal, "a refused upload was left behind");
+            }
+        }
+        written.map(Written::stored)
+    }
+
+    /// The upload that a creation asks for, without a byte yet, and the plan for its bytes.
+    pub(super) fn planned(
+        &self,
+        new: NewUpload,
+        write: &Write,
+    ) -> Result<(Upload, WritePlan), Refusal> {
+        let id = UploadId::random().map_err(|error| {
+            tracing::error!(%error, "the system has no randomness to give");
+            Refusal::Internal
+        })?;
+        let upload = create::create(new, id, self.limits(), self.now())?;
+        let plan = write::plan(&upload, write, self.limits(), self.now())?;
+        Ok((upload, plan))
+    }
+
+    /// An upload to be created with all its bytes, of which there are none: its creation is one step
+    /// with its completion, so that it is never seen full and not complete (I-05).
+    pub(super) async fn finish_empty(
+        &self,
+        upload: Upload,
+        plan: &WritePlan,
+        content: &mut Content,
+        extensions: &Extensions,
+    ) -> Result<(Upload, Finished), Refusal> {
+        let trailer = timeout(self.limits().idle_timeout, no_bytes(content, &plan.overflow)).await;
+        let trailer = trailer.unwrap_or(Err(Refusal::Abandoned))?;
+        verify_body(plan, trailer, None, None).await?;
+        let changes = write::changes(&upload, plan, &[], self.limits(), self.now())?;
+        if changes.is_empty() {
+            return Ok((upload, Finished::default()));
+        }
+        let upload = upload.after(&changes).map_err(|_| Refusal::Internal)?;
+        let finished = match upload.is_complete() {
+            true => self.0.records.finish(&upload, extensions).await?,
+            false => Finished::default(),
+        };
+        Ok((upload, finished))
+    }
+
+    /// What follows from a body: its bytes count or are dropped.
+    async fn conclude(
+        &self,
+        plan: &WritePlan,
+        mut arrived: Arrived,
+        extensions: &Extensions,
+    ) -> Result<Written, Refusal> {
+        let end = match arrived.end {
+            BodyEnd::Whole => {
+                let writer = arrived.pushed.as_mut().map(|(_, writer)| writer);
+                match verify_body(plan, arrived.trailer, arrived.computed, writer).await {
+                    Ok(()) => BodyEnd::Whole,
+                    Err(refusal) => BodyEnd::Refused(refusal),
+                }
+            }
+            end => end,
+        };
+        let interrupted = match write::conclude(plan, end) {
+            Conclusion::Accept => None,
+            Conclusion::KeepReceived(refusal) => Some(refusal),
+            Conclusion::Drop(refusal) => return Err(refusal),
+        };
+        let Arrived { mut blocks, pushed, reached, upload, .. } = arrived;
+        if let Some((range, writer)) = pushed {
+            let finished = writer.finish().await;
+            let receipt = finished.map_err(|error| refusal_of(&upload.id, &error))?;
+            blocks.push((range, receipt));
+        }
+        let (upload, finished) = self.record(upload, plan, &blocks, extensions).await?;
+        Ok(Written { finished, interrupted, offset: reached, upload })
+    }
+
+    /// Makes `blocks` part of an upload, completing it if that makes it full.
+    pub(super) async fn record(
+        &self,
+        upload: Arc<Upload>,
+        plan: &WritePlan,
+        blocks: &[Block],
+        extensions: &Extensions,
+    ) -> Result<(Arc<Upload>, Finished), Refusal> {
+        let due = |now: &Upload| write::changes(now, plan, blocks, self.limits(), self.now());
+        self.0.records.commit(upload, extensions, due).await
+    }
+}
+
+/// Waits for the end of a body that may have no bytes, and gives the checksum in its trailer.
+async fn no_bytes(content: &mut Content, overflow: &Refusal) -> Result<Option<Digest>, Refusal> {
+    let mut trailer = None;
+    loop {
+        match content.next().await {
+            None => return Ok(trailer),
+            Some(Ok(Step::Checksum(digest))) => trailer = Some(digest),
+            Some(Ok(Step::Data(bytes))) if bytes.is_empty() => {}
+            Some(Ok(Step::Data(_))) => return Err(overflow.clone()),
+            Some(Ok(Step::Refused(refusal))) => return Err(refusal),
+            Some(Err(_)) => return Err(Refusal::Abandoned),
+        }
+    }
+}
+
+/// Checks the bytes against the checksum in the head or the trailer, if there is one.
+async fn verify_body(
+    plan: &WritePlan,
+    trailer: Option<Digest>,
+    computed: Option<Digest>,
+    writer: Option<&mut Box<dyn Writer>>,
+) -> Result<(), Refusal> {
+    let Some(due) = write::checksum_due(&plan.checksum, trailer)? else {
+        return Ok(());
+    };
+    if computed.is_none() && plan.present != Ranges::new() {
+        return Err(Refusal::Unsupported {
+            what: "a checksum in the trailer over bytes that are there already",
+        });
+    }
+    let computed = match (computed, writer) {
+        (Some(computed), _) => computed,
+        (None, None) => due.algorithm.digester().finish(),
+        // Which checksum was wanted became known only after the bytes: they are read once more.
+        (None, Some(writer)) => Box::pin(read_again(due.algorithm.digester(), writer)).await?,
+    };
+    write::verify(&due, &computed)
+}
+
+async fn read_again(
+    mut digester: Digester,
+    writer: &mut Box<dyn Writer>,
+) -> Result<Digest, Refusal> {
+    let failed = |error: &dyn std::fmt::Display| {
+        tracing::error!(%error, "bytes just written cannot be read");
+        Refusal::StoreTrouble
+    };
+    let mut stream = writer.reread().await.map_err(|error| failed(&error))?;
+    while let Some(bytes) = std::future::poll_fn(|cx| stream.as_mut().poll_next(cx)).await {
+        digester.update(&bytes.map_err(|error| failed(&error))?);
+    }
+    Ok(digester.finish())
+}

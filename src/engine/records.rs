@@ -1,0 +1,262 @@
+//! [`Records`]: how records are read, made, changed and removed. Whoever changes one decides again on
+//! what it is by then, and the application's completion step and observer are called here and
+//! nowhere else.
+
+use std::{sync::Arc, time::Duration, time::SystemTime};
+
+use http::Extensions;
+use tokio::time::{Instant, sleep};
+
+use super::{Clock, Finisher, Finishing, Observer};
+use crate::{
+    rules::{Finished, Refusal, lifecycle},
+    store::{Store, StoreError},
+    upload::{Change, Event, Key, Limits, Upload, UploadId, VoidReason},
+};
+
+/// How long a change that meets other changes of the same record is tried again.
+const COMMIT_TIME: Duration = Duration::from_secs(30);
+
+/// So often it is tried again at once: writers of one upload meet now and then.
+const IMMEDIATE_RETRIES: u32 = 4;
+
+/// The first and the longest pause after these, each cut short at random.
+const PAUSE: (Duration, Duration) = (Duration::from_millis(2), Duration::from_millis(250));
+
+/// The records of a store, and who hears of their changes.
+pub(super) struct Records {
+    pub(super) clock: Clock,
+    pub(super) finisher: Arc<dyn Finisher>,
+    pub(super) limits: Limits,
+    pub(super) observer: Arc<dyn Observer>,
+    pub(super) store: Arc<dyn Store>,
+}
+
+impl Records {
+    pub(super) fn now(&self) -> SystemTime {
+        (self.clock)()
+    }
+
+    pub(super) async fn load(&self, id: &UploadId) -> Result<Arc<Upload>, Refusal> {
+        self.store.load(id).await.map_err(|error| refusal_of(id, &error))
+    }
+
+    /// The upload that `key` leads to; `None` when there is none.
+    pub(super) async fn by_key(&self, key: &Key) -> Result<Option<Arc<Upload>>, Refusal> {
+        match self.store.by_key(key).await {
+            Ok(upload) => Ok(Some(upload)),
+            Err(StoreError::Absent) => Ok(None),
+            Err(error) => Err(refusal_of(&key.to_text(), &error)),
+        }
+    }
+
+    /// Makes a record. False when its key does not lead to `predecessor` any more.
+    pub(super) async fn create(
+        &self,
+        upload: &Upload,
+        predecessor: Option<&UploadId>,
+    ) -> Result<bool, Refusal> {
+        match self.store.create(upload, predecessor).await {
+            Ok(()) => {
+                tracing::debug!(id = %upload.id, length = upload.length, "created");
+                self.notify(upload, &upload.history());
+                Ok(true)
+            }
+            Err(StoreError::Stale) => Ok(false),
+            Err(error) => Err(refusal_of(&upload.id, &error)),
+        }
+    }
+
+    /// Makes the changes that are due on the record as it is by then; `upload` is what the caller knows
+    /// of it. When they complete the upload, the application's completion step runs before them,
+    /// once. When that says no for good, the upload is given up as it was judged (D-49).
+    ///
+    /// # Errors
+    /// What `due`, the store or the completion step says; then nothing is changed.
+    /// [`Refusal::StoreTrouble`] when the record keeps changing under it.
+    pub(super) async fn commit(
+        &self,
+        mut upload: Arc<Upload>,
+        extensions: &Extensions,
+        due: impl Fn(&Upload) -> Result<Vec<Change>, Refusal>,
+    ) -> Result<(Arc<Upload>, Finished), Refusal> {
+        let mut finished = None;
+        let mut retries = Retries::new();
+        loop {
+            let changes = due(&upload)?;
+            if changes.is_empty() {
+                return Ok((upload, finished.unwrap_or_default()));
+            }
+            if finished.is_none() && changes.iter().any(Change::completes) {
+                let done = upload.after(&changes).map_err(|_| Refusal::Internal)?;
+                match self.finish(&done, extensions).await {
+                    Ok(headers) => finished = Some(headers),
+                    Err(refusal) => {
+                        if matches!(&refusal, Refusal::Denied(denial) if denial.is_final()) {
+                            let is_same = |now: &Upload| now.revision == upload.revision;
+                            self.give_up(Arc::clone(&upload), is_same).await?;
+                        }
+                        return Err(refusal);
+                    }
+                }
+            }
+            match self.store.commit(&upload, &changes).await {
+                Ok(upload) => {
+                    self.notify(&upload, &changes);
+                    return Ok((upload, finished.unwrap_or_default()));
+                }
+                Err(StoreError::Stale) => {
+                    retries.pause(&upload.id).await?;
+                    upload = self.load(&upload.id).await?;
+                }
+                Err(error) => return Err(refusal_of(&upload.id, &error)),
+            }
+        }
+    }
+
+    /// Runs the completion step for `upload`, complete from the next change on. Partial uploads have
+    /// none.
+    pub(super) async fn finish(
+        &self,
+        upload: &Upload,
+        extensions: &Extensions,
+    ) -> Result<Finished, Refusal> {
+        if upload.is_partial() {
+            return Ok(Finished::default());
+        }
+        let finishing = Finishing { extensions, upload, store: &*self.store };
+        self.finisher.finish(finishing).await.map_err(|denial| {
+            tracing::warn!(id = %upload.id, reason = %denial, "completion step failed");
+            Refusal::Denied(denial)
+        })
+    }
+
+    /// Gives an upload up for good as long as `still` holds of it. A keyed one leaves a tombstone. Says
+    /// whether it is gone.
+    pub(super) async fn give_up(
+        &self,
+        upload: Arc<Upload>,
+        still: impl Fn(&Upload) -> bool,
+    ) -> Result<bool, Refusal> {
+        let end = if upload.key.is_some() { End::Tombstone } else { End::Removal };
+        self.end_while(upload, end, |now| !now.is_void() && still(now)).await
+    }
+
+    /// Removes an upload as long as `still` holds of it. Says whether it is gone.
+    pub(super) async fn remove_while(
+        &self,
+        upload: Arc<Upload>,
+        still: impl Fn(&Upload) -> bool,
+    ) -> Result<bool, Refusal> {
+        self.end_while(upload, End::Removal, still).await
+    }
+
+    async fn end_while(
+        &self,
+        mut upload: Arc<Upload>,
+        end: End,
+        still: impl Fn(&Upload) -> bool,
+    ) -> Result<bool, Refusal> {
+        let mut retries = Retries::new();
+        while still(&upload) {
+            match self.end(&upload, end).await {
+                Ok(()) => return Ok(true),
+                Err(StoreError::Stale) => {
+                    retries.pause(&upload.id).await?;
+                    upload = match self.load(&upload.id).await {
+                        Err(Refusal::Unknown) => return Ok(true),
+                        loaded => loaded?,
+                    };
+                }
+                Err(error) => return Err(refusal_of(&upload.id, &error)),
+            }
+        }
+        Ok(false)
+    }
+
+    /// Ends the life of an upload, which must be as it was judged.
+    async fn end(&self, judged: &Upload, end: End) -> Result<(), StoreError> {
+        match end {
+            End::Removal => {
+                self.store.remove(judged).await?;
+                if !judged.is_void() {
+                    self.observer.event(judged, Event::Removed);
+                }
+            }
+            End::Tombstone => {
+                let voided = lifecycle::voided(VoidReason::Removed, &self.limits, self.now());
+                let changes = [voided];
+                let upload = self.store.commit(judged, &changes).await?;
+                self.notify(&upload, &changes);
+            }
+        }
+        Ok(())
+    }
+
+    fn notify(&self, upload: &Upload, changes: &[Change]) {
+        for event in Event::of(upload, changes) {
+            self.observer.event(upload, event);
+        }
+        if changes.iter().any(Change::completes) {
+            tracing::info!(id = %upload.id, bytes = upload.offset(), "complete");
+        }
+    }
+}
+
+/// How an upload ends.
+#[derive(Debug, Clone, Copy)]
+enum End {
+    /// Nothing is left.
+    Removal,
+    /// Its record is left for a while, and says that it is gone.
+    Tombstone,
+}
+
+/// The tries of a change that meets other changes of the same record. Each of these got through, so
+/// all of them together go on; pauses give everybody a turn.
+struct Retries {
+    deadline: Instant,
+    made: u32,
+    pause: Duration,
+}
+
+impl Retries {
+    fn new() -> Self {
+        Self { deadline: Instant::now() + COMMIT_TIME, made: 0, pause: PAUSE.0 }
+    }
+
+    /// Waits until it is time for the next try.
+    ///
+    /// # Errors
+    /// [`Refusal::StoreTrouble`] when there have been enough.
+    async fn pause(&mut self, id: &UploadId) -> Result<(), Refusal> {
+        self.made += 1;
+        if self.made <= IMMEDIATE_RETRIES {
+            return Ok(());
+        }
+        if Instant::now() >= self.deadline {
+            tracing::error!(%id, "the record keeps changing under a commit");
+            return Err(Refusal::StoreTrouble);
+        }
+        let random = getrandom::u32().unwrap_or(u32::MAX);
+        sleep(self.pause.mul_f64(f64::from(random) / f64::from(u32::MAX))).await;
+        self.pause = (self.pause * 2).min(PAUSE.1);
+        Ok(())
+    }
+}
+
+/// What a client is told of `error`; the log has the rest.
+pub(super) fn refusal_of(id: &dyn std::fmt::Display, error: &StoreError) -> Refusal {
+    match error {
+        StoreError::Absent => Refusal::Unknown,
+        StoreError::Full => {
+            tracing::error!(%id, "the store has no space left");
+            Refusal::StoreFull
+        }
+        StoreError::Unsupported => Refusal::Unsupported { what: "this kind of upload" },
+        StoreError::Damaged(_) | StoreError::Exists | StoreError::Io { .. } | StoreError::Stale => {
+            tracing::error!(%id, %error, "store trouble");
+            Refusal::StoreTrouble
+        }
+    }
+}
