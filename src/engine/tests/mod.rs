@@ -1,7 +1,7 @@
 //! The engine on the memory store, in paused time: no socket, no file.
 
-mod model;
-mod named;
+// mod model;
+mod keyed;
 
 use std::{
     collections::VecDeque,
@@ -18,9 +18,9 @@ use tokio::sync::mpsc;
 
 use super::*;
 use crate::{
-    rules::{At, Checksum, Denial, Join, NewUpload, Target, Test, Write},
+    rules::{At, Checksum, Denial, Finished, Join, NewUpload, Target, Test, Wait, Write},
     store::memory::MemoryStore,
-    upload::{Algorithm, Digest, Key, Metadata, Ranges},
+    upload::{Algorithm, Digest, Event, Key, Metadata, Ranges, Role},
 };
 
 /// A body that a test feeds frame by frame.
@@ -73,12 +73,15 @@ impl Log {
 struct Hooks(Arc<Log>);
 
 impl Observer for Hooks {
-    fn changed(&self, _: &Upload, change: &Change) {
-        self.0.note(change.name());
-    }
-
-    fn removed(&self, _: &Upload) {
-        self.0.note("removed");
+    fn event(&self, _: &Upload, event: Event) {
+        self.0.note(match event {
+            Event::Completed => "completed",
+            Event::Created => "created",
+            Event::Expired => "expired",
+            Event::LengthDeclared { .. } => "length",
+            Event::Received { .. } => "received",
+            Event::Removed => "removed",
+        });
     }
 }
 
@@ -186,9 +189,22 @@ fn bench() -> Bench {
     Bench::new(Limits::default())
 }
 
+/// A write as tus clients make it.
+fn write_to(target: Target, at: At) -> Write {
+    let limits = Limits::default();
+    Write {
+        answer_when_alone: Duration::ZERO,
+        at,
+        checksum: Checksum::None,
+        content_bytes: None,
+        length: None,
+        target,
+        wait: Wait { at_most: limits.lock_wait, stall_after: limits.stall_after },
+    }
+}
+
 fn creation(new: NewUpload, checksum: Checksum) -> Intent {
-    let target = Target::New(new);
-    Intent::Write(Write { at: At::Offset(0), checksum, content_bytes: None, length: None, target })
+    Intent::Write(Write { checksum, ..write_to(Target::New(new), At::Offset(0)) })
 }
 
 fn append(id: &UploadId, at: u64) -> Intent {
@@ -196,8 +212,8 @@ fn append(id: &UploadId, at: u64) -> Intent {
 }
 
 fn append_with(id: &UploadId, at: u64, length: Option<u64>, checksum: Checksum) -> Intent {
-    let target = Target::Existing(id.clone());
-    Intent::Write(Write { at: At::Offset(at), checksum, content_bytes: None, length, target })
+    let write = write_to(Target::Existing(id.clone()), At::Offset(at));
+    Intent::Write(Write { checksum, length, ..write })
 }
 
 fn removal(id: &UploadId) -> Intent {
@@ -377,42 +393,38 @@ async fn long_body_is_checkpointed_by_bytes_and_by_time() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn overrun_takes_back_its_checkpoints_but_not_what_a_client_was_told() {
+async fn refused_write_keeps_what_was_recorded_and_completes_nothing_i_03() {
     let limits = Limits { checkpoint_bytes: 1, ..Limits::default() };
     let bench = Bench::new(limits);
-    for (ask, kept) in [(false, 0), (true, 4)] {
-        let id = bench.create(Some(10), Role::Whole).await;
-        let (sender, content) = fed();
-        let write = bench.spawn(append(&id, 0), content);
-        sender.send(Ok(Bytes::from_static(b"0123"))).expect("open");
-        settle().await;
-        assert_eq!(bench.engine.store().load(&id).await.expect("there").offset(), 4);
-        if ask {
-            assert_eq!(bench.offset(&id).await, 4);
-        }
-        sender.send(Ok(Bytes::from_static(b"4567"))).expect("open");
-        sender.send(Ok(Bytes::from_static(b"89abc"))).expect("open");
-        let result = write.await.expect("no panic");
-        assert_eq!(result.err(), Some(Refusal::BodyTooLong { length: 10 }));
-        assert_eq!(bench.offset(&id).await, kept);
-    }
+    let id = bench.create(Some(10), Role::Whole).await;
+    let (sender, content) = fed();
+    let write = bench.spawn(append(&id, 0), content);
+    sender.send(Ok(Bytes::from_static(b"0123"))).expect("open");
+    settle().await;
+    assert_eq!(bench.offset(&id).await, 4);
+    // The last bytes and one more in one frame: none of them is taken.
+    sender.send(Ok(Bytes::from_static(b"456789a"))).expect("open");
+    let result = write.await.expect("no panic");
+    assert_eq!(result.err(), Some(Refusal::BodyTooLong { length: 10 }));
+    assert_eq!(bench.offset(&id).await, 4, "D-12");
+    assert_eq!(bench.write(&id, 4, b"456789").await, Ok(10));
 }
 
 #[tokio::test(start_paused = true)]
-async fn declared_length_outlives_a_cut_body_and_not_a_refused_one() {
+async fn length_declared_without_a_checksum_outlives_its_body_d_18() {
     let bench = bench();
-    for (end, length) in [(Err(cut()), Some(10)), (Ok(Bytes::from_static(b"0123456789a")), None)] {
+    for end in [Err(cut()), Ok(Bytes::from_static(b"0123456789a"))] {
         let id = bench.create(None, Role::Whole).await;
         let (sender, content) = fed();
         sender.send(end).expect("open");
         drop(sender);
         let _ = bench.run(append_with(&id, 0, Some(10), Checksum::None), content).await;
-        assert_eq!(bench.status(&id).await.expect("there").length, length);
+        assert_eq!(bench.status(&id).await.expect("there").length, Some(10));
     }
     let id = bench.create(None, Role::Whole).await;
     let result = bench.run(append_with(&id, 0, Some(10), sha1(b"x")), whole(b"y")).await;
     assert_eq!(result.err(), Some(Refusal::ChecksumMismatch));
-    assert_eq!(bench.status(&id).await.expect("there").length, None, "D-18");
+    assert_eq!(bench.status(&id).await.expect("there").length, None, "T-084");
 }
 
 #[tokio::test(start_paused = true)]
@@ -517,43 +529,35 @@ async fn final_upload_is_its_parts_in_order_and_survives_them() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn pending_final_completes_with_its_last_part() {
+async fn pending_final_completes_when_it_is_asked_for_or_swept() {
     let bench = Bench::new(Limits { join_unfinished: true, ..Limits::default() });
-    let (a, b) =
-        (bench.create(Some(3), Role::partial()).await, bench.create(None, Role::partial()).await);
-    let id =
-        stored(bench.run(join(&[&a, &b]), Content::empty()).await).expect("T-105").0.id.clone();
-    assert_eq!(bench.status(&id).await.expect("there").length, None);
-    assert_eq!(bench.write(&a, 0, b"abc").await, Ok(3));
-    let declared = append_with(&b, 0, Some(2), Checksum::None);
-    let (sender, content) = fed();
-    let write = bench.spawn(declared, content);
-    settle().await;
-    let pending = bench.status(&id).await.expect("there");
-    assert_eq!((pending.length, pending.is_complete()), (Some(5), false), "T-109");
-    sender.send(Ok(Bytes::from_static(b"de"))).expect("open");
-    drop(sender);
-    assert!(write.await.expect("no panic").is_ok());
-    settle().await;
-    assert!(bench.engine.store().load(&id).await.expect("there").is_complete());
-    assert_eq!(bench.fetch(&id).await.as_deref(), Ok(&b"abcde"[..]));
-}
-
-#[tokio::test(start_paused = true)]
-async fn pending_final_does_not_rely_on_a_length_that_is_taken_back() {
-    let bench = Bench::new(Limits { join_unfinished: true, ..Limits::default() });
-    let part = bench.create(None, Role::partial()).await;
-    let (sender, content) = fed();
-    let write = bench.spawn(append_with(&part, 0, Some(3), Checksum::None), content);
-    settle().await;
-    let id = stored(bench.run(join(&[&part]), Content::empty()).await).expect("T-105").0.id.clone();
-    sender.send(Ok(Bytes::from_static(b"abcd"))).expect("open");
-    assert!(write.await.expect("no panic").is_err());
-    let whole_part = append_with(&part, 0, Some(4), Checksum::None);
-    assert!(bench.run(whole_part, whole(b"abcd")).await.is_ok());
-    settle().await;
-    assert_eq!(bench.status(&id).await.map(|u| u.length), Ok(Some(4)));
-    assert_eq!(bench.fetch(&id).await.as_deref(), Ok(&b"abcd"[..]));
+    for is_asked in [true, false] {
+        let a = bench.create(Some(3), Role::partial()).await;
+        let b = bench.create(None, Role::partial()).await;
+        let joined = stored(bench.run(join(&[&a, &b]), Content::empty()).await);
+        let id = joined.expect("T-105").0.id.clone();
+        assert_eq!(bench.status(&id).await.expect("there").length, None);
+        assert_eq!(bench.write(&a, 0, b"abc").await, Ok(3));
+        let (sender, content) = fed();
+        let declared = append_with(&b, 0, Some(2), Checksum::None);
+        let write = bench.spawn(declared, content);
+        settle().await;
+        let pending = bench.status(&id).await.expect("there");
+        assert_eq!((pending.length, pending.is_complete()), (Some(5), false), "T-109");
+        bench.engine.sweep().await;
+        sender.send(Ok(Bytes::from_static(b"de"))).expect("open");
+        drop(sender);
+        assert!(write.await.expect("no panic").is_ok());
+        bench.log.heard();
+        if is_asked {
+            assert!(bench.status(&id).await.expect("there").is_complete());
+        } else {
+            bench.engine.sweep().await;
+        }
+        let heard = bench.log.heard();
+        assert_eq!(heard, ["finish at 5", "length", "received", "completed"], "D-33");
+        assert_eq!(bench.fetch(&id).await.as_deref(), Ok(&b"abcde"[..]));
+    }
 }
 
 #[tokio::test(start_paused = true)]
@@ -623,4 +627,49 @@ async fn clock_stepped_back_takes_no_time_away() {
     assert_eq!(bench.write(&before, 2, b"c").await, Ok(3));
     assert_eq!(bench.fetch(&before).await.as_deref(), Ok(&b"abc"[..]));
     assert_eq!(bench.fetch(&done).await.as_deref(), Ok(&b"c"[..]));
+}
+
+#[tokio::test(start_paused = true)]
+async fn creation_of_no_bytes_waits_for_the_end_of_its_body_i_05() {
+    let bench = bench();
+    let new = || NewUpload { length: Some(0), ..NewUpload::default() };
+    for (end, expected) in [
+        (Ok(Bytes::from_static(b"x")), Err(Refusal::BodyTooLong { length: 0 })),
+        (Err(cut()), Err(Refusal::Abandoned)),
+        (Ok(Bytes::new()), Ok(0)),
+    ] {
+        let (sender, content) = fed();
+        let creation = bench.spawn(creation(new(), Checksum::None), content);
+        settle().await;
+        assert_eq!(bench.uploads().await, 0, "nothing is full and not complete");
+        sender.send(end).expect("open");
+        drop(sender);
+        let result = stored(creation.await.expect("no panic")).map(|(_, offset)| offset);
+        assert_eq!(result, expected);
+    }
+    assert_eq!(bench.log.heard(), ["finish at 0", "created", "completed"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn checksum_in_a_trailer_that_was_not_announced_is_ignored_d_22() {
+    let bench = bench();
+    let id = bench.create(Some(5), Role::Whole).await;
+    let fields = http::HeaderMap::from_iter([(http::header::TE, "x".parse().expect("plain"))]);
+    let frames = [Ok(Frame::data(Bytes::from_static(b"01234"))), Ok(Frame::trailers(fields))];
+    let body = http_body_util::StreamBody::new(Frames(frames.into()));
+    let content = Content::new(body).with_trailer_checksum(|_| {
+        Ok(Some(Digest { algorithm: Algorithm::Sha1, value: vec![0; 20] }))
+    });
+    assert_eq!(stored(bench.run(append(&id, 0), content).await).map(|s| s.1), Ok(5));
+}
+
+/// Frames of a body.
+struct Frames(VecDeque<io::Result<Frame<Bytes>>>);
+
+impl futures_core::Stream for Frames {
+    type Item = io::Result<Frame<Bytes>>;
+
+    fn poll_next(mut self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        Poll::Ready(self.0.pop_front())
+    }
 }
