@@ -205,7 +205,7 @@ mod tests {
         let mut upload = Upload::new(id("a"), &created).expect("created comes first");
         upload.received.insert(0..offset);
         if upload.is_full() {
-            upload.phase = Phase::Complete;
+            upload.phase = Phase::Complete { at: UNIX_EPOCH };
         }
         upload
     }
