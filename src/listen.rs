@@ -127,6 +127,8 @@ impl Connections {
             .timer(TokioTimer::new())
             .header_read_timeout(limits.head_timeout)
             .max_buf_size(HTTP1_BUFFER_BYTES)
+            // Scripts look for `Location:`, though case does not matter.
+            .title_case_headers(true)
             .half_close(true);
         let mut http2 = http2::Builder::new(TokioExecutor::new());
         http2

@@ -16,9 +16,7 @@ use std::{
 
 use bytes::Bytes;
 use http::{
-    Extensions, HeaderMap, HeaderValue, Request, Response, StatusCode, Version,
-    header::{CONNECTION, EXPECT, HOST, TRANSFER_ENCODING},
-    request::Parts,
+    Extensions, HeaderMap, Request, Response, StatusCode, Version, header::EXPECT, request::Parts,
 };
 use http_body::Body;
 use http_body_util::BodyExt as _;
@@ -35,15 +33,26 @@ use crate::{
     wire::{
         Delay, Dialect, Reply, ReplyBody,
         cors::{Asked, Cors, Lists},
-        reply,
+        framing, reply,
     },
 };
 
 /// How long an unread body is drained at most while the server is going down.
 const CLOSING_DRAIN_TIME: Duration = Duration::from_millis(500);
 
-/// What pages may do where nothing is served: read that it is so.
-const NOTHING: Lists = Lists { allow_headers: "", allow_methods: "", expose_headers: "" };
+/// How much of a body is read that was sent to where nothing is served, so that its client meets the
+/// answer and not a reset.
+const UNCLAIMED_DRAIN_BYTES: u64 = 16 << 20;
+
+/// How long it is read at most.
+const UNCLAIMED_DRAIN_TIME: Duration = Duration::from_secs(5);
+
+/// What pages may do where nothing is served: whatever they want, to read that it is so.
+const NOTHING: Lists = Lists {
+    allow_headers: "Content-Type",
+    allow_methods: "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS",
+    expose_headers: "Retry-After",
+};
 
 /// The upload service: an [`Engine`] behind one or more dialects. A handle: clones are the same
 /// service.
@@ -120,22 +129,24 @@ impl Windlass {
         Box::pin(async move {
             let cors = &self.0.cors;
             let asked = Asked::new(&head);
-            let Some(dialect) = self.dialect(head.uri.path()) else {
-                let mut reply = not_found();
-                cors.apply(&asked, &NOTHING, &mut reply);
-                return Ok(reply);
-            };
             let drain = Drain::of(head.version, &head.headers);
             let rest = content.rest();
+            let fault = framing::check(&head).err();
+            let Some(dialect) = self.dialect(head.uri.path()) else {
+                drop(content);
+                let mut reply = self.nothing_here(&head, &asked, fault);
+                cors.apply(&asked, &NOTHING, &mut reply);
+                drain.begin(rest, UNCLAIMED_DRAIN_BYTES, self.drain_time(UNCLAIMED_DRAIN_TIME));
+                return Ok(reply);
+            };
             let mut exchange = dialect.open(&head);
-            if !is_framed_plainly(&head.headers) {
-                let mut reply = exchange.answer(Err(badly_framed().into()));
-                // What follows on the connection may be part of this request.
-                let close = HeaderValue::from_static("close");
-                reply.headers_mut().insert(CONNECTION, close);
+            if let Some(fault) = fault {
+                let mut reply = last(exchange.answer(Err(fault.into())), &head);
                 cors.apply(&asked, dialect.cors(), &mut reply);
                 return Ok(reply);
             }
+            let forged = || cors.admit(&head, dialect.locations().origin()).err();
+            let forged = dialect.is_forgeable(&head).then(forged).flatten();
             let limits = self.engine().limits();
             // A dialect whose parameters are in the body waits for its client like the engine does.
             let read = timeout(limits.idle_timeout, exchange.read(&head, content, limits));
@@ -145,12 +156,16 @@ impl Windlass {
             drop(head);
             let mut reply = match read {
                 Err(reply) => *reply,
-                Ok(_) if !cors.admits(&asked) => {
-                    let why = "pages of this origin may not send cookies here";
-                    exchange.answer(Err(Refusal::Denied(Denial::forbidden(why)).into()))
-                }
                 Ok((intent, content)) => {
-                    let result = self.run(intent, content, extensions).await;
+                    let mut result = match forged {
+                        None => self.run(intent, content, extensions.clone()).await,
+                        Some(why) => {
+                            Err(Refusal::Denied(Denial::forbidden(why.to_string())).into())
+                        }
+                    };
+                    while let Some(intent) = exchange.next(&result) {
+                        result = self.run(intent, Content::empty(), extensions.clone()).await;
+                    }
                     if let Err(Refused { refusal: Refusal::Abandoned, .. }) = result {
                         return Err(Aborted);
                     }
@@ -158,11 +173,8 @@ impl Windlass {
                 }
             };
             cors.apply(&asked, dialect.cors(), &mut reply);
-            let (bytes, mut time) = dialect.drain();
-            if self.engine().is_closed() {
-                time = time.min(CLOSING_DRAIN_TIME);
-            }
-            drain.begin(rest, bytes, time);
+            let (bytes, time) = dialect.drain();
+            drain.begin(rest, bytes, self.drain_time(time));
             if let Some(Delay(delay)) = reply.extensions_mut().remove() {
                 tokio::time::sleep(delay).await;
             }
@@ -170,8 +182,31 @@ impl Windlass {
         })
     }
 
+    /// How long a body is drained that may take `time`.
+    fn drain_time(&self, time: Duration) -> Duration {
+        if self.engine().is_closed() { time.min(CLOSING_DRAIN_TIME) } else { time }
+    }
+
     fn dialect(&self, path: &str) -> Option<&dyn Dialect> {
         self.0.dialects.iter().find(|dialect| dialect.claims(path)).map(|dialect| &**dialect)
+    }
+
+    /// The answer where no dialect is: pages may ask whether they may ask, clients must stop, and people
+    /// must see where they should have gone.
+    fn nothing_here(&self, head: &Parts, asked: &Asked, fault: Option<Refusal>) -> Reply {
+        if let Some(fault) = fault {
+            return last(reply::text(StatusCode::BAD_REQUEST, "ERR_INVALID_REQUEST", fault), head);
+        }
+        if asked.is_preflight() {
+            return reply::empty(StatusCode::NO_CONTENT);
+        }
+        let served = self
+            .0
+            .dialects
+            .iter()
+            .map(|dialect| format!("; {} is at {}", dialect.name(), dialect.locations().mount));
+        let message = format!("nothing is served at this path{}", served.collect::<String>());
+        reply::text(StatusCode::NOT_FOUND, "ERR_NOT_FOUND", message)
     }
 
     /// Runs the engine so that neither a client that goes away nor a panic leaves half a step.
@@ -239,24 +274,10 @@ fn panicked(what: &dyn fmt::Display) -> Result<Outcome, Refused> {
     Err(Refusal::Internal.into())
 }
 
-fn not_found() -> Reply {
-    reply::text(StatusCode::NOT_FOUND, "ERR_NOT_FOUND", "nothing is served at this path")
-}
-
-/// Whether every server on the way must see the same request in these fields: hyper refuses what
-/// contradicts itself, and takes `Transfer-Encoding` as long as it ends in `chunked`.
-fn is_framed_plainly(headers: &HeaderMap) -> bool {
-    let mut codings = headers.get_all(TRANSFER_ENCODING).iter();
-    let coding =
-        codings.next().is_none_or(|coding| coding.as_bytes().eq_ignore_ascii_case(b"chunked"));
-    coding && codings.next().is_none() && headers.get_all(HOST).iter().nth(1).is_none()
-}
-
-fn badly_framed() -> Refusal {
-    Refusal::Malformed {
-        field: "Transfer-Encoding",
-        reason: "it must be chunked alone, and Host must be there once".to_owned(),
-    }
+/// `reply`, the last of its connection: what follows may be part of the request with `head`.
+fn last(mut reply: Reply, head: &Parts) -> Reply {
+    reply::close_connection(&mut reply, head.version);
+    reply
 }
 
 /// What is done with a body that was not read to its end.

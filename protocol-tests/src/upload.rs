@@ -129,6 +129,15 @@ impl Upload<'_> {
         Ok(())
     }
 
+    /// Expects the upload to have expired: HEAD begins anew, all else is told what became of it.
+    #[track_caller]
+    pub fn is_expired(&self) -> Verdict {
+        self.head()?.is(404)?.lacks("Upload-Offset")?.lacks("Upload-Length")?;
+        self.patch(0, b"x")?.is(410)?.has_code("ERR_UPLOAD_EXPIRED")?;
+        self.get()?.is(410)?.has_code("ERR_UPLOAD_EXPIRED")?;
+        Ok(())
+    }
+
     /// Expects the upload to be complete with exactly this content (I-01).
     #[track_caller]
     pub fn reads_back(&self, content: &[u8]) -> Verdict {

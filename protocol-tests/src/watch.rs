@@ -136,7 +136,7 @@ pub(crate) const CHECKS: &[Check] = &[
         name: "every_answer_is_framed_once",
         rules: &["F-52", "F-48", "0.4"],
         level: Level::Must,
-        says: "one Content-Length at most, none with Transfer-Encoding or 204, none but 0 on HEAD",
+        says: "one Content-Length at most, none with Transfer-Encoding or 204, no body on HEAD",
         holds: answer_is_framed_once,
     },
     Check {
@@ -258,7 +258,12 @@ pub(crate) fn answer_is_framed_once(x: &Exchange<'_>) -> bool {
     let chunked = x.response.field("Transfer-Encoding").is_some();
     match (x.response.status, x.method.as_str()) {
         (204, _) => lengths.is_empty() && !chunked,
-        (_, "HEAD") => lengths.iter().all(|length| *length == "0") && x.response.body.is_empty(),
+        // A real HEAD says how long the download would be (D-61), and nothing else.
+        (_, "HEAD") => {
+            let is_file = x.request.method == "HEAD" && x.response.field("ETag").is_some();
+            let is_length = |length: &&str| *length == "0" || is_file;
+            lengths.len() <= 1 && lengths.iter().all(is_length) && x.response.body.is_empty()
+        }
         _ => lengths.is_empty() || (lengths.len() == 1 && !chunked),
     }
 }

@@ -26,6 +26,8 @@ pub fn select(
     let range = match *selection {
         Selection::Nothing => return Ok(None),
         Selection::All => return Ok(Some(0..length)),
+        // Media players ask so for all there is, without knowing that there is nothing.
+        Selection::From(0) if length == 0 => return Ok(Some(0..0)),
         Selection::From(first) => first..length,
         Selection::Last(count) => length.saturating_sub(count)..length,
         Selection::Span(first, last) => first..last.saturating_add(1).min(length),
@@ -61,7 +63,10 @@ mod tests {
             (Role::Whole, COMPLETE, 10, Selection::Span(12, 14), unsatisfiable(10)),
             (Role::Whole, COMPLETE, 10, Selection::Nothing, Ok(None)),
             (Role::Whole, COMPLETE, 0, Selection::All, Ok(Some(0..0))),
-            (Role::Whole, COMPLETE, 0, Selection::From(0), unsatisfiable(0)),
+            (Role::Whole, COMPLETE, 0, Selection::From(0), Ok(Some(0..0))),
+            (Role::Whole, COMPLETE, 0, Selection::From(1), unsatisfiable(0)),
+            (Role::Whole, COMPLETE, 0, Selection::Span(0, 0), unsatisfiable(0)),
+            (Role::Whole, COMPLETE, 0, Selection::Last(1), unsatisfiable(0)),
             (Role::Whole, Phase::Open, 10, Selection::All, Err(Refusal::Unknown)),
             (Role::partial(), COMPLETE, 10, Selection::All, Err(Refusal::Unknown)),
             (Role::Whole, VOID, 10, Selection::All, Err(Refusal::Expired)),

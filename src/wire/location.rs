@@ -7,6 +7,7 @@ use http::{HeaderValue, request::Parts};
 use super::{
     fields::{forwarded, host},
     mount::{self, Mount},
+    origin::Origin,
 };
 use crate::upload::UploadId;
 
@@ -24,7 +25,10 @@ pub struct Locations {
 
 /// The start of a server's URLs: scheme, host and perhaps a path that a proxy takes off.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct PublicUrl(String);
+pub struct PublicUrl {
+    origin: Origin,
+    start: String,
+}
 
 /// The text is not the start of a server's URLs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -41,10 +45,15 @@ impl Locations {
     /// known (D-40).
     pub fn start(&self, head: &Parts) -> String {
         match &self.public_url {
-            Some(PublicUrl(start)) => start.clone(),
+            Some(url) => url.start.clone(),
             None if self.trust_forwarded => forwarded_start(head),
             None => String::new(),
         }
+    }
+
+    /// The origin of the pages that come from where clients reach this server, if that is known.
+    pub fn origin(&self) -> Option<&Origin> {
+        self.public_url.as_ref().map(|url| &url.origin)
     }
 
     /// The URL of upload `id` for a client whose URLs begin with `start`.
@@ -55,14 +64,22 @@ impl Locations {
     }
 }
 
+/// The path in what stands before the path of a mount: empty, or a path without a slash at its end.
+pub(crate) fn path_of(start: &str) -> &str {
+    let Some((_, rest)) = start.split_once("://") else {
+        return start;
+    };
+    rest.find('/').map_or("", |path| &rest[path..])
+}
+
 /// What proxies say that stands before the path. Without a scheme there is no absolute URL; a
 /// guess would send clients behind a TLS proxy to `http` (F-43).
 fn forwarded_start(head: &Parts) -> String {
     let forwarded = forwarded::decode(&head.headers);
-    let host = forwarded.host.as_deref().or_else(|| host::decode(head));
-    match (forwarded.proto, host) {
-        (Some(proto), Some(host)) => {
-            let host = host::without_default_port(host, proto);
+    let authority = forwarded.authority(host::decode(head));
+    match (forwarded.proto, authority) {
+        (Some(proto), Some(authority)) => {
+            let host = host::without_default_port(&authority, proto);
             format!("{proto}://{host}{}", forwarded.prefix)
         }
         (Some(_) | None, _) => forwarded.prefix.to_owned(),
@@ -80,13 +97,14 @@ impl FromStr for PublicUrl {
         if !matches!(scheme, "http" | "https") || !host::is_host(host) || !is_path {
             return Err(InvalidPublicUrl);
         }
-        Ok(Self(url.to_owned()))
+        let origin = format!("{scheme}://{host}").parse().map_err(|_| InvalidPublicUrl)?;
+        Ok(Self { origin, start: url.to_owned() })
     }
 }
 
 impl fmt::Display for PublicUrl {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
+        f.write_str(&self.start)
     }
 }
 
@@ -119,6 +137,8 @@ mod tests {
     #[test]
     fn locations_are_absolute_paths_or_urls_d_40_d_41_f_43() {
         let https = &[("x-forwarded-proto", "https"), ("host", "h:443")][..];
+        let alb =
+            &[("x-forwarded-proto", "https"), ("host", "h"), ("x-forwarded-port", "8443")][..];
         let full = &[("forwarded", "proto=http;host=f:81"), ("x-forwarded-prefix", "/up")][..];
         for (mount, public_url, trust_forwarded, lines, expected) in [
             ("/files", None, false, full, "/files/a"),
@@ -127,6 +147,8 @@ mod tests {
             ("/", Some("https://p"), false, full, "https://p/a"),
             ("/files", None, true, full, "http://f:81/up/files/a"),
             ("/files", None, true, https, "https://h/files/a"),
+            ("/files", None, true, alb, "https://h:8443/files/a"),
+            ("/files", None, false, alb, "/files/a"),
             ("/files", None, true, &https[..1], "/files/a"),
             ("/files", None, true, &https[1..], "/files/a"),
             ("/files", None, true, &full[1..], "/up/files/a"),
@@ -141,9 +163,11 @@ mod tests {
                 request.header(*name, *value)
             });
             let (head, ()) = request.body(()).expect("plain").into_parts();
-            let location =
-                locations.location(&locations.start(&head), &"a".parse().expect("an id"));
+            let start = locations.start(&head);
+            let location = locations.location(&start, &"a".parse().expect("an id"));
             assert_eq!(location, expected, "{public_url:?} {lines:?}");
+            let path = path_of(expected).trim_end_matches("/a").trim_end_matches("/files");
+            assert_eq!(path_of(&start), path, "{start}");
         }
     }
 }

@@ -4,8 +4,10 @@
 pub mod cors;
 pub mod fields;
 pub mod form;
+pub mod framing;
 pub mod location;
 pub mod mount;
+pub mod origin;
 pub mod reply;
 pub mod resumable_js;
 pub mod tus;
@@ -14,6 +16,7 @@ use std::{fmt, time::Duration};
 
 use http::request::Parts;
 
+use self::location::Locations;
 pub use self::reply::{Reply, ReplyBody};
 use crate::{
     content::Content,
@@ -33,6 +36,12 @@ pub struct Owner(pub String);
 
 /// One way of speaking HTTP about uploads, mounted at a path.
 pub trait Dialect: Send + Sync + fmt::Debug + 'static {
+    /// What it is called in messages.
+    fn name(&self) -> &'static str;
+
+    /// Where it is served.
+    fn locations(&self) -> &Locations;
+
     /// The CORS lists of this dialect.
     fn cors(&self) -> &cors::Lists;
 
@@ -44,7 +53,14 @@ pub trait Dialect: Send + Sync + fmt::Debug + 'static {
     }
 
     /// Whether requests for `path` are this dialect's.
-    fn claims(&self, path: &str) -> bool;
+    fn claims(&self, path: &str) -> bool {
+        self.locations().mount.claims(path)
+    }
+
+    /// Whether the request with `head` would change something, and any page could have made a
+    /// browser send it: a form does, and nothing in it is of this dialect alone. Then
+    /// [`Cors::admit`](cors::Cors::admit) is asked.
+    fn is_forgeable(&self, head: &Parts) -> bool;
 
     /// The exchange that a request head begins.
     fn open(&self, head: &Parts) -> Box<dyn Exchange>;
@@ -52,7 +68,8 @@ pub trait Dialect: Send + Sync + fmt::Debug + 'static {
 
 /// One request and its answer in a dialect.
 ///
-/// `read` is called once, then, if it yields an intent, `answer` once. It keeps what its answer needs to
+/// `read` is called once, then, if it yields an intent, `next` until it yields none, then `answer` once.
+/// It keeps what its answer needs to
 /// know of the request and no more: behind a head lies the buffer of its connection, and some requests
 /// last for hours.
 #[async_trait::async_trait]
@@ -67,6 +84,11 @@ pub trait Exchange: Send + fmt::Debug {
         limits: &Limits,
     ) -> Result<(Intent, Content), Box<Reply>>;
 
-    /// The answer to the intent.
+    /// What the request wants next, after its intent yielded `result`; most want nothing.
+    fn next(&mut self, _result: &Result<Outcome, Refused>) -> Option<Intent> {
+        None
+    }
+
+    /// The answer to the last intent.
     fn answer(&mut self, result: Result<Outcome, Refused>) -> Reply;
 }

@@ -157,10 +157,13 @@ pub fn json(status: StatusCode, body: &impl Serialize) -> Reply {
     reply
 }
 
-/// Takes the body of `reply` away, for a client that asked with `HEAD`.
+/// Takes the body of `reply` away, for a client that asked with `HEAD`. The type of a text goes with
+/// it; that of a download is news.
 pub fn remove_body(reply: &mut Reply) {
-    *reply.body_mut() = ReplyBody::empty();
-    reply.headers_mut().remove(CONTENT_TYPE);
+    let body = std::mem::take(reply.body_mut());
+    if matches!(body.0, Kind::Text(_)) {
+        reply.headers_mut().remove(CONTENT_TYPE);
+    }
 }
 
 /// The value of `Retry-After` for `wait`: whole seconds, rounded up, because a client that comes too

@@ -102,7 +102,7 @@ pub fn concat(data: &[u8]) {
 
 fn joined(headers: &HeaderMap) {
     let mount: Mount = "/files".parse().expect("a path");
-    let Ok(Some(role)) = upload_concat::decode(headers, &mount) else {
+    let Ok(Some(role)) = upload_concat::decode(headers, &mount, "") else {
         return;
     };
     if let Role::Final { partials, .. } = &role {

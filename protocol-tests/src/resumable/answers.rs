@@ -52,10 +52,10 @@ pub(super) const CASES: &[Case] = &[
     Case::ours(
         "upload_with_cookies_of_another_origin_is_refused",
         &["S-011", "A-003"],
-        "403 after a second; not without cookies, from the same origin, or from no page at all",
+        "403 after a second; not from an origin of the server's own, a listed one, or no page at all",
         forged,
     )
-    .under(&[Setup::Plain, Setup::CorsOrigin]),
+    .under(&[Setup::Plain, Setup::CorsOrigin, Setup::NoCors, Setup::PublicUrl]),
     Case::ours(
         "answers_say_how_far_the_upload_is",
         &["S-012", "F-04", "J-055"],
@@ -186,30 +186,31 @@ fn options(site: &Site) -> Verdict {
     let mut rows = Rows::new();
     let paths =
         [site.collection().to_owned(), file.ask(1).test(site).target, file.status(site).target];
-    for path in &paths {
-        for origin in [None, Some(ALLOWED_ORIGIN)] {
-            rows.row(format!("{path} {origin:?}"), || {
-                let mut request = Request::plain("OPTIONS", path);
-                if let Some(origin) = origin {
-                    request = request
-                        .with("Origin", origin)
-                        .with("Access-Control-Request-Method", "POST")
-                        .with("Access-Control-Request-Headers", "content-type");
+    // A page may also ask where nothing is (D-57 of the tus contract).
+    let nowhere = format!("{}/more", site.below("unknown"));
+    let asked = paths.iter().flat_map(|path| [(path, None), (path, Some(ALLOWED_ORIGIN))]);
+    for (path, origin) in asked.chain([(&nowhere, Some(ALLOWED_ORIGIN))]) {
+        rows.row(format!("{path} {origin:?}"), || {
+            let mut request = Request::plain("OPTIONS", path);
+            if let Some(origin) = origin {
+                request = request
+                    .with("Origin", origin)
+                    .with("Access-Control-Request-Method", "POST")
+                    .with("Access-Control-Request-Headers", "content-type");
+            }
+            let answer = site.ask(&request)?.is(204)?;
+            if origin.is_some() && site.setup != Setup::NoCors {
+                let methods = answer.list("Access-Control-Allow-Methods");
+                for method in ["GET", "HEAD", "POST", "PUT", "PATCH"] {
+                    let named = methods.iter().any(|m| m == method);
+                    ensure(named, format!("{methods:?} lacks {method}"))?;
                 }
-                let answer = site.ask(&request)?.is(204)?;
-                if origin.is_some() && site.setup != Setup::NoCors {
-                    let methods = answer.list("Access-Control-Allow-Methods");
-                    for method in ["GET", "HEAD", "POST", "PUT", "PATCH"] {
-                        let named = methods.iter().any(|m| m == method);
-                        ensure(named, format!("{methods:?} lacks {method}"))?;
-                    }
-                    let fields = answer.field("Access-Control-Allow-Headers");
-                    let fields = fields.unwrap_or_default().to_ascii_lowercase();
-                    ensure(fields.contains("content-type"), fields)?;
-                }
-                Ok(())
-            });
-        }
+                let fields = answer.field("Access-Control-Allow-Headers");
+                let fields = fields.unwrap_or_default().to_ascii_lowercase();
+                ensure(fields.contains("content-type"), fields)?;
+            }
+            Ok(())
+        });
     }
     rows.verdict()
 }
@@ -254,35 +255,56 @@ fn cors(site: &Site) -> Verdict {
 
 fn forged(site: &Site) -> Verdict {
     let mut rows = Rows::new();
-    let own = format!("http://{}", site.base.host);
-    for (cookies, origin, fetch_site, stored) in [
-        (true, Some("https://other.example"), None, false),
-        (true, Some("https://other.example"), Some("cross-site"), false),
-        (true, Some(own.as_str()), Some("cross-site"), false),
-        (true, Some("null"), None, false),
-        (true, Some(own.as_str()), None, true),
-        (true, Some(own.as_str()), Some("same-origin"), true),
-        (true, None, None, true),
-        (false, Some("https://other.example"), Some("cross-site"), true),
+    let host = &site.base.host;
+    let own = format!("Origin: http://{host}");
+    let loud = format!("Origin: HTTP://{}", host.to_uppercase());
+    let cross = "Sec-Fetch-Site: cross-site";
+    let (cookie, other) = ("Cookie: session=1", "Origin: https://other.example");
+    let upstream = "Host: 127.0.0.1:1";
+    // By whom the request is taken: by any server, by one for any origin, by one of some setup, by none.
+    let (any, open, none) =
+        (true, ![Setup::CorsOrigin, Setup::NoCors].contains(&site.setup), false);
+    let listed = site.setup == Setup::CorsOrigin;
+    let public = site.setup == Setup::PublicUrl;
+    for (fields, is_stored) in [
+        (&[cookie, other][..], none),
+        (&[cookie, other, cross], none),
+        (&[cookie, &own, cross], none),
+        (&[cookie, "Origin: null"], none),
+        (&["Authorization: Basic YTpi", other], none),
+        (&["Authorization: Bearer abc", other], open),
+        (&[cookie, &own], any),
+        (&[cookie, &loud], any),
+        (&[cookie, &own, "Sec-Fetch-Site: same-origin"], any),
+        (&[cookie], any),
+        (&[other, cross], open),
+        (&[other], open),
+        (&["Origin: null"], open),
+        // A proxy in front that changes the host, and says so or not.
+        (&[cookie, "Host: name:80", "Origin: http://NAME"], any),
+        (&[cookie, upstream, "X-Forwarded-Host: name, b", "Origin: http://name"], any),
+        (&[cookie, upstream, "Origin: http://name"], none),
+        (&[upstream, "Origin: http://name"], open),
+        (&[cookie, upstream, "Origin: https://uploads.example"], public),
+        (&[cookie, upstream, "Origin: https://app.example"], listed),
+        (&[cookie, upstream, "Origin: https://app.example", cross], listed),
     ] {
-        rows.row(format!("{cookies} {origin:?} {fetch_site:?}"), || {
+        rows.row(format!("{fields:?}"), || {
             let file = File::new(20, 10);
-            let mut request = file.ask(1).request(site);
-            if cookies {
-                request = request.with("Cookie", "session=1").may_fail();
-            }
-            if let Some(origin) = origin {
-                request = request.with("Origin", origin);
-            }
-            if let Some(place) = fetch_site {
-                request = request.with("Sec-Fetch-Site", place);
-            }
+            let request = fields.iter().fold(file.ask(1).request(site), |request, field| {
+                let (name, value) = field.split_once(": ").unwrap_or_default();
+                request.with(name, value)
+            });
             let asked = Instant::now();
-            let answer = said(&site.ask(&request)?)?.said;
-            if stored {
+            let request = if is_stored { request } else { request.may_fail() };
+            let answer = site.ask(&request)?;
+            let text = String::from_utf8_lossy(&answer.body).into_owned();
+            let answer = said(&answer)?.said;
+            if is_stored {
                 return ensure_eq("the upload", answer, Said::Chunk);
             }
             ensure_eq("the upload", answer, refused(403, "forbidden"))?;
+            ensure(text.contains("--cors-origin") && text.contains("--public-url"), text)?;
             let took = asked.elapsed();
             ensure(took >= Duration::from_millis(990), format!("403 after {took:?}"))?;
             site.ask(&file.status(site))?.is(404)?;

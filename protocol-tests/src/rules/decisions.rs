@@ -22,7 +22,11 @@ pub(super) const DECISIONS: &[Rule] = &[
     rule("D-12", Ours, "A chunked body past the end answers 413 and is rolled back."),
     rule("D-13", Ours, "PATCH without Content-Length works."),
     rule("D-14", Ours, "100 Continue comes only when the body is wanted."),
-    rule("D-15", Ours, "Unknown, deleted and bad ids answer 404, expired 410; DELETE 204 or 404."),
+    rule(
+        "D-15",
+        Ours,
+        "Unknown, deleted and bad ids answer 404, expired 410 but on HEAD; DELETE 204 or 404.",
+    ),
     rule(
         "D-16",
         Ours,
@@ -63,12 +67,12 @@ pub(super) const DECISIONS: &[Rule] = &[
     rule(
         "D-33",
         Ours,
-        "Finals over unfinished parts are an option; a deleted part makes them 410.",
+        "Finals over unfinished parts are an option; a deleted part ends them like expiry.",
     ),
     rule(
         "D-34",
         Ours,
-        "Part URLs match by the end of their path; another path 400, an absent upload 404.",
+        "Part URLs match by the end of their path; another path, or two in one, 400; absent 404.",
     ),
     rule(
         "D-35",
@@ -123,7 +127,7 @@ pub(super) const DECISIONS: &[Rule] = &[
     rule(
         "D-57",
         Ours,
-        "CORS on every answer, for any or for chosen origins, nothing reflected, no credentials.",
+        "CORS on every answer, preflights on every path, any field for any or for chosen origins.",
     ),
     rule(
         "D-58",
@@ -131,6 +135,11 @@ pub(super) const DECISIONS: &[Rule] = &[
         "Heads of 64 KiB, idle connections of 75 s, HTTP/2 windows that do not starve others.",
     ),
     rule("D-59", Ours, "SIGTERM: running bodies are committed and told 503, exit within 10 s."),
+    rule(
+        "D-61",
+        Ours,
+        "HEAD of what GET can read has its fields; a tus client's GET of what it cannot is a HEAD.",
+    ),
     rule(
         "D-60",
         Ours,

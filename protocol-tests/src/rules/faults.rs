@@ -74,7 +74,11 @@ pub(super) const FAULTS: &[Rule] = &[
     rule("F-44", Ours, "X-Forwarded-Proto: https,http is no error and means https."),
     rule("F-45", Ours, "/files and /files/ both create, / works, nothing redirects."),
     rule("F-46", Ours, "A page on another origin reads every field it needs, on errors too."),
-    rule("F-47", Ours, "A preflight reflects nothing; no * with credentials."),
+    rule(
+        "F-47",
+        Ours,
+        "A preflight reflects well-formed names, within bounds; no * with credentials.",
+    ),
     rule("F-48", Ours, "After a 204 the connection serves the next request at once."),
     rule("F-49", Ours, "Many large PATCHes over one connection with pauses work."),
     rule("F-50", Ours, "The offset never exceeds what the server holds; chunks make progress."),

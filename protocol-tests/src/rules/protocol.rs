@@ -27,7 +27,11 @@ pub(super) const CORE: &[Rule] = &[
     rule("T-011", Must, "X-HTTP-Method-Override replaces the real method."),
     rule("T-012", Must, "HEAD shows Upload-Offset, also 0 and when complete."),
     rule("T-013", Must, "HEAD shows Upload-Length if it is known."),
-    rule("T-014", Should, "HEAD of an unknown upload answers 404 or 410 without offset and body."),
+    rule(
+        "T-014",
+        Should,
+        "HEAD of an unknown or expired upload answers 404 without offset and body.",
+    ),
     rule("T-015", Should, "A HEAD that succeeds answers 200."),
     rule("T-016", Must, "HEAD answers Cache-Control: no-store."),
     rule("T-017", Should, "PATCH at the offset of any unfinished upload appends."),
@@ -105,7 +109,11 @@ pub(super) const EXPIRATION: &[Rule] = &[
     rule("T-071", Must, "Every PATCH answer for an upload that will expire has Upload-Expires."),
     rule("T-072", Must, "201 has Upload-Expires if it is known."),
     rule("T-073", May, "The deadline slides with each byte; a running PATCH never expires."),
-    rule("T-074", Should, "An expired upload answers 410 while its tombstone lives, then 404."),
+    rule(
+        "T-074",
+        Should,
+        "An expired upload answers 410, HEAD 404, while its tombstone lives, then 404.",
+    ),
     rule("T-075", Must, "Upload-Expires is an IMF-fixdate."),
 ];
 

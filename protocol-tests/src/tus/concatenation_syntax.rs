@@ -18,7 +18,7 @@ pub(super) const CASES: &[Case] = &[
     Case::ours(
         "concat_urls_elsewhere_are_refused",
         &["D-34", "I-04", "F-55"],
-        "a path that does not end in the base and an id answers 400",
+        "a path that does not end in the base and an id answers 400, and two URLs that are not separated",
         elsewhere,
     )
     .needing(EXTENSIONS),
@@ -123,7 +123,10 @@ fn elsewhere(site: &Site) -> Verdict {
         format!("{base}/"),
         format!("x/{id}"),
         format!("/{id}"),
-    ];
+    ]
+    .into_iter()
+    .chain(joined_wrongly(&[path.clone(), format!("http://h.example{path}"), id.to_owned()]));
+    let values: Vec<String> = values.collect();
     let mut rows = Rows::new();
     for value in &values {
         rows.row(value, || {
@@ -136,6 +139,20 @@ fn elsewhere(site: &Site) -> Verdict {
     }
     rows.verdict()?;
     upload.stands_at(3)
+}
+
+/// Each of `urls` after each, with what is no separator in between: never one part alone.
+fn joined_wrongly(urls: &[String]) -> Vec<String> {
+    let mut values = Vec::new();
+    for between in ["\t", "%20", "%09", "+", "|", "%7C", "&", ",", ";", ""] {
+        for (first, second) in urls.iter().flat_map(|u| urls.iter().map(move |v| (u, v))) {
+            // An id that goes on is another id, of no upload that there is.
+            if !between.is_empty() || second.contains('/') {
+                values.push(format!("{first}{between}{second}"));
+            }
+        }
+    }
+    values
 }
 
 fn absent(site: &Site) -> Verdict {

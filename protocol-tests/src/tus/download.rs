@@ -23,6 +23,21 @@ pub(super) const CASES: &[Case] = &[
     .needing(&["creation", "creation-defer-length", "concatenation"])
     .under(BOTH),
     Case::ours(
+        "get_of_a_tus_client_is_a_head_that_was_turned",
+        &["D-61", "T-016", "F-56"],
+        "204 with the fields of HEAD while there is nothing to read, 200 with both when there is",
+        turned,
+    )
+    .needing(&["creation", "creation-defer-length", "concatenation"])
+    .under(BOTH),
+    Case::ours(
+        "head_of_a_complete_upload_says_what_get_would",
+        &["D-61", "D-51", "D-56"],
+        "length, media type, disposition, ETag and ranges beside the tus fields, and no body",
+        head,
+    )
+    .under(BOTH),
+    Case::ours(
         "get_of_a_range_answers_it",
         &["D-51"],
         "206 for one range in any form, 416 past the end, the whole for what is no range",
@@ -125,6 +140,57 @@ fn unfinished(site: &Site) -> Verdict {
     rows.verdict()
 }
 
+/// The fields that HEAD has for this upload, as far as they say how it stands.
+const STATUS: [&str; 5] =
+    ["Upload-Offset", "Upload-Length", "Upload-Defer-Length", "Upload-Metadata", "Upload-Concat"];
+
+fn turned(site: &Site) -> Verdict {
+    let half = site.post().with("Upload-Length", 6).with("Upload-Metadata", "filename YQ==");
+    let half = site.create_by(&half.body(b""))?;
+    half.patch(0, b"abc")?.is(204)?;
+    let part = site.post().octets().with("Upload-Length", 3).with("Upload-Concat", "partial");
+    let mut rows = Rows::new();
+    for (name, upload, status) in [
+        ("new", site.create(3)?, 204),
+        ("half", half, 204),
+        ("deferred", site.create_deferred()?, 204),
+        ("complete partial", site.create_by(&part.body(b"abc"))?, 204),
+        ("complete", site.create_complete(b"abc")?, 200),
+        ("empty", site.create_complete(b"")?, 200),
+    ] {
+        rows.row(name, || {
+            let asked = upload.head()?.is(200)?;
+            let turned = site.ask(&upload.request("GET"))?.is(status)?;
+            for field in STATUS {
+                ensure_eq(field, turned.field(field), asked.field(field))?;
+            }
+            turned.has("Cache-Control", "no-store").map(drop)
+        });
+    }
+    rows.row("unknown", || {
+        site.ask(&Request::tus("GET", &site.below("unknown")))?.is(404).map(drop)
+    });
+    rows.verdict()
+}
+
+fn head(site: &Site) -> Verdict {
+    let create = site.post().octets().with("Upload-Length", 3);
+    let kind = metadata(&[("filetype", "text/plain"), ("filename", "a.txt")]);
+    let named = site.create_by(&create.with("Upload-Metadata", kind).body(b"abc"))?;
+    for upload in [named, site.create_complete(b"")?] {
+        let read = upload.get()?.is(200)?;
+        let asked = upload.head()?.is(200)?.has_body(b"")?;
+        for field in
+            ["Content-Length", "Content-Type", "Content-Disposition", "ETag", "Accept-Ranges"]
+        {
+            ensure_eq(field, asked.field(field), read.field(field))?;
+        }
+        asked.has("Upload-Offset", read.body.len())?.has("Cache-Control", "no-store")?;
+    }
+    site.create(3)?.head()?.is(200)?.lacks("ETag")?.lacks("Accept-Ranges")?;
+    Ok(())
+}
+
 fn ranges(site: &Site) -> Verdict {
     let content = bytes(1000, 51);
     let upload = site.create_complete(&content)?;
@@ -156,6 +222,13 @@ fn ranges(site: &Site) -> Verdict {
         ["bytes=5-2", "bytes=", "bytes=a-b", "lines=1-2", "0-5", "bytes 0-5", "bytes=--1", ""]
     {
         rows.row(format!("{range:?}"), || get(range)?.is(200)?.has_body(&content).map(drop));
+    }
+    let empty = site.create_complete(b"")?;
+    for (range, status) in [("bytes=0-", 200), ("bytes=0-0", 416), ("bytes=1-", 416)] {
+        rows.row(format!("{range} of nothing"), || {
+            let request = Request::plain("GET", &empty.path).with("Range", range);
+            site.ask(&request)?.is(status).map(drop)
+        });
     }
     rows.row("several ranges", || {
         let answer = get("bytes=0-1,5-6")?.is_one_of(&[200, 206])?;

@@ -106,6 +106,34 @@ fn trusted(site: &Site) -> Verdict {
             &[("X-Forwarded-Proto", "https"), ("X-Forwarded-Host", "up.example:80")],
             "https://up.example:80",
         ),
+        (
+            &[("Host", "up.example"), ("X-Forwarded-Proto", "https"), ("X-Forwarded-Port", "8443")],
+            "https://up.example:8443",
+        ),
+        (
+            &[
+                ("X-Forwarded-Proto", "https"),
+                ("X-Forwarded-Host", "up.example"),
+                ("X-Forwarded-Port", "443"),
+            ],
+            "https://up.example",
+        ),
+        (
+            &[
+                ("X-Forwarded-Proto", "https"),
+                ("X-Forwarded-Host", "up.example:8443"),
+                ("X-Forwarded-Port", "80"),
+            ],
+            "https://up.example:8443",
+        ),
+        (
+            &[
+                ("X-Forwarded-Proto", "https"),
+                ("X-Forwarded-Host", "up.example"),
+                ("X-Forwarded-Port", "port"),
+            ],
+            "https://up.example",
+        ),
         (&[("Forwarded", "proto=https;host=up.example")], "https://up.example"),
         (
             &[("Forwarded", "for=1.2.3.4;Proto=https;Host=\"up.example:8443\"")],

@@ -26,6 +26,12 @@ pub(super) const CASES: &[Case] = &[
         preflight,
     ),
     Case::ours(
+        "override_never_applies_to_connect",
+        &["D-06"],
+        "CONNECT is answered 405, whatever it is to mean: no client would take a success for one",
+        connect,
+    ),
+    Case::ours(
         "override_to_head_answers_without_a_body",
         &["D-06", "0.3"],
         "POST with override HEAD answers like HEAD, framed by Content-Length: 0",
@@ -103,10 +109,31 @@ fn preflight(site: &Site) -> Verdict {
     upload.stands_at(0)
 }
 
+fn connect(site: &Site) -> Verdict {
+    let upload = site.create_complete(b"abc")?;
+    let mut rows = Rows::new();
+    for (method, target) in
+        [("GET", &upload.path), ("HEAD", &upload.path), ("OPTIONS", &upload.path)]
+    {
+        rows.row(method, || {
+            // The answer is CONNECT's own, so the watch must not take it for one to another.
+            let request = over(method, "CONNECT", &Request::tus(method, target));
+            let mut link = site.connect()?;
+            link.raw.send_request(&request, &site.base.host)?;
+            link.raw.read_answer(&request)?.is(405)?.carries("Allow").map(drop)
+        });
+    }
+    rows.verdict()?;
+    upload.reads_back(b"abc")
+}
+
 fn head(site: &Site) -> Verdict {
     let upload = site.create(3)?;
+    let complete = site.create_complete(b"abc")?;
     let mut rows = Rows::new();
-    for (target, status) in [(&upload.path, 200), (&site.below("unknown"), 404)] {
+    for (target, status) in
+        [(&upload.path, 200), (&complete.path, 200), (&site.below("unknown"), 404)]
+    {
         rows.row(target, || {
             let request = over("HEAD", "POST", &Request::tus("HEAD", target).body(b""));
             let answer = site.ask(&request)?.is(status)?.has("Content-Length", 0)?;

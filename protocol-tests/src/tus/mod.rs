@@ -18,6 +18,7 @@ mod early_answers;
 mod expiration;
 mod forwarded;
 mod head;
+mod hosts;
 mod limits;
 mod memory;
 mod method_override;
@@ -41,6 +42,7 @@ const GROUPS: &[&[Case]] = &[
     versions::CASES,
     order_of_checks::CASES,
     paths::CASES,
+    hosts::CASES,
     method_override::CASES,
     head::CASES,
     patch::CASES,

@@ -41,6 +41,13 @@ pub(super) const CASES: &[Case] = &[
         "what is neither the collection nor one segment below it answers 404",
         neither,
     ),
+    Case::ours(
+        "path_that_is_the_other_dialects_stops_its_pages",
+        &["F-51", "D-45"],
+        "resumable.js and its forks take 412 and 405 for a passing trouble: 415, and the right path",
+        other_dialect,
+    )
+    .under(BOTH),
     Case::must(
         "path_that_tries_to_escape_is_unknown",
         &["F-38", "I-12", "D-15"],
@@ -115,6 +122,30 @@ fn neither(site: &Site) -> Verdict {
     }
     rows.verdict()?;
     upload.stands_at(0)
+}
+
+fn other_dialect(site: &Site) -> Verdict {
+    let chunk = "resumableChunkNumber=1&resumableChunkSize=3&resumableTotalSize=3\
+                 &resumableIdentifier=a";
+    let with_chunk = format!("{}?{chunk}", site.collection());
+    let form = "multipart/form-data; boundary=b";
+    let mut rows = Rows::new();
+    for (method, target, kind) in [
+        ("POST", site.collection(), form),
+        ("PUT", site.collection(), form),
+        ("POST", &with_chunk, form),
+        ("POST", &with_chunk, "application/octet-stream"),
+        ("PUT", &with_chunk, "binary/octet-stream"),
+        ("POST", &site.below("unknown"), form),
+    ] {
+        rows.row(format!("{method} {target} {kind}"), || {
+            let request = Request::plain(method, target).with("Content-Type", kind).body(b"abc");
+            let answer = site.ask(&request)?.is(415)?.lacks("Location")?;
+            let text = String::from_utf8_lossy(&answer.body);
+            ensure(text.contains(" go to /resumable"), text)
+        });
+    }
+    rows.verdict()
 }
 
 /// Ids that must never become a path.

@@ -61,7 +61,7 @@ pub(super) const CASES: &[Case] = &[
     Case::ours(
         "delete_of_a_needed_part_ends_the_pending_final",
         &["D-33"],
-        "DELETE of the part is 204, HEAD of the pending final becomes 410",
+        "DELETE of the part is 204, HEAD of the pending final becomes 404, its GET 410",
         needed_part,
     )
     .needing(&["creation", "termination", "concatenation", "concatenation-unfinished"])
@@ -198,8 +198,9 @@ fn needed_part(site: &Site) -> Verdict {
     let joined = site.create_by(&site.post().with("Upload-Concat", list).body(b""))?;
     joined.head()?.is(200)?.lacks("Upload-Offset")?;
     deleted.delete()?.is(204)?;
-    joined.head()?.is(410)?.lacks("Upload-Offset")?;
+    joined.head()?.is(404)?.lacks("Upload-Offset")?;
+    joined.get()?.is(410)?;
     kept.patch(0, b"abc")?.is(204)?;
-    joined.head()?.is(410)?;
+    joined.head()?.is(404)?;
     ensure_eq("the other part", kept.offset()?, 3)
 }

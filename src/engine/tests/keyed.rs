@@ -285,7 +285,8 @@ async fn removal_of_an_earlier_upload_of_a_name_leaves_the_running_one_alone_j_0
 
 #[tokio::test(start_paused = true)]
 async fn other_bytes_from_byte_0_on_begin_a_new_upload_and_equal_ones_do_not_j_044() {
-    for (first, rest, is_new) in [(&b"01234"[..], &b"56789"[..], false), (b"0123x", b"other", true)] {
+    for (first, rest, is_new) in [(&b"01234"[..], &b"56789"[..], false), (b"0123x", b"other", true)]
+    {
         let bench = bench();
         assert_eq!(bench.put("a", 0..10).await, Ok(true));
         let before = bench.current("a").await.id.clone();
@@ -479,10 +480,8 @@ fn faulty_bench(limits: Limits) -> (Bench, Faults) {
 
 #[tokio::test(start_paused = true)]
 async fn upload_that_goes_while_it_is_asked_about_is_not_answered_as_void() {
-    let (bench, faults) = faulty_bench(Limits {
-        expire_after: Some(Duration::from_secs(100)),
-        ..Limits::default()
-    });
+    let (bench, faults) =
+        faulty_bench(Limits { expire_after: Some(Duration::from_secs(100)), ..Limits::default() });
     assert_eq!(bench.put("a", 0..5).await, Ok(false));
     bench.clock.store(50, Ordering::SeqCst);
     // A test that moves the deadline.

@@ -1,4 +1,4 @@
-//! `Forwarded` and `X-Forwarded-Proto`, `-Host`, `-Prefix`: how the client calls a server behind a
+//! `Forwarded` and `X-Forwarded-Proto`, `-Host`, `-Port`, `-Prefix`: how the client calls a server behind a
 //! proxy. To be read only when the operator trusts whoever sends them.
 //!
 //! # Source
@@ -16,6 +16,7 @@ use super::{elements, host, split_unquoted, unquote};
 use crate::wire::mount;
 
 const X_FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
+const X_FORWARDED_PORT: HeaderName = HeaderName::from_static("x-forwarded-port");
 const X_FORWARDED_PREFIX: HeaderName = HeaderName::from_static("x-forwarded-prefix");
 const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
 
@@ -24,10 +25,24 @@ const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto
 pub struct Forwarded<'h> {
     /// The host and port that the client asked.
     pub host: Option<Cow<'h, str>>,
+    /// The port that the client asked, for a host without one.
+    pub port: Option<u16>,
     /// What the proxy took off the start of the path: empty, or a path without a slash at its end.
     pub prefix: &'h str,
     /// `http` or `https`.
     pub proto: Option<&'static str>,
+}
+
+impl Forwarded<'_> {
+    /// The host and port that the client asked; `passed` is the host of the request itself, which a
+    /// proxy that says nothing of a host has left as it was.
+    pub fn authority<'a>(&'a self, passed: Option<&'a str>) -> Option<Cow<'a, str>> {
+        let host = self.host.as_deref().or(passed)?;
+        match self.port.filter(|_| !host::has_port(host)) {
+            Some(port) => Some(Cow::Owned(format!("{host}:{port}"))),
+            None => Some(Cow::Borrowed(host)),
+        }
+    }
 }
 
 /// What the proxy nearest to the client says. `Forwarded` comes before the older fields.
@@ -41,8 +56,14 @@ pub fn decode(headers: &HeaderMap) -> Forwarded<'_> {
     };
     let field = |name: &HeaderName| elements(headers, name).next().map(unquote);
     let host = |text: &Cow<'_, str>| host::is_host(text);
+    let complete = parameter("host").filter(host);
     Forwarded {
-        host: parameter("host").filter(host).or_else(|| field(&X_FORWARDED_HOST).filter(host)),
+        // RFC 7239 has the port in the host, and a host without one means the usual port.
+        port: elements(headers, &X_FORWARDED_PORT)
+            .next()
+            .filter(|text| complete.is_none() && text.bytes().all(|b| b.is_ascii_digit()))
+            .and_then(|text| text.parse().ok()),
+        host: complete.or_else(|| field(&X_FORWARDED_HOST).filter(host)),
         prefix: elements(headers, &X_FORWARDED_PREFIX).next().map(prefix).unwrap_or_default(),
         proto: parameter("proto")
             .and_then(|text| proto(&text))
@@ -67,6 +88,7 @@ mod tests {
     fn nearest_proxy_is_believed_where_it_makes_sense_d_41_f_44() {
         let forwarded = |proto, host: Option<&'static str>, prefix| Forwarded {
             host: host.map(Cow::Borrowed),
+            port: None,
             prefix,
             proto,
         };
@@ -103,6 +125,33 @@ mod tests {
             (&[("Forwarded", "")], forwarded(None, None, "")),
         ] {
             assert_eq!(decode(&headers(lines)), expected, "{lines:?}");
+        }
+    }
+
+    #[test]
+    fn ports_belong_to_hosts_without_one_d_41() {
+        for (lines, passed, expected) in [
+            (&[("X-Forwarded-Port", "8443")][..], Some("a"), Some("a:8443")),
+            (&[("X-Forwarded-Port", "8443, 80")], Some("a"), Some("a:8443")),
+            (&[("X-Forwarded-Port", "8443")], Some("a:1"), Some("a:1")),
+            (&[("X-Forwarded-Port", "8443")], Some("[::1]"), Some("[::1]:8443")),
+            (&[("X-Forwarded-Port", "8443")], None, None),
+            (&[("X-Forwarded-Port", "8443"), ("X-Forwarded-Host", "b")], Some("a"), Some("b:8443")),
+            (&[("X-Forwarded-Port", "8443"), ("X-Forwarded-Host", "b:1")], None, Some("b:1")),
+            (&[("X-Forwarded-Port", "8443"), ("Forwarded", "host=b")], None, Some("b")),
+            (
+                &[("X-Forwarded-Port", "8443"), ("Forwarded", "proto=http")],
+                Some("a"),
+                Some("a:8443"),
+            ),
+            (&[("X-Forwarded-Port", "65536")], Some("a"), Some("a")),
+            (&[("X-Forwarded-Port", "+1")], Some("a"), Some("a")),
+            (&[("X-Forwarded-Port", "1/x")], Some("a"), Some("a")),
+            (&[("X-Forwarded-Port", "")], Some("a"), Some("a")),
+        ] {
+            let headers = headers(lines);
+            let forwarded = decode(&headers);
+            assert_eq!(forwarded.authority(passed).as_deref(), expected, "{lines:?} {passed:?}");
         }
     }
 }

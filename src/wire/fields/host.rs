@@ -17,27 +17,56 @@ pub fn decode(head: &Parts) -> Option<&str> {
     authority.or_else(field).filter(|host| is_host(host))
 }
 
+/// Whether `text` has the grammar of the field. Wider than [`is_host`]: what is valid here may still
+/// be nothing that this server would put into a URL.
+pub fn is_valid(text: &str) -> bool {
+    let is_name = |b: u8| b.is_ascii_alphanumeric() || b"-._~!$&'()*+,;=%".contains(&b);
+    let (host, port) = parted(text);
+    let is_port = |port: &str| {
+        port.bytes().all(|b| b.is_ascii_digit()) && (port.is_empty() || port.parse::<u16>().is_ok())
+    };
+    let is_host = is_address(host) || (!host.is_empty() && host.bytes().all(is_name));
+    is_host && port.is_none_or(is_port)
+}
+
 /// Whether `text` is a name or an address with at most a port: nothing that could reach into the
 /// rest of a URL.
 pub fn is_host(text: &str) -> bool {
-    let is_address = |b: u8| b.is_ascii_hexdigit() || b == b':' || b == b'.';
     let is_name = |b: u8| b.is_ascii_alphanumeric() || b"._-".contains(&b);
-    let (host, port) = match text.strip_prefix('[').and_then(|text| text.split_once(']')) {
-        Some((address, port)) if !address.is_empty() && address.bytes().all(is_address) => {
-            ("address", port)
-        }
-        Some(_) => return false,
-        None => text.split_at(text.find(':').unwrap_or(text.len())),
-    };
+    let (host, port) = parted(text);
     let is_port = |port: &str| port.parse::<u16>().is_ok() && !port.starts_with('+');
-    !host.is_empty()
-        && host.bytes().all(is_name)
-        && (port.is_empty() || port.strip_prefix(':').is_some_and(is_port))
+    let is_host = is_address(host) || (!host.is_empty() && host.bytes().all(is_name));
+    is_host && port.is_none_or(is_port)
+}
+
+/// Whether `host` says a port.
+pub fn has_port(host: &str) -> bool {
+    parted(host).1.is_some()
+}
+
+/// The host in `text` and its port. The colons within brackets are the address's.
+fn parted(text: &str) -> (&str, Option<&str>) {
+    let end = text.find(']').map_or(0, |bracket| bracket + 1);
+    match text[end..].split_once(':') {
+        Some((name, port)) => (&text[..end + name.len()], Some(port)),
+        None => (text, None),
+    }
+}
+
+/// Whether `host` is an IPv6 address in brackets.
+fn is_address(host: &str) -> bool {
+    let address = host.strip_prefix('[').and_then(|text| text.strip_suffix(']'));
+    let is_plain = |b: u8| b.is_ascii_hexdigit() || b == b':' || b == b'.';
+    address.is_some_and(|text| !text.is_empty() && text.bytes().all(is_plain))
 }
 
 /// `host` without the port that `scheme` implies.
 pub fn without_default_port<'h>(host: &'h str, scheme: &str) -> &'h str {
-    let port = if scheme == "https" { ":443" } else { ":80" };
+    let port = match scheme {
+        "http" => ":80",
+        "https" => ":443",
+        _ => return host,
+    };
     host.strip_suffix(port).unwrap_or(host)
 }
 
@@ -49,32 +78,53 @@ mod tests {
 
     #[test]
     fn hosts_are_names_and_addresses_d_41() {
-        for (text, expected) in [
-            ("example.org", true),
-            ("a_b-c.example:8080", true),
-            ("127.0.0.1:0", true),
-            ("[::1]", true),
-            ("[::ffff:1.2.3.4]:443", true),
-            ("", false),
-            (":80", false),
-            ("a:", false),
-            ("a:+1", false),
-            ("a:65536", false),
-            ("a:1:2", false),
-            ("a/b", false),
-            ("a@b", false),
-            ("a b", false),
-            ("a\"b", false),
-            ("[]", false),
-            ("[::1", false),
-            ("[::1]x", false),
-            ("[x]", false),
+        for (text, expected, valid) in [
+            ("example.org", true, true),
+            ("a_b-c.example:8080", true, true),
+            ("127.0.0.1:0", true, true),
+            ("[::1]", true, true),
+            ("[::ffff:1.2.3.4]:443", true, true),
+            ("a:", false, true),
+            ("[::1]:", false, true),
+            ("a%20b", false, true),
+            ("a,b", false, true),
+            ("~a!$&'()*+;=", false, true),
+            ("", false, false),
+            (":80", false, false),
+            ("a:+1", false, false),
+            ("a:x", false, false),
+            ("a:65536", false, false),
+            ("a:1:2", false, false),
+            ("a/b", false, false),
+            ("a?b", false, false),
+            ("a#b", false, false),
+            ("a\\b", false, false),
+            ("a@b", false, false),
+            ("u:p@b", false, false),
+            ("a b", false, false),
+            ("a, b", false, false),
+            ("a\"b", false, false),
+            ("<a>", false, false),
+            ("http://a", false, false),
+            ("\u{e9}.example", false, false),
+            ("[]", false, false),
+            ("[::1", false, false),
+            ("::1", false, false),
+            ("[::1]x", false, false),
+            ("[::1]x:1", false, false),
+            ("a[::1]", false, false),
+            ("[x]", false, false),
         ] {
             assert_eq!(is_host(text), expected, "{text:?}");
+            assert_eq!(is_valid(text), valid, "{text:?}");
+        }
+        for (text, expected) in [("a", false), ("a:1", true), ("[::1]", false), ("[::1]:1", true)] {
+            assert_eq!(has_port(text), expected, "{text}");
         }
         assert_eq!(without_default_port("a:443", "https"), "a");
         assert_eq!(without_default_port("a:443", "http"), "a:443");
         assert_eq!(without_default_port("[::1]:80", "http"), "[::1]");
+        assert_eq!(without_default_port("a:80", "app"), "a:80");
     }
 
     #[test]

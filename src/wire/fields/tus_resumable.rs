@@ -17,6 +17,11 @@ pub const NAME: HeaderName = HeaderName::from_static("tus-resumable");
 /// The version spoken here.
 pub const VERSION: HeaderValue = HeaderValue::from_static("1.0.0");
 
+/// Whether the request is of a client of tus, of whatever version.
+pub fn is_given(headers: &HeaderMap) -> bool {
+    headers.contains_key(NAME)
+}
+
 /// Whether the request says that it speaks the version spoken here. If not, it says nothing.
 ///
 /// # Errors

@@ -26,11 +26,12 @@ pub const FIELD: &str = "Upload-Concat";
 const PARTIAL: &str = "partial";
 const FINAL: &str = "final;";
 
-/// What a request says about concatenation, its URLs being those of uploads under `mount`.
+/// What a request says about concatenation, its URLs being those of uploads under `mount`. `outer` is
+/// the path that a proxy is known to take off its URLs; empty if there is none.
 ///
 /// # Errors
 /// [`Refusal::Malformed`].
-pub fn decode(headers: &HeaderMap, mount: &Mount) -> Result<Option<Role>, Refusal> {
+pub fn decode(headers: &HeaderMap, mount: &Mount, outer: &str) -> Result<Option<Role>, Refusal> {
     let Some(value) = single(headers, &NAME, FIELD)? else {
         return Ok(None);
     };
@@ -48,7 +49,7 @@ pub fn decode(headers: &HeaderMap, mount: &Mount) -> Result<Option<Role>, Refusa
         .split(' ')
         .filter(|url| !url.is_empty())
         .map(|url| {
-            upload_of(url, mount).ok_or_else(|| {
+            upload_of(url, mount, outer).ok_or_else(|| {
                 malformed(FIELD, format!("{:?} is no upload of this server", excerpt(url)))
             })
         })
@@ -68,32 +69,46 @@ pub fn encode(role: &Role) -> Option<HeaderValue> {
 }
 
 /// The upload that `url` names: whatever the host, the path must end in that of an upload, or be
-/// nothing but its id (D-34).
-fn upload_of(url: &str, mount: &Mount) -> Option<UploadId> {
-    let path = percent_decode_str(path_of(url)).decode_utf8().ok()?;
+/// nothing but its id. Several URLs with a wrong separator, or with none, must not pass for one of
+/// them (D-34).
+fn upload_of(url: &str, mount: &Mount, outer: &str) -> Option<UploadId> {
+    let encoded = local_part(url)?;
+    let local = percent_decode_str(encoded).decode_utf8().ok()?;
+    let separates = |c: char| c.is_whitespace() || c.is_control() || c == '|';
+    if local.contains(separates) || local.contains("://") {
+        return None;
+    }
+    let path = encoded.split(['?', '#']).next().unwrap_or_default();
+    let path = percent_decode_str(path).decode_utf8().ok()?;
     let path = path.strip_suffix('/').unwrap_or(&path);
     let Some((parent, id)) = path.rsplit_once('/') else {
         return path.parse().ok();
     };
     let prefix = mount.prefix();
-    let is_ours = parent.ends_with(prefix) || prefix.strip_prefix('/') == Some(parent);
-    // Several URLs with a wrong separator must not pass for their last one.
-    if is_ours && !parent.contains([',', ';']) { id.parse().ok() } else { None }
+    let is_ours = if prefix.is_empty() {
+        // Here any segment could be an upload: what a proxy takes off must be known.
+        parent.is_empty() || parent == outer
+    } else {
+        let is_twice = local.matches(&format!("{prefix}/")).nth(1).is_some();
+        let is_plain = !parent.contains([',', ';']) && !is_twice;
+        let is_relative = prefix.strip_prefix('/') == Some(parent);
+        is_plain && (is_relative || (parent.starts_with('/') && parent.ends_with(prefix)))
+    };
+    if is_ours { id.parse().ok() } else { None }
 }
 
-/// The path of an absolute or relative URL.
-fn path_of(url: &str) -> &str {
-    let url = url.split(['?', '#']).next().unwrap_or_default();
-    let is_scheme =
-        |text: &str| text.bytes().all(|b| b.is_ascii_alphanumeric() || b"+-.".contains(&b));
-    let after_scheme = match url.split_once("://") {
-        Some((scheme, rest)) if is_scheme(scheme) => Some(rest),
-        Some(_) | None => url.strip_prefix("//"),
+/// What follows the authority in an absolute or relative URL. `None` for a URL of no web server.
+fn local_part(url: &str) -> Option<&str> {
+    let is_web = |scheme: &str| ["http", "https"].iter().any(|s| scheme.eq_ignore_ascii_case(s));
+    let rest = match url.split_once("://") {
+        Some((scheme, rest)) if is_web(scheme) => rest,
+        Some(_) => return None,
+        None => match url.strip_prefix("//") {
+            Some(rest) => rest,
+            None => return Some(url),
+        },
     };
-    match after_scheme {
-        Some(rest) => rest.find('/').map_or("", |path| &rest[path..]),
-        None => url,
-    }
+    rest.find('/').map(|path| &rest[path..])
 }
 
 #[cfg(test)]
@@ -102,13 +117,16 @@ mod tests {
 
     use super::{super::tests::headers, *};
 
+    /// What a proxy takes off.
+    const OUTER: &str = "/outer";
+
     fn mount(path: &str) -> Mount {
         path.parse().expect("a path")
     }
 
     fn decoded(lines: &[&str], base: &str) -> Result<Option<String>, Refusal> {
         let lines: Vec<_> = lines.iter().map(|line| ("Upload-Concat", *line)).collect();
-        Ok(decode(&headers(&lines), &mount(base))?.map(|concat| match concat {
+        Ok(decode(&headers(&lines), &mount(base), OUTER)?.map(|concat| match concat {
             Role::Whole => "whole".to_owned(),
             Role::Partial { text } => text,
             Role::Final { partials, text } => {
@@ -173,7 +191,46 @@ mod tests {
             ("/files", "/files/a%00", None),
             ("/files", "/files/%ff", None),
             ("/files", "/etc/passwd", None),
+            ("/files", "HTTPS://files/files/a", Some("a")),
+            ("/files", "https://files/proxy/files/a", Some("a")),
+            ("/files", "https://p/files/files/a", Some("a")),
+            ("/files", "/outer/files/a", Some("a")),
             ("/files", "/files/a,/files/b", None),
+            ("/files", "/files/a\t/files/b", None),
+            ("/files", "/files/a%20/files/b", None),
+            ("/files", "/files/a%09/files/b", None),
+            ("/files", "/files/a%0A/files/b", None),
+            ("/files", "/files/a+/files/b", None),
+            ("/files", "/files/a|/files/b", None),
+            ("/files", "/files/a%7C/files/b", None),
+            ("/files", "/files/a&/files/b", None),
+            ("/files", "/files/a;/files/b", None),
+            ("/files", "/files/a/files/b", None),
+            ("/files", "/files/a//files/b", None),
+            ("/files", "/files/a?/files/b", None),
+            ("/files", "/files/a#/files/b", None),
+            ("/files", "/files%2Fa/files%2Fb", None),
+            ("/files", "http://h/files/ahttp://h/files/b", None),
+            ("/files", "http://h/files/a+http://h/files/b", None),
+            ("/files", "http://h/files/a|http://h/files/b", None),
+            ("/files", "http://h/files/a?http://h/files/b", None),
+            ("/files", "http://h/files/a%20http://h/files/b", None),
+            ("/files", "http://h/files/a%20http%3A%2F%2Fh/files/b", None),
+            ("/files", "http://h/a\thttp://h/files/b", None),
+            ("/files", "//h/files/a//h/files/b", None),
+            ("/files", "files/afiles/b", None),
+            ("/files", "files/a+files/b", None),
+            ("/files", "files/a/files/b", None),
+            ("/files", "files/a|files/b", None),
+            ("/files", "a+b", None),
+            ("/files", "a|b", None),
+            ("/files", "a%20b", None),
+            ("/files", "a\tb", None),
+            ("/files", "a/files/b", None),
+            ("/files", "ahttps://h/files/b", None),
+            ("/files", "a+https://h/files/b", None),
+            ("/files", "a|https://h/files/b", None),
+            ("/files", "ftp://h/files/a", None),
             ("/up/files", "/up/files/a", Some("a")),
             ("/up/files", "/files/a", None),
             ("/up/files", "up/files/a", Some("a")),
@@ -182,6 +239,16 @@ mod tests {
             ("/", "a", Some("a")),
             ("/", "https://a", None),
             ("/", "/a,/b", None),
+            ("/", "/a/b", None),
+            ("/", "/a+/b", None),
+            ("/", "/a%20/b", None),
+            ("/", "/a|/b", None),
+            ("/", "a/b", None),
+            ("/", "https://h/a/b", None),
+            ("/", "https://h/ahttps://h/b", None),
+            ("/", "https://h/outer/a", Some("a")),
+            ("/", "/outer/a", Some("a")),
+            ("/", "/outer/a/outer/b", None),
         ] {
             let value = format!("final;{url}");
             let decoded = decoded(&[&value], base).ok().flatten();
@@ -194,7 +261,7 @@ mod tests {
         fn concat_is_echoed_byte_for_byte_t_112(ids in proptest::collection::vec("[A-Za-z0-9_-]{1,9}", 1..9)) {
             let urls: Vec<_> = ids.iter().map(|id| format!("http://h/files/{id}")).collect();
             let value = format!("final;{}", urls.join(" "));
-            let concat = decode(&headers(&[("upload-concat", &value)]), &mount("/files"));
+            let concat = decode(&headers(&[("upload-concat", &value)]), &mount("/files"), "");
             let Ok(Some(Role::Final { partials, text })) = concat else {
                 panic!("{value} is a final");
             };

@@ -28,7 +28,7 @@ use http::{
 
 pub use self::profile::{Parameter, Profile};
 use self::{
-    params::{Chosen, File},
+    params::{Chosen, File, Params},
     read::Unread,
     refuse::Fault,
     status::Question,
@@ -172,6 +172,13 @@ impl ResumableJs {
         self.config.key(owner, identifier, name, path)
     }
 
+    /// Whether the query of `head` names a chunk in the words of one of the libraries.
+    pub(super) fn is_spoken_in(&self, head: &Parts) -> bool {
+        let mut params = Params::new(Arc::clone(&self.config.profiles));
+        params.add_query(head.uri.query().unwrap_or_default());
+        params.choose(&[Parameter::ChunkNumber, Parameter::Identifier]).is_ok()
+    }
+
     /// The key that `metadata`, sent with `head` in another dialect, stands for (J-054). `None` when
     /// no client of this one could send such names.
     pub(super) fn key_of(&self, head: &Parts, metadata: &Metadata) -> Option<Key> {
@@ -207,17 +214,26 @@ impl Config {
 }
 
 impl Dialect for ResumableJs {
+    fn name(&self) -> &'static str {
+        "ResumableJS"
+    }
+
+    fn locations(&self) -> &Locations {
+        &self.config.locations
+    }
+
     fn cors(&self) -> &cors::Lists {
         &CORS
+    }
+
+    /// A chunk in a form is just what a page of another site can send. Methods are not overridden here.
+    fn is_forgeable(&self, head: &Parts) -> bool {
+        !head.method.is_safe()
     }
 
     /// A whole chunk: its client takes a reset for a passing trouble, and sends it again.
     fn drain(&self) -> (u64, Duration) {
         (self.config.max_chunk_bytes, DRAIN_TIME)
-    }
-
-    fn claims(&self, path: &str) -> bool {
-        self.config.locations.mount.claims(path)
     }
 
     fn open(&self, head: &Parts) -> Box<dyn Exchange> {

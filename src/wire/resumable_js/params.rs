@@ -124,10 +124,13 @@ impl Params {
     /// Takes in a query. Names may be written without percent-encoding: in its tests resumable.js
     /// does not encode them (1.2).
     pub(super) fn add_query(&mut self, query: &str) {
-        for pair in query.split('&') {
+        // A query may have as many pairs as the target has room for: what says nothing costs next to
+        // nothing.
+        for pair in query.split('&').filter(|pair| !pair.is_empty()) {
             let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
-            let decoded = percent_decoded(name).and_then(text).ok();
-            self.add(name, decoded.as_deref().unwrap_or(name), || {
+            let encoded = Some(name).filter(|name| name.contains('%'));
+            let decoded = encoded.and_then(|name| percent_decoded(name).and_then(text).ok());
+            self.add(name, decoded.as_deref(), || {
                 // No client writes `+` for a plus; other tools write it for a blank.
                 percent_decoded(&value.replace('+', " ")).and_then(text)
             });
@@ -136,24 +139,26 @@ impl Params {
 
     /// Takes in a field of a form.
     pub(super) fn add_field(&mut self, name: &str, value: &[u8]) {
-        self.add(name, name, || text(value.to_vec()));
+        self.add(name, None, || text(value.to_vec()));
     }
 
+    /// Takes in what is said under `name`, and under `decoded` if that is another.
     fn add(
         &mut self,
         name: &str,
-        decoded_name: &str,
+        decoded: Option<&str>,
         value: impl Fn() -> Result<String, &'static str>,
     ) {
         for (profile, slots) in self.profiles.iter().zip(&mut self.said) {
             let parameter = profile.parameter(name);
-            let parameter = parameter.or_else(|| profile.parameter(decoded_name));
+            let parameter = parameter.or_else(|| profile.parameter(decoded?));
             if let Some(parameter) = parameter {
                 slots[parameter.index()].add(value());
             }
         }
-        let is_checksum = |profile: &Profile| profile.is_own(CHECKSUM, decoded_name);
-        if decoded_name == CHECKSUM || self.profiles.iter().any(is_checksum) {
+        let name = decoded.unwrap_or(name);
+        let is_checksum = |profile: &Profile| profile.is_own(CHECKSUM, name);
+        if name == CHECKSUM || self.profiles.iter().any(is_checksum) {
             // Without a blank it is no checksum of ours but a parameter of the application's.
             let value = value().unwrap_or_default();
             if value.contains(' ') {

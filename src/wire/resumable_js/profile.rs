@@ -135,7 +135,8 @@ impl Profile {
     /// The parameter that is called `name`.
     pub(super) fn parameter(&self, name: &str) -> Option<Parameter> {
         let name = self.bare(name).filter(|name| !name.is_empty())?;
-        Parameter::ALL.into_iter().find(|parameter| self.names[parameter.index()] == name)
+        let index = self.names.iter().position(|known| known == name)?;
+        Some(Parameter::ALL[index])
     }
 
     /// The name of `parameter` as it is sent.

@@ -20,6 +20,7 @@ use crate::{
     rules::{At, Checksum, Intent, NewUpload, Refusal, Target, Test, Write, create::fits},
     upload::{Completion, Digest, Limits, Metadata, Role},
     wire::{
+        cors,
         fields::{content_encoding, content_type, single, upload_checksum},
         form::{Form, Part, Shape},
         mount::Resource,
@@ -74,6 +75,10 @@ pub(super) async fn read(
     content: Content,
     limits: &Limits,
 ) -> Result<(Intent, Content), Unread> {
+    if cors::is_preflight(head) {
+        // On any path, so that the page can read what is wrong with its own request (D-57).
+        return Err(Unread::Options);
+    }
     match exchange.resource(head) {
         Some(Resource::Collection) => {}
         Some(Resource::Upload(id)) if id.as_str() == STATUS => {

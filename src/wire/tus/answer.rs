@@ -33,8 +33,8 @@ const FIELDS: usize = 12;
 pub(super) fn answer(exchange: &TusExchange, outcome: Outcome) -> Reply {
     match outcome {
         Outcome::Discovered(offer) => discovered(&offer),
-        Outcome::Fetched { bytes, upload } => fetched(bytes, &upload),
-        Outcome::Status { upload } => status(&upload),
+        Outcome::Fetched { bytes, upload } => fetched(exchange, bytes, &upload),
+        Outcome::Status { upload } => status(exchange, &upload),
         Outcome::Stored { finished, offset, upload } => {
             let mut reply = stored(exchange, offset, &upload);
             reply::add_finished(&mut reply, &finished);
@@ -81,9 +81,21 @@ fn extensions(Offer { capabilities, limits }: &Offer) -> HeaderValue {
     HeaderValue::try_from(names.join(",")).expect("names of extensions are plain")
 }
 
-fn status(upload: &Upload) -> Reply {
-    let mut reply = with_fields(StatusCode::OK);
+fn status(exchange: &TusExchange, upload: &Upload) -> Reply {
+    let is_head = exchange.method == Method::HEAD;
+    let mut reply = with_fields(if is_head { StatusCode::OK } else { StatusCode::NO_CONTENT });
     let fields = reply.headers_mut();
+    insert_status(fields, upload);
+    if upload.is_published() {
+        insert_validators(fields, upload);
+        insert_download(fields, upload);
+        fields.insert(CONTENT_LENGTH, upload.offset().into());
+    }
+    reply
+}
+
+/// How the upload stands (0.4).
+fn insert_status(fields: &mut HeaderMap, upload: &Upload) {
     // A final upload whose parts are unfinished has no offset to go on from (T-109).
     let is_pending = upload.is_pending_final();
     if !is_pending {
@@ -100,7 +112,6 @@ fn status(upload: &Upload) -> Reply {
     if let Some(concat) = upload_concat::encode(&upload.role) {
         fields.insert(upload_concat::NAME, concat);
     }
-    reply
 }
 
 fn stored(exchange: &TusExchange, offset: u64, upload: &Upload) -> Reply {
@@ -122,12 +133,15 @@ fn insert_expiry(fields: &mut HeaderMap, upload: &Upload) {
     }
 }
 
-fn fetched(bytes: Option<FetchedBytes>, upload: &Upload) -> Reply {
+fn fetched(exchange: &TusExchange, bytes: Option<FetchedBytes>, upload: &Upload) -> Reply {
     let mut reply = with_fields(StatusCode::OK);
     let fields = reply.headers_mut();
-    fields.insert(ACCEPT_RANGES, HeaderValue::from_static("bytes"));
-    fields.insert(CACHE_CONTROL, HeaderValue::from_static("private, no-cache"));
-    fields.insert(ETAG, etag(&upload.id));
+    if exchange.tells_status {
+        insert_status(fields, upload);
+    } else {
+        fields.insert(CACHE_CONTROL, HeaderValue::from_static("private, no-cache"));
+    }
+    insert_validators(fields, upload);
     let Some(FetchedBytes { partial, range, stream }) = bytes else {
         *reply.status_mut() = StatusCode::NOT_MODIFIED;
         return reply;
@@ -145,6 +159,12 @@ fn fetched(bytes: Option<FetchedBytes>, upload: &Upload) -> Reply {
     }
     *reply.body_mut() = ReplyBody::stream(stream, length);
     reply
+}
+
+/// What lets a download be taken up again.
+fn insert_validators(fields: &mut HeaderMap, upload: &Upload) {
+    fields.insert(ACCEPT_RANGES, HeaderValue::from_static("bytes"));
+    fields.insert(ETAG, etag(&upload.id));
 }
 
 /// What keeps a download from doing harm in a browser (D-56).
@@ -172,12 +192,14 @@ mod tests {
     use http_body_util::BodyExt as _;
 
     use super::{
-        super::tests::{exchange, head_of},
+        super::tests::{exchange, head, head_of},
         *,
     };
     use crate::{
-        rules::Finished,
+        content::Content,
+        rules::{Finished, Intent},
         upload::{Algorithm, Capabilities, Change, Completion, Limits, UploadId},
+        wire::Exchange as _,
     };
 
     const EXPIRES: &str = "upload-expires: Wed, 25 Jun 2014 16:00:00 GMT";
@@ -268,6 +290,13 @@ mod tests {
     #[test]
     fn status_tells_all_there_is_to_know() {
         let partial = Upload { expires: expires(), ..upload(Some(9), 9, "", Role::partial()) };
+        let file = |length| {
+            format!(
+                "accept-ranges: bytes\netag: \"a\"\ncontent-type: application/octet-stream\n\
+                 content-disposition: attachment\n\
+                 content-security-policy: sandbox; default-src 'none'\ncontent-length: {length}"
+            )
+        };
         let unfinished = Upload { expires: expires(), ..upload(Some(9), 4, "", Role::Whole) };
         for (rule, upload, expected) in [
             (
@@ -291,8 +320,15 @@ mod tests {
             (
                 "T-110 T-112",
                 upload(Some(9), 9, "", made_of_two()),
-                "200\nupload-offset: 9\nupload-length: 9\nupload-concat: final;b  /files/c"
-                    .to_owned(),
+                format!(
+                    "200\nupload-offset: 9\nupload-length: 9\nupload-concat: final;b  /files/c\n{}",
+                    file(9)
+                ),
+            ),
+            (
+                "D-61",
+                upload(Some(0), 0, "", Role::Whole),
+                format!("200\nupload-offset: 0\nupload-length: 0\n{}", file(0)),
             ),
             (
                 "T-109",
@@ -302,12 +338,63 @@ mod tests {
             (
                 "T-114",
                 upload(Some(0), 0, "", made_of_two()),
-                "200\nupload-offset: 0\nupload-length: 0\nupload-concat: final;b  /files/c"
-                    .to_owned(),
+                format!(
+                    "200\nupload-offset: 0\nupload-length: 0\nupload-concat: final;b  /files/c\n{}",
+                    file(0)
+                ),
             ),
         ] {
             let reply = answered("HEAD /files/a", Outcome::Status { upload: Arc::new(upload) });
             assert_eq!(head_of(&reply), expected, "{rule}");
+        }
+    }
+
+    /// D-61: caches turn `HEAD` into `GET`, and take the body off what is answered.
+    #[tokio::test]
+    async fn a_head_that_was_turned_is_told_the_same() {
+        let lines = "GET /files/a\nTus-Resumable: 1.0.0";
+        for (upload, is_read) in [
+            (upload(Some(9), 4, "b Yg==", Role::Whole), false),
+            (upload(None, 4, "", Role::Whole), false),
+            (upload(Some(9), 9, "", Role::partial()), false),
+            (upload(Some(9), 0, "", made_of_two()), false),
+            (upload(Some(9), 9, "b Yg==", Role::Whole), true),
+        ] {
+            let upload = Arc::new(upload);
+            let asked = || Ok(Outcome::Status { upload: Arc::clone(&upload) });
+            let as_head = exchange("HEAD /files/a").answer(asked());
+            let mut turned = exchange(lines);
+            let read = turned.read(&head(lines), Content::empty(), &Limits::default()).await;
+            assert!(matches!(read, Ok((Intent::Status { .. }, _))));
+            let next = turned.next(&asked());
+            assert_eq!(matches!(next, Some(Intent::Fetch { .. })), is_read);
+            let as_get = if is_read {
+                let stream = Box::pin(Once(Some(Bytes::from_static(b"abcdefghi"))));
+                let bytes = Some(FetchedBytes { partial: false, range: 0..9, stream });
+                turned.answer(Ok(Outcome::Fetched { bytes, upload: Arc::clone(&upload) }))
+            } else {
+                turned.answer(asked())
+            };
+            assert_eq!(as_get.status(), if is_read { 200 } else { 204 });
+            let head_of = |reply: &Reply| head_of(reply)[3..].to_owned();
+            assert_eq!(head_of(&as_get), head_of(&as_head));
+            let body = as_get.into_body().collect().await.expect("as long as it says");
+            assert_eq!(body.to_bytes().len(), if is_read { 9 } else { 0 });
+        }
+    }
+
+    /// D-06: what is framed is the answer to the real method.
+    #[test]
+    fn lengths_of_files_are_told_to_real_heads_alone() {
+        for (lines, expected) in [
+            ("HEAD /files/a", Some("9")),
+            ("HEAD /files/a\nX-HTTP-Method-Override: HEAD", Some("9")),
+            ("POST /files/a\nX-HTTP-Method-Override: HEAD", None),
+        ] {
+            let upload = Arc::new(upload(Some(9), 9, "", Role::Whole));
+            let reply = answered(lines, Outcome::Status { upload });
+            let length = reply.headers().get(CONTENT_LENGTH).map(|n| n.to_str().expect("digits"));
+            assert_eq!(length, expected, "{lines}");
         }
     }
 
@@ -389,7 +476,7 @@ mod tests {
 
     #[tokio::test]
     async fn downloads_are_whole_or_partial_d_51_d_56_d_60() {
-        let start = "accept-ranges: bytes\ncache-control: private, no-cache\netag: \"a\"";
+        let start = "cache-control: private, no-cache\naccept-ranges: bytes\netag: \"a\"";
         let shield = "content-security-policy: sandbox; default-src 'none'";
         let plain = "content-type: application/octet-stream\ncontent-disposition: attachment";
         let named = "content-type: text/plain\n\

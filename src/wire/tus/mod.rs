@@ -15,7 +15,7 @@ use std::{fmt, sync::Arc};
 
 use http::{
     HeaderName, HeaderValue, Method, Version,
-    header::{CACHE_CONTROL, X_CONTENT_TYPE_OPTIONS},
+    header::{CACHE_CONTROL, CONTENT_LENGTH, X_CONTENT_TYPE_OPTIONS},
     request::Parts,
 };
 
@@ -75,12 +75,22 @@ impl Tus {
 }
 
 impl Dialect for Tus {
+    fn name(&self) -> &'static str {
+        "tus"
+    }
+
+    fn locations(&self) -> &Locations {
+        &self.locations
+    }
+
     fn cors(&self) -> &cors::Lists {
         &CORS
     }
 
-    fn claims(&self, path: &str) -> bool {
-        self.locations.mount.claims(path)
+    /// Never: no form can send `Tus-Resumable` or `X-HTTP-Method-Override`, and without the one or the
+    /// other nothing is changed (D-57).
+    fn is_forgeable(&self, _head: &Parts) -> bool {
+        false
     }
 
     fn open(&self, head: &Parts) -> Box<dyn Exchange> {
@@ -88,20 +98,28 @@ impl Dialect for Tus {
     }
 }
 
-/// The method meant. A browser's own question is never anything else (D-06).
+/// The method meant. A browser's own question is never anything else (D-06), and neither is
+/// `CONNECT`: HTTP has no answer to it that would look like a success of another method.
 fn method(head: &Parts) -> Method {
     let meant = x_http_method_override::decode(&head.headers);
-    meant.filter(|_| !cors::is_preflight(head)).unwrap_or_else(|| head.method.clone())
+    let is_itself = cors::is_preflight(head) || head.method == Method::CONNECT;
+    meant.filter(|_| !is_itself).unwrap_or_else(|| head.method.clone())
 }
 
 /// One request in tus and its answer.
 struct TusExchange {
-    is_head: bool,
+    /// What a `GET` of a tus client wants if its upload turns out to be one that can be read.
+    fetch: Option<Intent>,
     locations: Arc<Locations>,
+    /// The method meant.
     method: Method,
+    /// The method that frames the answer.
+    real_method: Method,
     resumable: Option<ResumableJs>,
     /// What the URLs of this client begin with.
     start: String,
+    /// Whether a download has the fields of a `HEAD` as well.
+    tells_status: bool,
     version: Version,
 }
 
@@ -116,9 +134,17 @@ impl Exchange for TusExchange {
         read::read(self, head, content, limits).map_err(|unread| {
             Box::new(self.completed(match unread {
                 Unread::NotAllowed { allow } => refuse::not_allowed(allow),
+                Unread::OtherDialect => refuse::other_dialect(self),
                 Unread::Refused(refusal) => refuse::refuse(self, &refusal.into()),
             }))
         })
+    }
+
+    fn next(&mut self, result: &Result<Outcome, Refused>) -> Option<Intent> {
+        match result {
+            Ok(Outcome::Status { upload }) if upload.is_published() => self.fetch.take(),
+            Ok(_) | Err(_) => None,
+        }
     }
 
     fn answer(&mut self, result: Result<Outcome, Refused>) -> Reply {
@@ -133,21 +159,33 @@ impl TusExchange {
     fn new(dialect: &Tus, head: &Parts) -> Self {
         let method = method(head);
         Self {
-            is_head: [&method, &head.method].contains(&&Method::HEAD),
+            fetch: None,
             locations: Arc::clone(&dialect.locations),
             method,
+            real_method: head.method.clone(),
             resumable: dialect.resumable.clone(),
             start: dialect.locations.start(head),
+            tells_status: false,
             version: head.version,
         }
     }
 
+    /// Whether the answer says how the upload stands: to a `HEAD`, also to one that a cache has turned
+    /// into a `GET` (D-61).
+    fn is_about_status(&self) -> bool {
+        self.method == Method::HEAD || self.fetch.is_some()
+    }
+
     /// `reply` with what every answer says (0.4, I-10), and without what this one must not have.
     fn completed(&self, mut reply: Reply) -> Reply {
-        if self.is_head {
+        if [&self.method, &self.real_method].contains(&&Method::HEAD) {
             reply::remove_body(&mut reply);
         }
         let fields = reply.headers_mut();
+        if self.method == Method::HEAD && self.real_method != Method::HEAD {
+            // It would be the length of this answer, which has no body.
+            fields.remove(CONTENT_LENGTH);
+        }
         fields.insert(tus_resumable::NAME, tus_resumable::VERSION);
         fields.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
         // A cached offset or 404 is fatal (D-60); downloads have said already how they are cached.
@@ -230,6 +268,7 @@ mod tests {
             ("POST /files/a\nX-HTTP-Method-Override: PATCH", "PATCH"),
             ("GET /files/a\nX-HTTP-Method-Override: delete", "DELETE"),
             ("PATCH /files/a", "PATCH"),
+            ("CONNECT /files/a\nX-HTTP-Method-Override: GET", "CONNECT"),
             ("OPTIONS /files/a\nX-HTTP-Method-Override: DELETE", "DELETE"),
             (
                 "OPTIONS /files/a\nOrigin: http://a\nAccess-Control-Request-Method: POST\n\

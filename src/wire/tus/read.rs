@@ -14,11 +14,13 @@ use crate::{
     },
     upload::{Completion, Limits, Role, UploadId},
     wire::{
+        cors,
         fields::{
             content_encoding, content_type, if_none_match, if_range, malformed, range,
             tus_resumable, upload_checksum, upload_concat, upload_defer_length, upload_length,
             upload_metadata, upload_offset,
         },
+        location,
         mount::Resource,
     },
 };
@@ -31,6 +33,8 @@ pub(super) enum Unread {
         /// The methods it has, as a comma list.
         allow: &'static str,
     },
+    /// It speaks ResumableJS, which this path does not.
+    OtherDialect,
     /// Everything else.
     Refused(Refusal),
 }
@@ -55,16 +59,23 @@ enum Ask {
 
 /// What the request of `exchange` wants, and the part of `content` that goes with it.
 pub(super) fn read(
-    exchange: &TusExchange,
+    exchange: &mut TusExchange,
     head: &Parts,
     content: Content,
     limits: &Limits,
 ) -> Result<(Intent, Content), Unread> {
     let headers = &head.headers;
+    if cors::is_preflight(head) {
+        // On any path, so that the page can read what is wrong with its own request (D-57).
+        return Ok((Intent::Discover, content.ignored()));
+    }
     let path = head.uri.path();
     let resource = exchange.locations.mount.resource(path).ok_or(Refusal::Unknown)?;
     if exchange.method == Method::OPTIONS {
         return Ok((Intent::Discover, content.ignored()));
+    }
+    if is_resumable_js(exchange, head) {
+        return Err(Unread::OtherDialect);
     }
     let ask = ask(&exchange.method, resource, limits)?;
     check_version(&exchange.method, headers)?;
@@ -73,11 +84,28 @@ pub(super) fn read(
         Ask::Create => Ok(create(exchange, head, content, limits)?),
         Ask::Fetch(id) => {
             let selection = selection(headers, &id);
-            Ok((Intent::Fetch { id, selection }, content.ignored()))
+            let fetch = Intent::Fetch { id: id.clone(), selection };
+            if tus_resumable::decode(headers) != Ok(true) {
+                return Ok((fetch, content.ignored()));
+            }
+            // A cache on the way has made it of a `HEAD`, for all that is known yet (D-61).
+            exchange.fetch = Some(fetch);
+            exchange.tells_status = true;
+            Ok((Intent::Status { of: Subject::Id(id) }, content.ignored()))
         }
         Ask::Status(id) => Ok((Intent::Status { of: Subject::Id(id) }, content.ignored())),
         Ask::Terminate(id) => Ok((Intent::Terminate { of: Subject::Id(id) }, content.ignored())),
     }
+}
+
+/// Whether an upload that says nothing of tus comes from a page with resumable.js or one of its forks,
+/// sent to the wrong path. These take 412 and 405 for a passing trouble, and come again for ever.
+fn is_resumable_js(exchange: &TusExchange, head: &Parts) -> bool {
+    let is_upload = [Method::PATCH, Method::POST, Method::PUT].contains(&exchange.method);
+    let names_chunk = || exchange.resumable.as_ref().is_some_and(|other| other.is_spoken_in(head));
+    is_upload
+        && !tus_resumable::is_given(&head.headers)
+        && (content_type::form_boundary(&head.headers) != Ok(None) || names_chunk())
 }
 
 /// What `method` means for `resource` (D-55).
@@ -142,7 +170,8 @@ fn create(
     limits: &Limits,
 ) -> Result<(Intent, Content), Refusal> {
     let headers = &head.headers;
-    let concat = upload_concat::decode(headers, &exchange.locations.mount)?;
+    let outer = location::path_of(&exchange.start);
+    let concat = upload_concat::decode(headers, &exchange.locations.mount, outer)?;
     let is_final = matches!(concat, Some(Role::Final { .. }));
     let length = declared_length(headers, is_final, limits)?;
     let metadata = upload_metadata::decode(headers, limits.max_metadata_bytes)?;
@@ -264,7 +293,7 @@ mod tests {
     }
 
     fn read_with(lines: &str, content: Content) -> Result<(Intent, Content), Unread> {
-        read(&exchange(lines), &head(lines), content, &limits())
+        read(&mut exchange(lines), &head(lines), content, &limits())
     }
 
     fn intent(lines: &str) -> Result<Intent, Unread> {
@@ -275,6 +304,7 @@ mod tests {
     fn told(unread: Unread) -> (u16, &'static str) {
         match unread {
             Unread::NotAllowed { allow } => (405, allow),
+            Unread::OtherDialect => (415, "other"),
             Unread::Refused(Refusal::Malformed { field, .. }) => (400, field),
             Unread::Refused(Refusal::ChecksumUnknown { .. }) => (400, "algorithm"),
             Unread::Refused(Refusal::Unknown) => (404, ""),
@@ -336,7 +366,7 @@ mod tests {
             let mut exchange = exchange(&lines);
             exchange.resumable = Some(dialect.clone());
             let limits = Limits::default();
-            let read = read(&exchange, &head(&lines), Content::empty(), &limits);
+            let read = read(&mut exchange, &head(&lines), Content::empty(), &limits);
             let (intent, _) = read.expect("a good request");
             let Intent::Write(write) = intent else {
                 panic!("{intent:?}");
@@ -384,6 +414,12 @@ mod tests {
                 "T-011",
                 "POST /files/a\nX-HTTP-Method-Override: HEAD\nTus-Resumable: 1.0.0",
                 status(),
+            ),
+            ("D-61", "GET /files/a\nTus-Resumable: 1.0.0", status()),
+            (
+                "D-57",
+                "OPTIONS /files/a/b\nOrigin: http://a\nAccess-Control-Request-Method: POST",
+                Intent::Discover,
             ),
         ] {
             assert_eq!(intent(lines), Ok(expected), "{rule} {lines}");
@@ -589,10 +625,39 @@ mod tests {
     }
 
     #[test]
+    fn pages_with_the_other_library_are_told_to_stop() {
+        let dialect = ResumableJs::new(Locations::new("/up".parse().expect("a path")), *b"secret");
+        let chunk = "resumableChunkNumber=1&resumableIdentifier=a";
+        let form = "Content-Type: multipart/form-data; boundary=b";
+        let binary = "Content-Type: application/octet-stream";
+        let other = (415, "other");
+        for (lines, expected) in [
+            (format!("POST /files\n{form}"), other),
+            (format!("POST /files/\nContent-Type: multipart/form-data"), other),
+            (format!("PUT /files\n{form}"), other),
+            (format!("POST /files/a\n{form}"), other),
+            (format!("POST /files?{chunk}\n{binary}"), other),
+            (format!("PATCH /files?{chunk}"), other),
+            (format!("POST /files?chunkNumber=1&identifier=a\n{binary}"), other),
+            (format!("POST /files?{chunk}\nTus-Resumable: 0.2.2\n{form}"), (412, "")),
+            (format!("POST /files?resumableIdentifier=a\n{binary}"), (412, "")),
+            (format!("GET /files?{chunk}"), (405, "POST, OPTIONS")),
+        ] {
+            let mut exchange = exchange(&lines);
+            exchange.resumable = Some(dialect.clone());
+            let read = read(&mut exchange, &head(&lines), Content::empty(), &limits());
+            assert_eq!(read.map(|_| ()).map_err(told), Err(expected), "{lines}");
+        }
+        // Whoever serves tus alone meets the same pages.
+        let lines = format!("POST /files\n{form}");
+        assert_eq!(intent(&lines).map_err(told), Err(other));
+    }
+
+    #[test]
     fn uploads_cannot_be_removed_where_that_is_off_t_090() {
         let limits = Limits { termination: false, ..Limits::default() };
         let lines = "DELETE /files/a\nTus-Resumable: 1.0.0";
-        let told = read(&exchange(lines), &head(lines), Content::empty(), &limits)
+        let told = read(&mut exchange(lines), &head(lines), Content::empty(), &limits)
             .map(|_| ())
             .map_err(told);
         assert_eq!(told, Err((405, "HEAD, PATCH, GET, OPTIONS")));
@@ -601,8 +666,8 @@ mod tests {
     #[test]
     fn the_root_can_be_a_collection_d_54() {
         let head = head("HEAD /a");
-        let exchange = TusExchange::new(&tus("/"), &head);
-        let read = read(&exchange, &head, Content::empty(), &limits());
+        let mut exchange = TusExchange::new(&tus("/"), &head);
+        let read = read(&mut exchange, &head, Content::empty(), &limits());
         let (intent, _) = read.expect("a good request");
         assert_eq!(intent, Intent::Status { of: Subject::Id(id("a")) });
     }

@@ -12,7 +12,7 @@ use super::{TUS_MAX_SIZE, TUS_VERSION, TusExchange, read::LENGTH_AND_DEFERRAL};
 use crate::{
     rules::{Denial, DenialKind, Refusal, Refused},
     wire::{
-        Reply,
+        Dialect as _, Reply,
         fields::{
             range, tus_resumable, upload_checksum, upload_concat, upload_defer_length,
             upload_expires, upload_length, upload_metadata, upload_offset,
@@ -69,6 +69,17 @@ pub(super) fn not_allowed(allow: &'static str) -> Reply {
     reply
 }
 
+/// The answer to an upload of resumable.js and the like. 415 makes each of them stop.
+pub(super) fn other_dialect(exchange: &TusExchange) -> Reply {
+    let path = exchange.resumable.as_ref().map(|dialect| dialect.locations().mount.to_string());
+    let right = path.map_or("no path of this server".to_owned(), |path| path);
+    let message = format_args!(
+        "this URL is for clients of tus 1.0; chunks of resumable.js, flow.js and \
+         simple-uploader.js go to {right}"
+    );
+    reply::text(StatusCode::UNSUPPORTED_MEDIA_TYPE, "ERR_INVALID_CONTENT_TYPE", message)
+}
+
 /// The answer to the request of `exchange`, which is `refused`.
 pub(super) fn refuse(exchange: &TusExchange, refused: &Refused) -> Reply {
     let refusal = match (&refused.refusal, &exchange.method) {
@@ -77,8 +88,13 @@ pub(super) fn refuse(exchange: &TusExchange, refused: &Refused) -> Reply {
         (refusal, _) => refusal,
     };
     let Wording { closes, code, fact, hint, status } = wording(refusal);
+    // tus-java-client begins anew after 404 alone, and takes 410 for the end of its file (T-074).
+    let status = match status {
+        StatusCode::GONE if exchange.is_about_status() => StatusCode::NOT_FOUND,
+        status => status,
+    };
     let mut reply = reply::text(status, code, Message { hint, refusal });
-    if exchange.method == Method::HEAD && status.is_server_error() {
+    if exchange.is_about_status() && status.is_server_error() {
         // On HEAD any 5xx makes tus-js-client give the upload up; 423 makes it come again (I-06).
         *reply.status_mut() = StatusCode::LOCKED;
         reply.headers_mut().insert(RETRY_AFTER, BUSY_SECONDS.into());
@@ -215,10 +231,14 @@ mod tests {
     use http_body_util::BodyExt as _;
 
     use super::{
-        super::tests::{exchange, head_of},
+        super::tests::{exchange, head, head_of},
         *,
     };
-    use crate::upload::UploadId;
+    use crate::{
+        content::Content,
+        upload::{Limits, UploadId},
+        wire::{Exchange as _, location::Locations, resumable_js::ResumableJs},
+    };
 
     fn id() -> UploadId {
         "a".parse().expect("an id")
@@ -373,6 +393,7 @@ mod tests {
                         format!("423{fields}\nretry-after: 1")
                     }
                     "503" => format!("423{fields}"),
+                    "410" => format!("404{fields}"),
                     status => format!("{status}{fields}"),
                 };
                 let lines = |head: &str| head.lines().map(str::to_owned).collect::<BTreeSet<_>>();
@@ -386,6 +407,40 @@ mod tests {
     fn removal_of_an_expired_upload_is_404_d_15() {
         assert_eq!(refused("DELETE /files/a", Refusal::Expired, None).status(), 404);
         assert_eq!(refused("GET /files/a", Refusal::Expired, None).status(), 410);
+        assert_eq!(refused("PATCH /files/a", Refusal::Expired, None).status(), 410);
+        assert_eq!(refused("HEAD /files/a", Refusal::Expired, None).status(), 404);
+    }
+
+    /// T-074, D-61, I-06: an answer to a `HEAD` is one, whatever a cache has made of its request.
+    #[tokio::test]
+    async fn a_head_that_was_turned_is_refused_as_one() {
+        let lines = "GET /files/a\nTus-Resumable: 1.0.0";
+        for (refusal, expected) in [
+            (Refusal::Expired, "404 ERR_UPLOAD_EXPIRED"),
+            (Refusal::Unknown, "404 ERR_UPLOAD_NOT_FOUND"),
+            (Refusal::StoreTrouble, "423 ERR_STORE_UNAVAILABLE"),
+        ] {
+            let mut exchange = exchange(lines);
+            let read = exchange.read(&head(lines), Content::empty(), &Limits::default()).await;
+            assert!(read.is_ok());
+            let result = Err(Refused { expires: None, refusal });
+            assert_eq!(exchange.next(&result), None);
+            let reply = exchange.answer(result);
+            let status = reply.status().as_u16();
+            let text = format!("{status} {}", text_of(reply).await);
+            assert!(text.starts_with(expected), "{text}");
+        }
+    }
+
+    #[tokio::test]
+    async fn pages_of_the_other_library_are_told_its_path() {
+        let mut exchange = exchange("POST /files");
+        let at = |path: &str| Locations::new(path.parse().expect("a path"));
+        assert!(text_of(other_dialect(&exchange)).await.contains("no path of this server"));
+        exchange.resumable = Some(ResumableJs::new(at("/up"), *b"secret"));
+        let reply = exchange.completed(other_dialect(&exchange));
+        assert_eq!(reply.status(), 415);
+        assert!(text_of(reply).await.contains("go to /up"));
     }
 
     #[test]
