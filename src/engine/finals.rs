@@ -10,7 +10,7 @@ use http::Extensions;
 use super::{Action, Engine, refusal_of, write};
 use crate::{
     content::{Content, Step},
-    rules::{Join, Outcome, Refusal, Refused, join},
+    rules::{Finished, Join, Outcome, Refusal, Refused, join},
     upload::{Role, Upload, UploadId},
 };
 
@@ -82,7 +82,8 @@ impl Engine {
         };
         match made.await {
             Ok(finished) => {
-                Ok(Outcome::Stored { finished, offset: length, upload: Arc::new(upload) })
+                let upload = Arc::new(upload);
+                Ok(Outcome::Stored { finished, is_news: true, offset: length, upload })
             }
             Err(refusal) => {
                 if let Err(error) = self.store().remove(&upload.id).await {
@@ -117,7 +118,8 @@ impl Engine {
                 self.complete_waiting(&part);
             }
         }
-        Ok(Outcome::Stored { finished: Default::default(), offset: 0, upload: Arc::new(upload) })
+        let (finished, upload) = (Finished::default(), Arc::new(upload));
+        Ok(Outcome::Stored { finished, is_news: true, offset: 0, upload })
     }
 
     /// The same as [`Engine::resolve`], done to its end even when nobody waits for it any more.

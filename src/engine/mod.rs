@@ -196,7 +196,7 @@ impl Engine {
     async fn find(&self, of: &Subject) -> Result<Arc<Upload>, Refusal> {
         match of {
             Subject::Id(id) => self.load(id).await,
-            Subject::Key(key) => self.last_named(key).await,
+            Subject::Key(key) | Subject::Unfinished(key) => self.last_named(key).await,
         }
     }
 
@@ -224,12 +224,16 @@ impl Engine {
         if !self.limits().termination {
             return Err(Refusal::Unsupported { what: "removing uploads" }.into());
         }
+        let check = |upload: &Upload| match of {
+            Subject::Unfinished(_) if upload.is_complete() => Err(Refusal::Unknown),
+            Subject::Id(_) | Subject::Key(_) | Subject::Unfinished(_) => self.alive(upload),
+        };
         let upload = self.find(of).await?;
-        self.alive(&upload)?;
+        check(&upload)?;
         self.admit(Action::Terminate(&upload), extensions).await?;
         let _claim = self.0.claims.seize(&upload.id, self.limits()).await?;
         let upload = self.load(&upload.id).await?;
-        self.alive(&upload)?;
+        check(&upload)?;
         self.give_up(&upload).await?;
         tracing::info!(id = %upload.id, "removed");
         Ok(Outcome::Terminated)

@@ -60,7 +60,7 @@ impl Engine {
                 if content.is_end() {
                     let upload = self.told(upload, false).await?;
                     let offset = upload.offset();
-                    return Ok(Outcome::Stored { finished, offset, upload });
+                    return Ok(Outcome::Stored { finished, is_news: is_new, offset, upload });
                 }
             }
             let claim = self.claim(&upload.id, write).await?;
@@ -74,8 +74,9 @@ impl Engine {
             drop(claim);
             return match result {
                 Ok(mut outcome) => {
-                    if let Outcome::Stored { finished: now, .. } = &mut outcome {
+                    if let Outcome::Stored { finished: now, is_news, .. } = &mut outcome {
                         now.headers.append(&mut finished.headers);
+                        *is_news |= is_new;
                     }
                     Ok(self.held_back(outcome).await?)
                 }
@@ -87,6 +88,12 @@ impl Engine {
                 }
             };
         }
+    }
+
+    /// Whether an upload that is made now gets `key`. Another one may get it first: then it is as if
+    /// that one had come later, and joined this one.
+    pub(super) async fn is_free(&self, key: &Key) -> Result<bool, Refusal> {
+        Ok(matches!(self.standing(key, true).await?, Standing::Free(_)))
     }
 
     /// The current upload of `key`, for a client that is about to send what is missing of it: if it

@@ -48,6 +48,13 @@ impl Engine {
                 let created = self.create(new, &write, &mut content, extensions).await;
                 created.map_err(Refused::from)
             }),
+            Target::NewNamed(key, new) => Box::pin(async move {
+                if self.is_free(&key).await? {
+                    return self.place(&key, &new, &write, &mut content, extensions).await;
+                }
+                let created = self.create(new, &write, &mut content, extensions).await;
+                created.map_err(Refused::from)
+            }),
         }
     }
 
@@ -150,7 +157,8 @@ impl Engine {
                 Default::default()
             };
             self.create_record(&upload).await?;
-            return Ok(Outcome::Stored { finished, offset: 0, upload: Arc::new(upload) });
+            let upload = Arc::new(upload);
+            return Ok(Outcome::Stored { finished, is_news: true, offset: 0, upload });
         }
         self.create_record(&upload).await?;
         let claim = self.claim(&upload.id, write);
@@ -234,7 +242,8 @@ impl Engine {
     ) -> Result<Outcome, Refusal> {
         let settle = |now: &Upload| write::settle(now, plan, pieces, self.limits(), self.now());
         let (upload, finished) = self.commit(&upload.id, extensions, settle).await?;
-        Ok(Outcome::Stored { finished, offset: reached, upload })
+        let is_news = !plan.held.covers(&(plan.at..reached));
+        Ok(Outcome::Stored { finished, is_news, offset: reached, upload })
     }
 
     /// Undoes what a write recorded on its way, now that it is refused.

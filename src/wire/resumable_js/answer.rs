@@ -27,7 +27,8 @@ struct Body<'a> {
 /// What an answer says about the upload.
 #[derive(Serialize)]
 pub(super) struct UploadBody<'a> {
-    id: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    id: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     url: Option<String>,
     offset: u64,
@@ -38,6 +39,15 @@ pub(super) struct UploadBody<'a> {
     complete: bool,
     #[serde(skip_serializing_if = "Option::is_none")]
     name: Option<String>,
+}
+
+/// What the client of an answer has shown of the upload.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Shown {
+    /// Its name, and perhaps bytes that it holds anyway: anybody may guess these.
+    Name,
+    /// Bytes that are part of it by this request.
+    Bytes,
 }
 
 /// For serde, which hands out references.
@@ -55,7 +65,7 @@ pub(super) fn answer(exchange: &ResumableJsExchange, outcome: Outcome) -> Reply 
                 return refuse::fault(exchange, &fault);
             }
             if presence::is_there(&upload, range) {
-                yes(exchange, &upload)
+                yes(exchange, &upload, Shown::Name)
             } else {
                 reply::empty(StatusCode::NO_CONTENT)
             }
@@ -63,8 +73,9 @@ pub(super) fn answer(exchange: &ResumableJsExchange, outcome: Outcome) -> Reply 
         (Outcome::Status { upload }, Asked::Status(question)) => {
             status::answer(exchange, question, &upload)
         }
-        (Outcome::Stored { finished, upload, .. }, _) => {
-            let mut reply = yes(exchange, &upload);
+        (Outcome::Stored { finished, is_news, upload, .. }, _) => {
+            let shown = if is_news { Shown::Bytes } else { Shown::Name };
+            let mut reply = yes(exchange, &upload, shown);
             reply::add_finished(&mut reply, &finished);
             reply
         }
@@ -77,27 +88,33 @@ pub(super) fn answer(exchange: &ResumableJsExchange, outcome: Outcome) -> Reply 
 }
 
 /// The bytes are there. Whichever answer a page reads last says whether the file is, too.
-fn yes(exchange: &ResumableJsExchange, upload: &Upload) -> Reply {
+fn yes(exchange: &ResumableJsExchange, upload: &Upload, shown: Shown) -> Reply {
     let is_file = upload.is_complete();
     let body = Body {
         is_chunk: !is_file,
         is_file,
         identifier: exchange.identifier.as_deref().unwrap_or_default(),
-        upload: body_of(exchange, upload),
+        upload: body_of(exchange, upload, shown),
     };
     reply::json(StatusCode::OK, &body)
 }
 
 /// What an answer says about `upload`.
-pub(super) fn body_of<'u>(exchange: &ResumableJsExchange, upload: &'u Upload) -> UploadBody<'u> {
-    let url = exchange.config.tus.as_ref().and_then(|tus| {
+pub(super) fn body_of<'u>(
+    exchange: &ResumableJsExchange,
+    upload: &'u Upload,
+    shown: Shown,
+) -> UploadBody<'u> {
+    // Who has the URL may read and remove the upload, so that it takes more than its name.
+    let is_told = exchange.has_owner || shown == Shown::Bytes;
+    let url = exchange.config.tus.as_ref().filter(|_| is_told).and_then(|tus| {
         let location = tus.location(&exchange.start, &upload.id);
         location.to_str().map(str::to_owned).ok()
     });
     let name = upload.metadata.get_str("filename");
     let lengths = upload.received.iter().map(|run| run.end - run.start);
     UploadBody {
-        id: upload.id.as_str(),
+        id: is_told.then_some(upload.id.as_str()),
         url,
         offset: upload.offset(),
         received: lengths.sum(),
@@ -121,6 +138,7 @@ mod tests {
 
     fn asking(method: &str, range: Range<u64>, total: u64) -> ResumableJsExchange {
         let mut exchange = exchange(&format!("{method} /up"));
+        exchange.has_owner = true;
         exchange.identifier = Some("i\"\r\n".to_owned());
         exchange.asked = Asked::Presence { range, total };
         exchange
@@ -135,7 +153,32 @@ mod tests {
 
     fn stored(upload: Arc<Upload>) -> Outcome {
         let headers = vec![("X-Result".to_owned(), "7".to_owned())];
-        Outcome::Stored { finished: Finished { headers }, offset: 20, upload }
+        Outcome::Stored { finished: Finished { headers }, is_news: true, offset: 20, upload }
+    }
+
+    /// The upload's id and its URL make their owner; a name and a few bytes are guessed.
+    #[tokio::test]
+    async fn uploads_without_owner_are_shown_to_those_who_fill_them_s_002() {
+        let upload = || upload(30, &[(0, 10)]);
+        let written = |is_news| {
+            let finished = Finished::default();
+            Outcome::Stored { finished, is_news, offset: 10, upload: upload() }
+        };
+        for (mut exchange, has_owner, outcome, expected) in [
+            (asking("GET", 0..10, 30), false, Outcome::Status { upload: upload() }, false),
+            (asking("GET", 0..10, 30), true, Outcome::Status { upload: upload() }, true),
+            (writing("POST /up"), false, written(true), true),
+            (writing("POST /up"), false, written(false), false),
+            (writing("POST /up"), true, written(false), true),
+        ] {
+            exchange.has_owner = has_owner;
+            let asked = format!("{:?} {has_owner} {outcome:?}", exchange.asked);
+            let reply = exchange.completed(answer(&exchange, outcome));
+            let upload = told(reply).await.1["upload"].take();
+            let shown = ["id", "url"].map(|member| upload.get(member).is_some());
+            assert_eq!(shown, [expected; 2], "{asked}: {upload}");
+            assert_eq!(upload["received"], 10);
+        }
     }
 
     #[tokio::test]

@@ -159,6 +159,11 @@ impl ResumableJs {
         let file = File::described_by(metadata)?;
         Some(self.config.key_of(head, &file))
     }
+
+    /// Whether it is known who sends the request with `head` (S-002).
+    pub(super) fn has_owner(&self, head: &Parts) -> bool {
+        self.config.owner(head).is_some()
+    }
 }
 
 impl Config {
@@ -174,13 +179,20 @@ impl Config {
         Key::new(&self.secret.0, &names)
     }
 
-    /// The key of `file` for whoever sends the request with `head` (S-002).
-    fn key_of(&self, head: &Parts, file: &File) -> Key {
+    /// Who sends the request with `head`, if anything says so (S-002).
+    fn owner<'h>(&self, head: &'h Parts) -> Option<&'h [u8]> {
         let owner = head.extensions.get::<Owner>();
         let owner = owner.map(|Owner(name)| name.as_bytes()).or_else(|| {
             let name = self.owner_header.as_ref()?;
             Some(head.headers.get(name)?.as_bytes())
         });
+        // Without a name it is anybody.
+        owner.filter(|owner| !owner.is_empty())
+    }
+
+    /// The key of `file` for whoever sends the request with `head`.
+    fn key_of(&self, head: &Parts, file: &File) -> Key {
+        let owner = self.owner(head);
         let name = file.name.as_deref().unwrap_or_default();
         let path = file.path.as_deref().unwrap_or_default();
         self.key(owner, &file.identifier, name, path)
@@ -211,6 +223,8 @@ struct ResumableJsExchange {
     asked: Asked,
     chosen: Option<Chosen>,
     config: Arc<Config>,
+    /// Whether it is known whose uploads the names of the request lead to.
+    has_owner: bool,
     /// What the client calls the file, for the answer.
     identifier: Option<String>,
     method: Method,
@@ -274,6 +288,7 @@ impl ResumableJsExchange {
         Self {
             asked: Asked::Nothing,
             chosen: None,
+            has_owner: config.owner(head).is_some(),
             config,
             identifier: None,
             method: head.method.clone(),

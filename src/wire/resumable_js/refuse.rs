@@ -127,11 +127,12 @@ pub(super) fn refuse(exchange: &ResumableJsExchange, refused: &Refused) -> Reply
         return reply::empty(StatusCode::NO_CONTENT);
     }
     let (status, code) = wording(exchange, refusal);
+    let message = message(exchange, refusal);
     let is_about_total = matches!(refusal, Refusal::LengthConflict { .. });
     let param = is_about_total.then(|| exchange.name(Parameter::TotalSize));
     let mut reply = fault(
         exchange,
-        &Fault { code, message: refusal.to_string(), param: param.flatten(), status },
+        &Fault { code, message, param: param.flatten(), status },
     );
     if let Refusal::Denied(denial) = refusal {
         add_denial(&mut reply, denial);
@@ -140,6 +141,16 @@ pub(super) fn refuse(exchange: &ResumableJsExchange, refused: &Refused) -> Reply
         reply::close_connection(&mut reply, exchange.version);
     }
     reply
+}
+
+/// What a person is told of `refusal`.
+fn message(exchange: &ResumableJsExchange, refusal: &Refusal) -> String {
+    let is_removal_by_anybody = exchange.asked == Asked::Removal && !exchange.has_owner;
+    if is_removal_by_anybody && matches!(refusal, Refusal::Expired | Refusal::Unknown) {
+        return "no unfinished upload has this name; a finished one is removed at its own URL"
+            .to_owned();
+    }
+    refusal.to_string()
 }
 
 /// Status and code of each refusal (section 4, and A-001: 3xx, 202, 206, 304, 409, 413, 422, 423,
