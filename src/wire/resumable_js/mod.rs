@@ -1,13 +1,13 @@
 //! ResumableJS: resumable.js and its forks flow.js and simple-uploader.js, which cut a file into
-//! numbered chunks and send them in parallel, in any order.
+//! numbered chunks and send them in parallel, in any order; and Dropzone, which does much the same.
 //!
 //! `read` turns a request into an intent: [`profile`] and `params` say what it says, `chunk` which
 //! bytes it means. `answer` words an outcome, `refuse` a refusal; `status` is the resource that
 //! tells in one request what the clients' tests ask chunk by chunk.
 //!
 //! # Source
-//! resumable.js 1.0.2, 1.1.0 and its repository's head, flow.js 2.14, simple-uploader.js 0.6. Rule
-//! numbers are those of the wire contract.
+//! resumable.js 1.0.2, 1.1.0 and its repository's head, flow.js 2.14, simple-uploader.js 0.6, Dropzone
+//! 5.9 and 6.3. Rule numbers are those of the wire contract.
 
 mod answer;
 mod chunk;
@@ -22,13 +22,14 @@ use std::{fmt, ops::Range, sync::Arc, time::Duration};
 
 use http::{
     HeaderName, HeaderValue, Method, StatusCode, Version,
-    header::{CACHE_CONTROL, X_CONTENT_TYPE_OPTIONS},
+    header::{ACCEPT, CACHE_CONTROL, X_CONTENT_TYPE_OPTIONS},
     request::Parts,
 };
 
 pub use self::profile::{Parameter, Profile};
 use self::{
     params::{Chosen, File},
+    profile::Answers,
     read::Unread,
     refuse::Fault,
     status::Question,
@@ -49,8 +50,9 @@ const MAX_CHUNK_BYTES: u64 = 256 << 20;
 
 /// Section 1.5 of the contract. `DELETE` is for the status resource.
 const CORS: cors::Lists = cors::Lists {
-    allow_headers: "Authorization, Content-Type, Origin, X-Requested-With, X-Request-ID, \
-        X-CSRF-Token, X-XSRF-Token, Checksum, Upload-Checksum",
+    // Dropzone sends `Cache-Control`.
+    allow_headers: "Authorization, Cache-Control, Content-Type, Origin, X-Requested-With, \
+        X-Request-ID, X-CSRF-Token, X-XSRF-Token, Checksum, Upload-Checksum",
     allow_methods: "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS",
     expose_headers: "Location, Upload-Offset, Upload-Length, Upload-Expires, Upload-Missing, \
         Retry-After",
@@ -83,11 +85,12 @@ struct Config {
 struct Secret(Vec<u8>);
 
 impl ResumableJs {
-    /// The dialect at the mount of `locations`, for clients of all three libraries with their usual
+    /// The dialect at the mount of `locations`, for clients of all four libraries with their usual
     /// names. `secret` keeps anybody from telling which name an upload's id stands for; uploads are
     /// found again only with the same one.
     pub fn new(locations: Locations, secret: impl Into<Vec<u8>>) -> Self {
-        let profiles = [Profile::resumable(), Profile::flow(), Profile::simple()];
+        let profiles =
+            [Profile::resumable(), Profile::flow(), Profile::simple(), Profile::dropzone()];
         let config = Config {
             denial_is_not_found: false,
             locations,
@@ -220,6 +223,8 @@ impl Dialect for ResumableJs {
 
 /// One request of a client and its answer.
 struct ResumableJsExchange {
+    /// Whether the request has the header fields by which Dropzone tells what it is.
+    asks_as_dropzone: bool,
     asked: Asked,
     chosen: Option<Chosen>,
     config: Arc<Config>,
@@ -285,7 +290,10 @@ impl Exchange for ResumableJsExchange {
 impl ResumableJsExchange {
     fn new(config: Arc<Config>, head: &Parts) -> Self {
         let start = config.tus.as_ref().map(|tus| tus.start(head));
+        let has = |name, value: &str| head.headers.get(name).is_some_and(|given| given == value);
+        let script = HeaderName::from_static("x-requested-with");
         Self {
+            asks_as_dropzone: has(ACCEPT, "application/json") && has(script, "XMLHttpRequest"),
             asked: Asked::Nothing,
             chosen: None,
             has_owner: config.owner(head).is_some(),
@@ -312,6 +320,17 @@ impl ResumableJsExchange {
     /// What this client calls `parameter`, once that is known.
     fn name(&self, parameter: Parameter) -> Option<String> {
         Some(self.chosen.as_ref()?.name(parameter))
+    }
+
+    /// What the client's library reads in answers. What is told before it is known goes to whoever
+    /// sends no parameters at all: Dropzone does that with small files.
+    fn answers(&self) -> Answers {
+        let has_texts = || self.config.profiles.iter().any(|p| p.answers() == Answers::Texts);
+        match &self.chosen {
+            Some(chosen) => chosen.profile().answers(),
+            None if self.asks_as_dropzone && has_texts() => Answers::Texts,
+            None => Answers::Objects,
+        }
     }
 
     /// The fault of naming another file size than the upload has (J-017).
@@ -434,6 +453,8 @@ mod tests {
                 ][..],
                 Some(("3-ab", "a\nb", "x/ab")),
             ),
+            (&[("resumableIdentifier", "i"), ("relativePath", "/dir/a")], Some(("i", "", "dir/a"))),
+            (&[("resumableIdentifier", "i"), ("relativePath", "\\")], Some(("i", "", ""))),
             (&[("resumableIdentifier", "i")], Some(("i", "", ""))),
             (&[("filename", "a")], None),
             (&[("resumableIdentifier", ""), ("filename", "a")], None),
@@ -497,6 +518,11 @@ mod tests {
         assert_eq!(key("GET /up", None), of(None));
         assert_eq!(key("GET /up\nX-User: a", None), of(Some("a")));
         assert_eq!(key("GET /up\nX-User: a", Some("b")), of(Some("b")));
+        for (lines, expected) in
+            [("GET /up", false), ("GET /up\nX-User:", false), ("GET /up\nX-User: a", true)]
+        {
+            assert_eq!(exchange_with(&dialect, lines).has_owner, expected, "{lines}");
+        }
         let unread = super::tests::dialect().config.key_of(&head("GET /up\nX-User: a"), &file);
         assert_eq!(unread, of(None), "a header that is not configured");
     }

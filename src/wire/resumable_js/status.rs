@@ -93,7 +93,7 @@ pub(super) fn read(
     }
     exchange.asked = Asked::Status(Question {
         chunks: chosen.number(Parameter::TotalChunks)?,
-        size: chosen.positive(Parameter::ChunkSize)?,
+        size: chosen.size_of_chunks()?,
         total: chosen.number(Parameter::TotalSize)?,
     });
     Ok(Intent::Status { of: Subject::Key(key) })
@@ -220,6 +220,14 @@ mod tests {
             ("DELETE /up/status".to_owned(), Err((400, refuse::MISSING))),
             (format!("GET /up/status?{FILE}&flowIdentifier=j"), Err((400, refuse::AMBIGUOUS))),
             (format!("GET /up/status?{FILE}&chunkSize=0"), Err((400, refuse::BAD_NUMBER))),
+            (
+                format!("GET /up/status?{FILE}&chunkSize=Infinity&totalChunks=2"),
+                Err((400, refuse::BAD_NUMBER)),
+            ),
+            (
+                format!("GET /up/status?{FILE}&chunkSize=Infinity&totalChunks=1"),
+                Ok(Intent::Status { of: of() }),
+            ),
             (format!("GET /up/status?{FILE}&totalSize=x"), Err((400, refuse::BAD_NUMBER))),
         ] {
             let mut exchange = exchange(&lines);

@@ -148,8 +148,7 @@ fn create(
             return Ok((Intent::Join(join), content));
         }
     };
-    let dialect =
-        exchange.resumable.as_ref().filter(|_| length.is_some() && role == Role::Whole);
+    let dialect = exchange.resumable.as_ref().filter(|_| length.is_some() && role == Role::Whole);
     let key = dialect.and_then(|dialect| dialect.key_of(head, &metadata));
     // Nobody is led to the upload of another by its name alone.
     let has_owner = dialect.is_some_and(|dialect| dialect.has_owner(head));
@@ -350,7 +349,9 @@ mod tests {
             let Ok((Intent::Write(write), _)) = read else { panic!("{read:?}") };
             let key = dialect.key(name, "i", "", "");
             match write.target {
-                Target::Named(found, _) => assert_eq!((Some(found), name.is_some()), (Some(key), true)),
+                Target::Named(found, _) => {
+                    assert_eq!((Some(found), name.is_some()), (Some(key), true))
+                }
                 Target::NewNamed(found, _) => assert_eq!((found, name), (key, None)),
                 target @ (Target::Existing(_) | Target::New(_)) => panic!("{target:?}"),
             }
