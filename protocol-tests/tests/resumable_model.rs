@@ -253,14 +253,19 @@ impl Walk<'_> {
         if self.enter(range.start == 0) {
             return answer.is(refused(404, "upload_expired"));
         }
+        let is_news = self.model.state != State::Complete
+            && (range.is_empty() || self.model.held[range.clone()].contains(&false));
         self.model.store(range);
         ensure_eq("the answer", answer.said.clone(), self.model.yes())?;
         let number_of = |name: &str| answer.upload[name].as_u64();
         ensure_eq("offset", number_of("offset"), Some(self.model.prefix() as u64))?;
         let received = self.model.held.iter().filter(|held| **held).count();
         ensure_eq("received", number_of("received"), Some(received as u64))?;
-        self.model.url = Some(answer.url()?);
-        Ok(())
+        if is_news {
+            self.model.url = Some(answer.url()?);
+            return Ok(());
+        }
+        answer.leads_nowhere()
     }
 
     fn different(&mut self, piece: Piece, at: usize) -> Verdict {
@@ -454,16 +459,19 @@ impl Walk<'_> {
     }
 
     fn delete(&mut self, by_tus: bool) -> Verdict {
-        let expected: &[u16] = if self.is_there() { &[204] } else { &[404, 410] };
-        let answer = match self.tus() {
-            Some((tus, url)) if by_tus => tus.ask(&Request::tus("DELETE", &url))?,
+        let (answer, removes) = match self.tus() {
+            Some((tus, url)) if by_tus => {
+                (tus.ask(&Request::tus("DELETE", &url))?, self.is_there())
+            }
             _ => {
                 let status = self.file.status(&self.own.site);
-                self.own.site.ask(&status.method("DELETE"))?
+                let answer = self.own.site.ask(&status.method("DELETE"))?;
+                // A name alone removes nothing that is finished (S-002).
+                (answer, self.model.state == State::Open)
             }
         };
-        answer.is_one_of(expected)?;
-        if self.is_there() {
+        answer.is_one_of(if removes { &[204] } else { &[404, 410] })?;
+        if removes {
             self.model.state = State::Removed;
             self.model.held.fill(false);
             self.model.told = None;

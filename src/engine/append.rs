@@ -24,6 +24,8 @@ use crate::{
 /// What came of a write whose bytes count.
 pub(super) struct Written {
     pub(super) finished: Finished,
+    /// Whether it brought bytes that the upload did not have.
+    pub(super) is_news: bool,
     /// Why the client must send the rest, if its body was interrupted.
     pub(super) interrupted: Option<Refusal>,
     /// The position after the last byte that counts.
@@ -42,8 +44,8 @@ impl Written {
 
     /// The outcome for a client that does not know its upload yet, and must get to know where it is.
     fn stored(self) -> Outcome {
-        let Self { finished, offset, upload, .. } = self;
-        Outcome::Stored { finished, offset, upload }
+        let Self { finished, is_news, offset, upload, .. } = self;
+        Outcome::Stored { finished, is_news, offset, upload }
     }
 }
 
@@ -60,6 +62,14 @@ impl Engine {
             }
             Target::Named(key, new) => Box::pin(async move {
                 self.write_keyed(&key, &new, &write, &mut content, extensions).await
+            }),
+            Target::NewNamed(key, new) => Box::pin(async move {
+                let begins = self.begins(&key, &new, &write).await?;
+                if begins {
+                    return self.write_keyed(&key, &new, &write, &mut content, extensions).await;
+                }
+                let created = self.create(new, &write, &mut content, extensions).await;
+                created.map_err(Refused::from)
             }),
             Target::New(new) => Box::pin(async move {
                 let created = self.create(new, &write, &mut content, extensions).await;
@@ -149,7 +159,8 @@ impl Engine {
         if upload.is_full() || content.is_end() {
             let (upload, finished) = self.finish_empty(upload, &plan, content, extensions).await?;
             self.0.records.create(&upload, None).await?;
-            return Ok(Outcome::Stored { finished, offset: 0, upload: Arc::new(upload) });
+            let upload = Arc::new(upload);
+            return Ok(Outcome::Stored { finished, is_news: true, offset: 0, upload });
         }
         self.0.records.create(&upload, None).await?;
         let upload = Arc::new(upload);
@@ -167,7 +178,7 @@ impl Engine {
                 tracing::warn!(id = %upload.id, %refusal, "a refused upload was left behind");
             }
         }
-        written.map(Written::stored)
+        written.map(|written| Written { is_news: true, ..written }.stored())
     }
 
     /// The upload that a creation asks for, without a byte yet, and the plan for its bytes.
@@ -238,7 +249,8 @@ impl Engine {
             blocks.push((range, receipt));
         }
         let (upload, finished) = self.record(upload, plan, &blocks, extensions).await?;
-        Ok(Written { finished, interrupted, offset: reached, upload })
+        let is_news = !plan.present.covers(&(plan.at..reached));
+        Ok(Written { finished, interrupted, is_news, offset: reached, upload })
     }
 
     /// Makes `blocks` part of an upload, completing it if that makes it full.

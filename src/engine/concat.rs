@@ -43,7 +43,7 @@ impl Engine {
         if !parts.iter().all(|part| part.is_complete()) {
             self.0.records.create(&upload, None).await?;
             let (finished, upload) = (Finished::default(), Arc::new(upload));
-            return Ok(Outcome::Stored { finished, offset: 0, upload });
+            return Ok(Outcome::Stored { finished, is_news: true, offset: 0, upload });
         }
         Ok(self.create_joined(upload, &parts, extensions).await?)
     }
@@ -65,7 +65,8 @@ impl Engine {
         };
         match made.await {
             Ok(finished) => {
-                Ok(Outcome::Stored { finished, offset: length, upload: Arc::new(upload) })
+                let upload = Arc::new(upload);
+                Ok(Outcome::Stored { finished, is_news: true, offset: length, upload })
             }
             Err(refusal) => {
                 if let Err(error) = self.store().remove(&upload).await {

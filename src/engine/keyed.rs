@@ -60,7 +60,7 @@ impl Engine {
                 // A creation that finds its upload made already goes on where that is (J-054).
                 write::plan(&upload, write, self.limits(), self.now())?;
                 let offset = upload.offset();
-                return Ok(Outcome::Stored { finished, offset, upload });
+                return Ok(Outcome::Stored { finished, is_news: is_new, offset, upload });
             }
             let reservation = self.reserve(&upload.id, write).await?;
             let upload = match self.load(&upload.id).await {
@@ -75,8 +75,9 @@ impl Engine {
             drop(reservation);
             match written.and_then(Written::whole) {
                 Ok(mut outcome) => {
-                    if let Outcome::Stored { finished: now, .. } = &mut outcome {
+                    if let Outcome::Stored { finished: now, is_news, .. } = &mut outcome {
                         now.headers.append(&mut finished.headers);
+                        *is_news |= is_new;
                     }
                     return Ok(self.answered_alone(outcome, write.answer_when_alone).await?);
                 }
@@ -92,6 +93,21 @@ impl Engine {
                 }
             }
         }
+    }
+
+    /// Whether an upload that is made now begins a session of `key`. Should another one come first, it is
+    /// as if that one had come later, and joined this one.
+    pub(super) async fn begins(
+        &self,
+        key: &Key,
+        new: &NewUpload,
+        write: &Write,
+    ) -> Result<bool, Refusal> {
+        let length = new.length.unwrap_or_default();
+        let keyed_write = KeyedWrite { begins: true, has_bytes: false, length };
+        let current = self.0.records.by_key(key).await?;
+        let choice = self.choose(current.as_deref(), keyed_write, Instant::now(), write);
+        Ok(choice == Choice::Begin)
     }
 
     /// The upload that a write by name means, made if it begins a session.
@@ -220,9 +236,9 @@ impl Engine {
             let is_released = writers.one_released(&upload.id, &gaps, deadline).await;
             let current = self.load(&upload.id).await?;
             // A gap that nobody writes may have been closed since it was looked for.
-            let is_news = current.received != upload.received;
+            let is_longer = current.received != upload.received;
             *upload = current;
-            if !is_released && (!is_news || Instant::now() >= deadline) {
+            if !is_released && (!is_longer || Instant::now() >= deadline) {
                 break;
             }
         }

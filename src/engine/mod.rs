@@ -182,7 +182,7 @@ impl Engine {
     async fn find(&self, of: &Subject) -> Result<Arc<Upload>, Refusal> {
         match of {
             Subject::Id(id) => self.load(id).await,
-            Subject::Key(key) => {
+            Subject::Key(key) | Subject::Unfinished(key) => {
                 let upload = self.0.records.by_key(key).await?.ok_or(Refusal::Unknown)?;
                 sessions::is_current(&upload, self.limits(), self.now())?;
                 Ok(upload)
@@ -214,19 +214,18 @@ impl Engine {
         if !self.limits().termination {
             return Err(Refusal::Unsupported { what: "removing uploads" }.into());
         }
-        // Whoever guesses a name must not remove a finished file: that takes its URL.
-        let may_go = |now: &Upload| matches!(of, Subject::Id(_)) || !now.is_complete();
+        let check = |upload: &Upload| match of {
+            Subject::Unfinished(_) if upload.is_complete() => Err(Refusal::Unknown),
+            Subject::Id(_) | Subject::Key(_) | Subject::Unfinished(_) => self.alive(upload),
+        };
         let upload = self.find(of).await?;
-        self.alive(&upload)?;
-        if !may_go(&upload) {
-            return Err(Refusal::Unknown.into());
-        }
+        check(&upload)?;
         self.admit(Action::Terminate(&upload), extensions).await?;
         let _reservation = self.0.writers.stop_all(&upload.id, self.limits()).await?;
         let upload = self.load(&upload.id).await?;
-        self.alive(&upload)?;
+        check(&upload)?;
         let id = upload.id.clone();
-        self.0.records.give_up(upload, may_go).await?;
+        self.0.records.give_up(upload, |now| check(now).is_ok()).await?;
         tracing::info!(%id, "removed");
         Ok(Outcome::Terminated)
     }

@@ -90,6 +90,8 @@ pub enum Target {
     Named(Key, NewUpload),
     /// One to be made.
     New(NewUpload),
+    /// One to be made, which this key leads to unless it leads to another one.
+    NewNamed(Key, NewUpload),
 }
 
 /// An upload that a request asks about.
@@ -99,6 +101,8 @@ pub enum Subject {
     Id(UploadId),
     /// The one that this key leads to.
     Key(Key),
+    /// The last one of this key, as long as it is not complete.
+    Unfinished(Key),
 }
 
 /// Whether the upload of a name holds certain bytes.
@@ -192,6 +196,8 @@ pub enum Outcome {
     Stored {
         /// What the application adds to the answer of the request that completed the upload.
         finished: Finished,
+        /// Whether the request made the upload, or brought bytes that it did not have.
+        is_news: bool,
         /// The position after the last byte stored by this request.
         offset: u64,
         /// The upload after it.

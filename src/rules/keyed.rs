@@ -210,16 +210,22 @@ mod tests {
 
     #[test]
     fn only_an_open_upload_of_this_length_has_bytes_for_those_who_ask_j_044() {
-        for (phase, range, length, expected) in [
-            (Phase::Open, 0..5, 9, true),
-            (Phase::Open, 4..6, 9, false),
-            (Phase::Open, 0..5, 8, false),
-            (COMPLETE, 0..5, 9, false),
-            (VOID, 0..5, 9, false),
+        for (rule, phase, received, range, length, expected) in [
+            ("J-020", Phase::Open, &[(0, 3), (6, 9)][..], 0..3, 9, true),
+            ("J-020", Phase::Open, &[(0, 3), (6, 9)], 3..6, 9, false),
+            ("J-020", Phase::Open, &[(0, 3), (6, 9)], 6..9, 9, true),
+            ("J-021", Phase::Open, &[(0, 4)], 3..6, 9, false),
+            ("J-021", Phase::Open, &[(0, 4), (4, 7)], 3..6, 9, true),
+            ("J-013", Phase::Open, &[(0, 6)], 3..9, 9, false),
+            ("F-20", Phase::Open, &[(8, 9)], 0..3, 9, false),
+            ("J-017", Phase::Open, &[(0, 5)], 0..5, 8, false),
+            ("J-044", COMPLETE, &[(0, 9)], 0..3, 9, false),
+            ("J-041", VOID, &[], 0..3, 9, false),
         ] {
+            let upload = Upload { received: received.to_vec().into(), ..upload(phase) };
             let is_present =
-                is_present(&upload(phase), &range, length, false, &Limits::default(), UNIX_EPOCH);
-            assert_eq!(is_present, expected, "{phase:?} {range:?} {length}");
+                is_present(&upload, &range, length, false, &Limits::default(), UNIX_EPOCH);
+            assert_eq!(is_present, expected, "{rule}: {phase:?} {range:?} {length}");
         }
     }
 }

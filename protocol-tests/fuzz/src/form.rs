@@ -45,7 +45,7 @@ async fn read(body: &[u8], most: usize, shape: Shape) -> Said {
     let mut form = Form::new(content, "B");
     let mut fields = Vec::new();
     while let Some(part) = form.next_part().await? {
-        if part.has_filename || part.name == "file" {
+        if part.is_file() || part.name == "file" {
             let payload = form.payload(part, shape, Box::new(|_, _| Ok(())));
             return Ok((fields, Some(all(payload).await?)));
         }

@@ -516,7 +516,10 @@ impl<'a> Client<'a> {
             let text = String::from_utf8_lossy(&answer.body);
             let url = text.split("\"url\":\"").nth(1);
             let url = url.and_then(|rest| rest.split('"').next());
-            self.born(number, url)?;
+            // A copy of a chunk whose answer was lost leads nowhere.
+            if url.is_some() {
+                self.born(number, url)?;
+            }
             self.note(number, |entry| {
                 entry.stored.push(chunk);
                 let (done, open) = std::mem::take(&mut entry.attempts)

@@ -97,7 +97,7 @@ fn in_mid_send(site: &Site) -> Verdict {
             ("k", "2", "bad_chunk_number"),
             ("n", "0", "bad_total_chunks"),
             ("s", "1", "bad_chunk_size"),
-            ("path", "/x", "bad_relative_path"),
+            ("path", "../x", "bad_relative_path"),
         ] {
             rows.row(format!("{form:?} {name}={value}"), || {
                 let request = file().ask(1).set(name, value).request(site);

@@ -131,7 +131,7 @@ fn empty(site: &Site) -> Verdict {
                 file.tests(site, 1, Said::Absent)?;
                 file.completes(site, 1)?;
                 file.tests(site, 1, Said::File)?;
-                file.completes(site, 1)
+                file.repeats(site, 1)
             });
         }
     }

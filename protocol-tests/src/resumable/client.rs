@@ -265,6 +265,15 @@ impl File {
         self.reads_back(site, &answer)
     }
 
+    /// Uploads a chunk again that the complete file holds. It is a yes, and leads nobody to the
+    /// upload (S-002).
+    #[track_caller]
+    pub fn repeats(&self, site: &Site, number: u64) -> Verdict {
+        let answer = self.put(site, number)?;
+        answer.leads_nowhere()?;
+        answer.is(Said::File)
+    }
+
     /// Uploads all chunks in order and reads the file back.
     #[track_caller]
     pub fn uploads(&self, site: &Site) -> Verdict {
@@ -289,8 +298,13 @@ impl File {
     /// Expects the download of a complete file to be its bytes.
     #[track_caller]
     pub fn reads_back(&self, site: &Site, answer: &Answer) -> Verdict {
-        let url = answer.url()?;
-        tus_of(site, &url).ask(&Request::plain("GET", &url))?.is(200)?.has_body(&self.content)?;
+        self.reads_from(site, &answer.url()?)
+    }
+
+    /// Expects the download of the complete file at `url` to be its bytes.
+    #[track_caller]
+    pub fn reads_from(&self, site: &Site, url: &str) -> Verdict {
+        tus_of(site, url).ask(&Request::plain("GET", url))?.is(200)?.has_body(&self.content)?;
         Ok(())
     }
 
@@ -382,6 +396,13 @@ impl Answer {
     pub fn is(self, expected: Said) -> Verdict {
         let message = format!("says {:?}, expected {expected:?}: {}", self.said, self.body);
         ensure(self.said == expected, message)
+    }
+
+    /// Expects that nobody finds the upload by it (S-002).
+    #[track_caller]
+    pub fn leads_nowhere(&self) -> Verdict {
+        let told = ["id", "url"].iter().any(|member| self.upload.get(member).is_some());
+        ensure(!told, format!("the answer leads to the upload: {}", self.body))
     }
 
     /// The path at which tus clients find the upload.

@@ -119,7 +119,7 @@ fn first_again(site: &Site) -> Verdict {
                 }
             }
             file.completes(site, 4)?;
-            file.completes(site, 1)
+            file.repeats(site, 1)
         });
     }
     rows.verdict()
@@ -142,8 +142,9 @@ fn half_received(site: &Site) -> Verdict {
                 file.tests(site, number, expected)?;
             }
             link.raw.send(&bytes[bytes.len() - 5..])?;
-            said(&link.answer_to(&request)?)?.is(Said::File)?;
-            file.completes(site, 1)
+            let answer = said(&link.answer_to(&request)?)?;
+            answer.clone().is(Said::File)?;
+            file.reads_back(site, &answer)
         });
     }
     rows.verdict()
@@ -216,10 +217,10 @@ fn second_upload(site: &Site) -> Verdict {
     let mut second = File::new(20, 10);
     (second.name, second.path) = (first.name.clone(), first.path.clone());
     second.uploads(site)?;
-    first.completes(site, 2)?;
+    first.repeats(site, 2)?;
     let mut edited = first.clone();
     edited.content[3] ^= 1;
     let no = super::client::refused(400, "content_conflict");
     edited.put(site, 1)?.is(no)?;
-    first.completes(site, 1)
+    first.repeats(site, 1)
 }

@@ -319,12 +319,12 @@ fn never_mix(site: &Site) -> Verdict {
         one.stores(site, 2).map_err(within)?;
         let answers = at_once(site, &[one.ask(1), other.ask(1)])?;
         let conflict = refused(400, "content_conflict");
-        let winner = match (&answers[0].said, &answers[1].said) {
-            (Said::File, no) if *no == conflict => &one,
-            (no, Said::File) if *no == conflict => &other,
+        let (winner, answer) = match (&answers[0].said, &answers[1].said) {
+            (Said::File, no) if *no == conflict => (&one, &answers[0]),
+            (no, Said::File) if *no == conflict => (&other, &answers[1]),
             pair => return Err(Failure::new(format!("round {round}: {pair:?}"))),
         };
-        winner.completes(site, 1).map_err(within)?;
+        winner.reads_back(site, answer).map_err(within)?;
     }
     Ok(())
 }

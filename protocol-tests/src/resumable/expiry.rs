@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use super::client::{File, Form, Said, refused, said};
 use crate::case::{Case, Setup};
 use crate::failure::{Failure, Rows, Verdict, ensure, ensure_eq};
+use crate::message::Request;
 use crate::site::Site;
 
 pub(super) const CASES: &[Case] = &[
@@ -121,7 +122,7 @@ fn spares(site: &Site) -> Verdict {
     file.uploads(site)?;
     sleep(LIFE + LIFE);
     file.tests(site, 2, Said::File)?;
-    file.completes(site, 2)
+    file.repeats(site, 2)
 }
 
 fn under_way(site: &Site) -> Verdict {
@@ -134,8 +135,9 @@ fn under_way(site: &Site) -> Verdict {
         link.raw.send(&[*byte])?;
         sleep(Duration::from_millis(500));
     }
-    said(&link.answer_to(&request)?)?.is(Said::File)?;
-    file.completes(site, 1)
+    let answer = said(&link.answer_to(&request)?)?;
+    answer.clone().is(Said::File)?;
+    file.reads_back(site, &answer)
 }
 
 fn delete(site: &Site, file: &File) -> Verdict {
@@ -149,14 +151,17 @@ fn removed(site: &Site) -> Verdict {
         rows.row(format!("complete: {complete}"), || {
             let file = File::new(30, 10);
             let url = file.put(site, 1)?.url()?;
+            let tus = super::client::tus_of(site, &url);
             if complete {
                 file.stores(site, 2)?;
                 file.completes(site, 3)?;
+                // A name alone removes nothing that is finished (S-002).
+                tus.ask(&Request::tus("DELETE", &url))?.is(204)?;
+            } else {
+                delete(site, &file)?;
             }
-            delete(site, &file)?;
             site.ask(&file.status(site))?.is(404)?;
-            let tus = super::client::tus_of(site, &url);
-            tus.ask(&crate::message::Request::tus("HEAD", &url))?.is_one_of(&[404, 410])?;
+            tus.ask(&Request::tus("HEAD", &url))?.is_one_of(&[404, 410])?;
             file.put(site, 2)?.is(refused(404, "upload_expired"))?;
             file.uploads(site)
         });

@@ -252,7 +252,7 @@ const FAULTS: &[Rule] = &[
 pub(super) const NOT_ON_THE_WIRE: &[Elsewhere] = &[
     elsewhere(
         "S-002",
-        "the binary has no source of owners",
+        "the binary has no source of owners; what it tells those who have none, the cases show",
         "wire test owners_come_from_the_application_or_a_header_s_002",
     ),
     elsewhere(

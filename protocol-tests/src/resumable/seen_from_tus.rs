@@ -9,6 +9,13 @@ use crate::site::Site;
 
 pub(super) const CASES: &[Case] = &[
     Case::ours(
+        "name_alone_leads_nobody_to_an_upload",
+        &["S-002", "J-042", "J-054", "J-055"],
+        "tests, status, copies and creations of others tell neither id nor URL; DELETE by name \
+         removes what is unfinished only",
+        by_name,
+    ),
+    Case::ours(
         "upload_begun_here_is_continued_by_tus",
         &["F-45", "J-050", "J-051", "J-052", "J-020"],
         "HEAD shows the prefix, PATCHes go on over islands, tests then find everything there",
@@ -96,7 +103,7 @@ fn continued_by_tus(site: &Site) -> Verdict {
             for number in 1..=10 {
                 file.tests(site, number, Said::File)?;
             }
-            file.completes(site, 10)
+            file.reads_from(site, &url)
         });
     }
     rows.verdict()
@@ -145,7 +152,7 @@ fn adds_up(site: &Site) -> Verdict {
             file.tests(site, 9, Said::File)?;
             let rest = patch(site, &url, 90, &file.content[90..])?;
             ensure_eq("what is left of it", rest, Some(100))?;
-            file.completes(site, 1)
+            file.reads_from(site, &url)
         });
     }
     rows.row("any other offset", || {
@@ -176,7 +183,7 @@ fn compared(site: &Site) -> Verdict {
             file.tests(site, 1, Said::Absent)?;
             file.tests(site, 3, Said::Chunk)?;
             patch(site, &url, 0, &file.content)?;
-            file.completes(site, 3)
+            file.reads_from(site, &url)
         });
     }
     rows.verdict()
@@ -245,14 +252,16 @@ fn bound(site: &Site) -> Verdict {
             file.completes(site, 2)
         });
     }
+    // Who knows no more than the name is not led to the upload (S-002).
     rows.row("here first", || {
         let file = File::new(30, 10);
         file.stores(site, 1)?;
-        let answer = file.put(site, 3)?;
-        let (location, offset) = create(&file, b"")?;
-        ensure_eq("the upload", &location, &answer.url()?)?;
-        ensure_eq("the offset", offset, Some(10))?;
-        patch(site, &location, 10, &file.content[10..])?;
+        let url = file.put(site, 3)?.url()?;
+        for body in [0, 15] {
+            let (location, offset) = create(&file, &file.content[..body])?;
+            ensure(location != url, "the creation leads to the upload of another")?;
+            ensure_eq("the offset", offset, Some(body as u64))?;
+        }
         file.completes(site, 2)
     });
     rows.row("another name", || {
@@ -266,8 +275,10 @@ fn bound(site: &Site) -> Verdict {
         let file = File::new(30, 10);
         file.stores(site, 1)?;
         let request = creation(&file, &collection).with("Upload-Length", 31).body(b"");
-        tus.ask(&request)?.is(400)?;
-        file.tests(site, 1, Said::Chunk)
+        tus.ask(&request)?.is(201)?;
+        file.tests(site, 1, Said::Chunk)?;
+        file.stores(site, 2)?;
+        file.completes(site, 3)
     });
     for (name, value) in [("Upload-Defer-Length", "1"), ("Upload-Concat", "partial")] {
         rows.row(name, || {
@@ -283,6 +294,49 @@ fn bound(site: &Site) -> Verdict {
             file.stores(site, 2)?;
             file.completes(site, 3)
         });
+    }
+    rows.verdict()
+}
+
+/// What one who guesses name and size of a file is told about it, and may do.
+fn by_name(site: &Site) -> Verdict {
+    let mut rows = Rows::new();
+    for profile in Profile::ALL {
+        for count in [2, 3] {
+            rows.row(format!("{profile:?} {count} of 3"), || {
+                let file = File::new(30, 10).profile(profile);
+                let mut url = String::new();
+                for number in 1..=count {
+                    url = file.put(site, number)?.url()?;
+                }
+                let tus = tus_of(site, &url);
+                for method in ["GET", "HEAD"] {
+                    let status = file.status(site).method(method);
+                    site.ask(&status)?.is(200)?.lacks("Location")?;
+                }
+                let copy = file.clone().cut(1).ask(7);
+                for request in [file.status(site), file.ask(2).test(site), copy.request(site)] {
+                    let answer = site.ask(&request)?.is(200)?;
+                    let upload = said_of(&answer)?["upload"].take();
+                    let told = ["id", "url"].map(|member| upload.get(member).cloned());
+                    ensure_eq(&format!("{} tells", answer.about), told, [None, None])?;
+                }
+                let creation = creation(&file, tus.collection()).with("Upload-Length", 30);
+                let created = tus.ask(&creation.body(b""))?.is(201)?;
+                let location = created.field("Location").map(crate::site::path_of);
+                ensure(location != Some(url.as_str()), "the creation leads to the upload")?;
+                // What is unfinished can be cancelled by its name, and nothing else.
+                let remove = file.status(site).method("DELETE");
+                if count == 2 {
+                    site.ask(&remove)?.is(204)?;
+                    tus.ask(&Request::tus("HEAD", &url))?.is_one_of(&[404, 410])?;
+                    return Ok(());
+                }
+                said(&site.ask(&remove)?)?.is(refused(404, "unknown_upload"))?;
+                tus.ask(&Request::plain("GET", &url))?.is(200)?.has_body(&file.content)?;
+                Ok(())
+            });
+        }
     }
     rows.verdict()
 }
@@ -315,7 +369,7 @@ fn status(site: &Site) -> Verdict {
             .has("Upload-Offset", 20)?
             .has("Upload-Length", 100)?
             .has("Upload-Missing", "20-39,50-79,90-99")?
-            .carries("Location")?;
+            .lacks("Location")?;
     }
     let body = said_of(&site.ask(&ask(chunks))?)?;
     ensure_eq("contiguousChunks", body["contiguousChunks"].as_u64(), Some(2))?;

@@ -367,9 +367,6 @@ async fn status_by_name_changes_nothing() {
     assert_eq!(bench.put("a", 5..10).await, Err(Refusal::Expired), "J-041");
     assert_eq!(bench.put("b", 0..10).await, Ok(true));
     assert!(bench.status_by_name("b").await.expect("there").is_complete());
-    let of = Subject::Key(key("b"));
-    let removed = bench.run(Intent::Terminate { of }, Content::empty()).await;
-    assert_eq!(removed.err(), Some(Refusal::Unknown), "a name removes no finished file");
     bench.clock.store(1000, Ordering::SeqCst);
     assert_eq!(bench.status_by_name("b").await, Err(Refusal::Unknown), "J-044");
 }
@@ -560,4 +557,58 @@ async fn chunk_of_tiny_stretches_is_refused_before_it_costs_more_than_its_bytes_
     let bytes = vec![b'x'; 1_000];
     let all = bench.run(chunk("a", total, 0..total), whole(&bytes)).await;
     assert!(matches!(all, Err(Refusal::TooFragmented { .. })), "{all:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn write_tells_whether_it_brought_anything_s_002() {
+    let bench = bench();
+    let empty = chunk("empty", 0, 0..0);
+    for (intent, bytes, expected) in [
+        (chunk("a", 10, 0..4), &b"0123"[..], true),
+        (chunk("a", 10, 0..4), b"0123", false),
+        (chunk("a", 10, 2..6), b"2345", true),
+        (chunk("a", 10, 1..1), b"", false),
+        (chunk("a", 10, 6..10), b"6789", true),
+        (chunk("a", 10, 6..10), b"6789", false),
+        (empty.clone(), b"", true),
+        (empty, b"", false),
+    ] {
+        let outcome = bench.run(intent.clone(), whole(bytes)).await;
+        let Ok(Outcome::Stored { is_news, .. }) = outcome else { panic!("{outcome:?}") };
+        assert_eq!(is_news, expected, "{intent:?}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn removal_of_what_is_unfinished_leaves_what_is_complete_s_002() {
+    let bench = bench();
+    let remove = || Intent::Terminate { of: Subject::Unfinished(key("a")) };
+    assert_eq!(bench.put("a", 0..5).await, Ok(false));
+    let removed = bench.run(remove(), Content::empty()).await;
+    assert!(matches!(removed, Ok(Outcome::Terminated)), "J-042");
+    assert_eq!(bench.put("a", 0..5).await, Ok(false));
+    assert_eq!(bench.put("a", 5..10).await, Ok(true));
+    let refused = bench.run(remove(), Content::empty()).await;
+    assert_eq!(refused.err(), Some(Refusal::Unknown));
+    assert!(bench.current("a").await.is_complete());
+}
+
+#[tokio::test(start_paused = true)]
+async fn creation_that_must_be_new_leads_nobody_to_an_upload_that_is_there_s_002() {
+    let bench = bench();
+    let create = |name: &str, bytes: &'static [u8]| {
+        let new = NewUpload { length: Some(10), ..NewUpload::default() };
+        let target = Target::NewNamed(key(name), new);
+        let Intent::Write(write) = creation(name, 10) else { unreachable!("a creation writes") };
+        bench.run(Intent::Write(Write { target, ..write }), whole(bytes))
+    };
+    let (first, _) = stored(create("a", b"01").await).expect("made");
+    assert!(first.key.is_some(), "J-054");
+    assert_eq!(bench.put("a", 2..4).await, Ok(false));
+    let (second, offset) = stored(create("a", b"x").await).expect("made");
+    assert_eq!((&second.key, offset), (&None, 1));
+    assert_ne!(second.id, first.id);
+    assert_eq!(bench.put("a", 4..10).await, Ok(true));
+    let (third, _) = stored(create("a", b"").await).expect("made");
+    assert!(third.id != first.id && third.id != second.id, "J-044");
 }

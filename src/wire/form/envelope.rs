@@ -23,6 +23,8 @@ pub(super) struct Envelope {
     /// The start of a line that began in an earlier frame.
     line: Vec<u8>,
     parts: usize,
+    /// The length of the payload, once it is taken by it.
+    payload_bytes: u64,
     state: State,
 }
 
@@ -75,6 +77,7 @@ impl Envelope {
             is_ended: false,
             line: Vec::new(),
             parts: 0,
+            payload_bytes: 0,
             state: State::Preamble,
         }
     }
@@ -113,8 +116,9 @@ impl Envelope {
         self.is_ended
     }
 
-    /// The payload has been taken; its line break and a boundary must follow.
-    pub(super) fn expect_break(&mut self) {
+    /// The payload of so many bytes has been taken; its line break and a boundary must follow.
+    pub(super) fn expect_break(&mut self, payload_bytes: u64) {
+        self.payload_bytes = payload_bytes;
         self.state = State::Break;
     }
 
@@ -148,11 +152,11 @@ impl Envelope {
                 self.begin(next)?;
             }
             State::Boundary => {
-                let next = self.delimiter(&line).ok_or_else(misplaced_end)?;
+                let next = self.delimiter(&line).ok_or_else(|| self.misplaced_end())?;
                 self.begin(next)?;
             }
             State::Break if line.is_empty() => self.state = State::Boundary,
-            State::Break => return Err(misplaced_end()),
+            State::Break => return Err(self.misplaced_end()),
             State::Epilogue => {}
             State::Head(part, _) if line.is_empty() => {
                 self.state = State::Value(None);
@@ -241,12 +245,17 @@ impl Envelope {
 
     fn too_long(&self) -> Refusal {
         match &self.state {
-            State::AfterBoundary | State::Boundary | State::Break => misplaced_end(),
+            State::AfterBoundary | State::Boundary | State::Break => self.misplaced_end(),
             State::Head(..) => {
                 malformed(FORM, format!("the head of a part is longer than {MAX_HEAD_BYTES} bytes"))
             }
             State::Epilogue | State::Preamble | State::Value(_) => too_large(),
         }
+    }
+
+    fn misplaced_end(&self) -> Refusal {
+        let bytes = self.payload_bytes;
+        malformed(PAYLOAD_END, format!("no boundary follows the {bytes} bytes that are announced"))
     }
 
     fn skip_epilogue(&mut self) -> Result<Option<Event>, Refusal> {
@@ -284,11 +293,7 @@ fn after_boundary(rest: &[u8]) -> Option<Next> {
 
 /// The body is over and the form is not.
 pub(super) fn ended_early() -> Refusal {
-    malformed(FORM, "it ends before its last boundary")
-}
-
-fn misplaced_end() -> Refusal {
-    malformed(PAYLOAD_END, "not where the request says it is")
+    malformed(FORM, "the form ends before its closing boundary")
 }
 
 fn too_large() -> Refusal {

@@ -49,9 +49,9 @@ pub struct Form {
 /// The head of one part of a form.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Part {
-    /// Whether it names a file, be it with an empty name. The name itself is ambiguous, because
-    /// browsers escape `"` as `%22` and `%` not at all.
-    pub has_filename: bool,
+    /// The name of a file, be it empty. It is ambiguous, because browsers escape `"` as `%22` and
+    /// `%` not at all.
+    pub filename: Option<String>,
     /// The name of the field; empty if there is none.
     pub name: String,
 }
@@ -65,6 +65,8 @@ pub enum Shape {
     Delimited,
     /// It has so many bytes, whatever they are.
     Exact(u64),
+    /// It ends where the next boundary is, and must have so many bytes.
+    Measured(u64),
 }
 
 /// Says whether a field that follows the payload may be there.
@@ -140,6 +142,11 @@ impl Form {
 }
 
 impl Part {
+    /// Whether it is a file.
+    pub fn is_file(&self) -> bool {
+        self.filename.is_some()
+    }
+
     /// Takes in one line of the head. Fields that say nothing about the form are passed over.
     fn read_line(&mut self, line: &[u8]) -> Result<(), Refusal> {
         let line = String::from_utf8_lossy(line);
@@ -162,9 +169,11 @@ impl Part {
             };
             if name.eq_ignore_ascii_case("name") {
                 self.name = unescaped(value);
-            } else if ["filename", "filename*"].iter().any(|known| name.eq_ignore_ascii_case(known))
-            {
-                self.has_filename = true;
+            } else if name.eq_ignore_ascii_case("filename") {
+                self.filename = Some(unescaped(value));
+            } else if name.eq_ignore_ascii_case("filename*") && self.filename.is_none() {
+                // RFC 7578 forbids it: that it is a file is all that is taken from it.
+                self.filename = Some(String::new());
             }
         }
     }
@@ -253,7 +262,7 @@ mod tests {
         let part = loop {
             match now(form.next_part())? {
                 None => return Ok(said),
-                Some(part) if part.has_filename || part.name == "file" => break part,
+                Some(part) if part.is_file() || part.name == "file" => break part,
                 Some(part) => said.fields.push((part.name, now(form.value())?)),
             }
         };
@@ -339,7 +348,7 @@ mod tests {
         ] {
             let text = form(before, payload, after);
             let length = payload.map_or(0, str::len) as u64;
-            for shape in [Shape::Exact(length), Shape::Delimited] {
+            for shape in [Shape::Exact(length), Shape::Measured(length), Shape::Delimited] {
                 let expected = said(before, payload, after);
                 assert_eq!(whole(&text, shape), Ok(expected), "{text:?} {shape:?}");
             }
@@ -433,6 +442,53 @@ mod tests {
             let refused = whole(&form(&[], Some(text), &[]), Shape::Base64(expected));
             assert_eq!(refused, Err(Refusal::BodyLengthWrong { expected, given }));
         }
+        for (expected, given) in [(2, 3), (4, 3)] {
+            let refused = whole(&form(&[], Some("xyz"), &[]), Shape::Measured(expected));
+            assert_eq!(refused, Err(Refusal::BodyLengthWrong { expected, given }));
+        }
+    }
+
+    #[test]
+    fn refused_forms_say_where_they_go_wrong() {
+        let text = form(&[("a", "b")], Some("xyz"), &[]);
+        let unclosed = text.strip_suffix("\r\n--AaB03x--\r\n").expect("an end").to_owned();
+        let early = "form: the form ends before its closing boundary";
+        for (text, shape, expected) in [
+            (unclosed.clone(), Shape::Exact(3), early),
+            (unclosed.clone(), Shape::Measured(3), early),
+            (unclosed, Shape::Delimited, early),
+            (
+                text.clone(),
+                Shape::Exact(2),
+                "end of the payload: no boundary follows the 2 bytes that are announced",
+            ),
+            (text.clone(), Shape::Measured(5), "the body has 3 bytes, 5 were announced"),
+            (
+                text.replace("Disposition:", "Disposition"),
+                Shape::Delimited,
+                "form: a line in the head of a part has no colon",
+            ),
+        ] {
+            let refused = read(content([Bytes::from(text)]), BOUNDARY, shape);
+            assert_eq!(refused.expect_err("a fault").to_string(), expected, "{shape:?}");
+        }
+    }
+
+    #[test]
+    fn files_are_told_from_fields_by_their_names_j_005() {
+        for (parameters, expected) in [
+            ("name=\"file\"; filename=\"a b.txt\"", Some("a b.txt")),
+            ("name=file; filename=a%22b%0D%0A", Some("a\"b\r\n")),
+            ("name=\"file\"; filename=\"\"", Some("")),
+            ("name=\"file\"; filename*=UTF-8''x", Some("")),
+            ("filename*=UTF-8''x; filename=\"y\"", Some("y")),
+            ("filename=\"y\"; filename*=UTF-8''x", Some("y")),
+            ("name=\"file\"", None),
+        ] {
+            let mut part = Part::default();
+            part.read_disposition(&format!("form-data; {parameters}"));
+            assert_eq!(part.filename.as_deref(), expected, "{parameters}");
+        }
     }
 
     #[test]
@@ -522,7 +578,7 @@ mod tests {
             let mut form = Form::new(Content::new(body), BOUNDARY);
             let part = loop {
                 match now(form.next_part()) {
-                    Ok(Some(part)) if part.has_filename => break Some(part),
+                    Ok(Some(part)) if part.is_file() => break Some(part),
                     Ok(Some(_)) => {}
                     Ok(None) => panic!("it does not end"),
                     Err(refusal) => {

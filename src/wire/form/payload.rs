@@ -81,6 +81,7 @@ impl Payload {
             Shape::Base64(bytes) => (search(), Some(bytes), Some(Base64::new(bytes))),
             Shape::Delimited => (search(), None, None),
             Shape::Exact(bytes) => (Stage::Exact(bytes), Some(bytes), None),
+            Shape::Measured(bytes) => (search(), Some(bytes), None),
         };
         Self { check, decoder, expected, form, given: 0, part, stage }
     }
@@ -106,7 +107,7 @@ impl Payload {
     fn take(&mut self, left: u64) -> Result<Progress, Refusal> {
         let envelope = &mut self.form.envelope;
         if left == 0 {
-            envelope.expect_break();
+            envelope.expect_break(self.given);
             self.stage = Stage::After(None);
             return Ok(Progress::Data(Bytes::new()));
         }
@@ -182,8 +183,8 @@ impl Payload {
         };
         let (stage, progress) = match event {
             Event::End => (Stage::Done, Progress::End),
-            Event::Part(part) if part.has_filename || part.name == self.part.name => {
-                return Err(malformed(PAYLOAD, "the form has two of them"));
+            Event::Part(part) if part.is_file() || part.name == self.part.name => {
+                return Err(malformed(PAYLOAD, "the form has two of them, expected one"));
             }
             Event::Part(part) => (Stage::After(Some(part)), Progress::Data(Bytes::new())),
             Event::Value(value) => {

@@ -5,7 +5,10 @@
 //! Sections 1.1 and 2.2 of the contract (J-010 to J-016); resumable.js `ResumableChunk` and
 //! `bootstrap`. The rule by which a client cuts its last chunk is not transmitted.
 
-use std::ops::Range;
+use std::{fmt, ops::Range};
+
+/// What follows the last boundary of a form, in bytes.
+const LINE_BREAK_BYTES: u64 = 2;
 
 /// What a request says about its chunk. Numbers are at most 2^53-1, `number` and `size` at least 1
 /// (J-001, J-002).
@@ -49,12 +52,27 @@ pub(super) enum Misfit {
     Length,
 }
 
-impl Lengths {
-    fn allows(self, length: u64) -> bool {
+impl fmt::Display for Lengths {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Either { floor, ceil } => length == floor || length == ceil,
-            Self::One(one) => length == one,
+            Self::Either { floor, ceil } => write!(f, "{ceil} or {floor}"),
+            Self::One(one) => write!(f, "{one}"),
         }
+    }
+}
+
+impl Lengths {
+    /// All of them, the larger one first.
+    fn all(self) -> impl Iterator<Item = u64> {
+        let (one, other) = match self {
+            Self::Either { floor, ceil } => (floor, Some(ceil)),
+            Self::One(one) => (one, None),
+        };
+        std::iter::once(one).chain(other)
+    }
+
+    fn allows(self, length: u64) -> bool {
+        self.all().any(|allowed| allowed == length)
     }
 
     /// The larger one.
@@ -95,20 +113,22 @@ impl Chunk {
     /// # Errors
     /// Any [`Misfit`].
     pub(super) fn uploaded(&self, sent: Option<u64>, strict: bool) -> Result<Range<u64>, Misfit> {
-        let lengths = self.lengths()?;
-        let length = self.current.or(sent).or(lengths.only());
-        self.fitting(lengths, length.ok_or(Misfit::Length)?, strict)
+        let length = self.current.or(sent).or(self.untold_lengths()?.only());
+        self.fitting(self.lengths()?, length.ok_or(Misfit::Length)?, strict)
     }
 
     /// The bytes of an upload that does not say how many they are, where at most `room` bytes can
-    /// be its payload.
+    /// be its payload. Clients end a form with a line break, which takes two of them.
     pub(super) fn most_within(&self, room: u64) -> Option<u64> {
-        match self.lengths().ok()? {
-            Lengths::Either { floor, ceil } => {
-                [floor, ceil].into_iter().find(|length| *length <= room)
-            }
-            Lengths::One(one) => Some(one),
-        }
+        let lengths = self.untold_lengths().ok()?;
+        let ended = room.checked_sub(LINE_BREAK_BYTES);
+        let exact = lengths.all().find(|length| Some(*length) == ended);
+        exact.or(lengths.only()).or_else(|| lengths.all().find(|length| *length <= room))
+    }
+
+    /// The lengths that a chunk may have, as it is understood by a client.
+    pub(super) fn allowed(&self) -> Option<Lengths> {
+        self.lengths().ok()
     }
 
     /// The number of chunks by either rule: `floor`, `ceil`.
@@ -117,6 +137,17 @@ impl Chunk {
         let has_rest = floor.saturating_mul(size) < total;
         let ceil = floor.saturating_add(u64::from(has_rest));
         (floor.max(1), ceil.max(1))
+    }
+
+    /// J-011 for a chunk whose length is not told. As many chunks as only one of the rules makes
+    /// tell that rule.
+    fn untold_lengths(&self) -> Result<Lengths, Misfit> {
+        let lengths = self.lengths()?;
+        let (floor, _) = Self::counts(self.size, self.total);
+        Ok(match lengths {
+            Lengths::Either { ceil, .. } if self.chunks > Some(floor) => Lengths::One(ceil),
+            Lengths::Either { .. } | Lengths::One(_) => lengths,
+        })
     }
 
     /// J-011.
@@ -293,16 +324,26 @@ mod tests {
 
     #[test]
     fn untold_lengths_are_the_largest_that_fit_the_body_j_012() {
-        for (number, room, expected) in [
-            (2, 18, Some(10)),
-            (2, 19, Some(19)),
-            (2, 99, Some(19)),
-            (2, 9, None),
-            (1, 3, Some(10)),
-            (9, 3, None),
+        for (number, total, room, expected) in [
+            (2, 29, 18, Some(10)),
+            (2, 29, 19, Some(19)),
+            (2, 29, 21, Some(19)),
+            (2, 29, 99, Some(19)),
+            (2, 29, 9, None),
+            (1, 29, 3, Some(10)),
+            (9, 29, 3, None),
+            // A rest of a byte or two, and the end of a form that has a line break or none.
+            (2, 21, 12, Some(10)),
+            (2, 21, 13, Some(11)),
+            (2, 21, 11, Some(11)),
+            (2, 22, 12, Some(10)),
+            (2, 22, 14, Some(12)),
         ] {
-            assert_eq!(chunk(number, 10, None, 29).most_within(room), expected);
+            let chunk = chunk(number, 10, None, total);
+            assert_eq!(chunk.most_within(room), expected, "{chunk:?} {room}");
         }
+        let by_ceil = Chunk { chunks: Some(3), ..chunk(2, 10, None, 21) };
+        assert_eq!(by_ceil.most_within(99), Some(10));
     }
 
     /// How the clients cut a file.

@@ -1,13 +1,13 @@
 //! ResumableJS: resumable.js and its forks flow.js and simple-uploader.js, which cut a file into
-//! numbered chunks and send them in parallel, in any order.
+//! numbered chunks and send them in parallel, in any order; and Dropzone, which does much the same.
 //!
 //! `read` turns a request into an intent: [`profile`] and `params` say what it says, `chunk` which
 //! bytes it means. `answer` words an outcome, `refuse` a refusal; `status` is the resource that
 //! tells in one request what the clients' tests ask chunk by chunk.
 //!
 //! # Source
-//! resumable.js 1.0.2, 1.1.0 and its repository's head, flow.js 2.14, simple-uploader.js 0.6. Rule
-//! numbers are those of the wire contract.
+//! resumable.js 1.0.2, 1.1.0 and its repository's head, flow.js 2.14, simple-uploader.js 0.6, Dropzone
+//! 5.9 and 6.3. Rule numbers are those of the wire contract.
 
 mod answer;
 mod chunk;
@@ -22,13 +22,14 @@ use std::{fmt, ops::Range, sync::Arc, time::Duration};
 
 use http::{
     HeaderName, HeaderValue, Method, StatusCode, Version,
-    header::{CACHE_CONTROL, X_CONTENT_TYPE_OPTIONS},
+    header::{ACCEPT, CACHE_CONTROL, X_CONTENT_TYPE_OPTIONS},
     request::Parts,
 };
 
 pub use self::profile::{Parameter, Profile};
 use self::{
     params::{Chosen, File, Params},
+    profile::Answers,
     read::Unread,
     refuse::Fault,
     status::Question,
@@ -58,8 +59,9 @@ const ANSWER_DELAY: Duration = Duration::from_secs(1);
 
 /// Section 1.5 of the contract. `DELETE` is for the status resource.
 const CORS: cors::Lists = cors::Lists {
-    allow_headers: "Authorization, Content-Type, Origin, X-Requested-With, X-Request-ID, \
-        X-CSRF-Token, X-XSRF-Token, Checksum, Upload-Checksum",
+    // Dropzone sends `Cache-Control`.
+    allow_headers: "Authorization, Cache-Control, Content-Type, Origin, X-Requested-With, \
+        X-Request-ID, X-CSRF-Token, X-XSRF-Token, Checksum, Upload-Checksum",
     allow_methods: "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS",
     expose_headers: "Location, Upload-Offset, Upload-Length, Upload-Expires, Upload-Missing, \
         Retry-After",
@@ -93,11 +95,12 @@ struct Config {
 struct Secret(Vec<u8>);
 
 impl ResumableJs {
-    /// The dialect at the mount of `locations`, for clients of all three libraries with their usual
+    /// The dialect at the mount of `locations`, for clients of all four libraries with their usual
     /// names. `secret` keeps anybody from telling which name an upload's id stands for; uploads are
     /// found again only with the same one.
     pub fn new(locations: Locations, secret: impl Into<Vec<u8>>) -> Self {
-        let profiles = [Profile::resumable(), Profile::flow(), Profile::simple()];
+        let profiles =
+            [Profile::resumable(), Profile::flow(), Profile::simple(), Profile::dropzone()];
         let config = Config {
             answer_delay: ANSWER_DELAY,
             denial_is_not_found: false,
@@ -185,6 +188,11 @@ impl ResumableJs {
         let file = File::described_by(metadata)?;
         Some(self.config.key_of(head, &file))
     }
+
+    /// Whether it is known who sends the request with `head` (S-002).
+    pub(super) fn has_owner(&self, head: &Parts) -> bool {
+        self.config.owner(head).is_some()
+    }
 }
 
 impl Config {
@@ -200,13 +208,20 @@ impl Config {
         Key::new(&self.secret.0, &names)
     }
 
-    /// The key of `file` for whoever sends the request with `head` (S-002).
-    fn key_of(&self, head: &Parts, file: &File) -> Key {
+    /// Who sends the request with `head`, if anything says so (S-002).
+    fn owner<'h>(&self, head: &'h Parts) -> Option<&'h [u8]> {
         let owner = head.extensions.get::<Owner>();
         let owner = owner.map(|Owner(name)| name.as_bytes()).or_else(|| {
             let name = self.owner_header.as_ref()?;
             Some(head.headers.get(name)?.as_bytes())
         });
+        // Without a name it is anybody.
+        owner.filter(|owner| !owner.is_empty())
+    }
+
+    /// The key of `file` for whoever sends the request with `head`.
+    fn key_of(&self, head: &Parts, file: &File) -> Key {
+        let owner = self.owner(head);
         let name = file.name.as_deref().unwrap_or_default();
         let path = file.path.as_deref().unwrap_or_default();
         self.key(owner, &file.identifier, name, path)
@@ -243,9 +258,13 @@ impl Dialect for ResumableJs {
 
 /// One request of a client and its answer.
 struct ResumableJsExchange {
+    /// Whether the request has the header fields by which Dropzone tells what it is.
+    asks_as_dropzone: bool,
     asked: Asked,
     chosen: Option<Chosen>,
     config: Arc<Config>,
+    /// Whether it is known whose uploads the names of the request lead to.
+    has_owner: bool,
     /// What the client calls the file, for the answer.
     identifier: Option<String>,
     method: Method,
@@ -260,13 +279,8 @@ enum Asked {
     /// Nothing that was understood.
     #[default]
     Nothing,
-    /// Whether bytes are there.
-    Presence {
-        /// Which ones.
-        range: Range<u64>,
-        /// Of a file of this size.
-        total: u64,
-    },
+    /// Whether bytes are present.
+    Presence,
     /// The upload gone.
     Removal,
     /// What is there.
@@ -306,9 +320,13 @@ impl Exchange for ResumableJsExchange {
 impl ResumableJsExchange {
     fn new(config: Arc<Config>, head: &Parts) -> Self {
         let start = config.tus.as_ref().map(|tus| tus.start(head));
+        let has = |name, value: &str| head.headers.get(name).is_some_and(|given| given == value);
+        let script = HeaderName::from_static("x-requested-with");
         Self {
+            asks_as_dropzone: has(ACCEPT, "application/json") && has(script, "XMLHttpRequest"),
             asked: Asked::Nothing,
             chosen: None,
+            has_owner: config.owner(head).is_some(),
             config,
             identifier: None,
             method: head.method.clone(),
@@ -332,6 +350,17 @@ impl ResumableJsExchange {
     /// What this client calls `parameter`, once that is known.
     fn name(&self, parameter: Parameter) -> Option<String> {
         Some(self.chosen.as_ref()?.name(parameter))
+    }
+
+    /// What the client's library reads in answers. What is told before it is known goes to whoever
+    /// sends no parameters at all: Dropzone does that with small files.
+    fn answers(&self) -> Answers {
+        let has_texts = || self.config.profiles.iter().any(|p| p.answers() == Answers::Texts);
+        match &self.chosen {
+            Some(chosen) => chosen.profile().answers(),
+            None if self.asks_as_dropzone && has_texts() => Answers::Texts,
+            None => Answers::Objects,
+        }
     }
 
     /// The fault of naming another file size than the upload has (J-017).
@@ -411,7 +440,7 @@ mod tests {
         let mut upload = Upload::new(id, &created).expect("created comes first");
         upload.received = held.to_vec().into();
         if upload.is_full() {
-            upload.phase = Phase::Complete;
+            upload.phase = Phase::Complete { at: UNIX_EPOCH };
         }
         Arc::new(upload)
     }
@@ -455,6 +484,8 @@ mod tests {
                 ][..],
                 Some(("3-ab", "a\nb", "x/ab")),
             ),
+            (&[("resumableIdentifier", "i"), ("relativePath", "/dir/a")], Some(("i", "", "dir/a"))),
+            (&[("resumableIdentifier", "i"), ("relativePath", "\\")], Some(("i", "", ""))),
             (&[("resumableIdentifier", "i")], Some(("i", "", ""))),
             (&[("filename", "a")], None),
             (&[("resumableIdentifier", ""), ("filename", "a")], None),
@@ -518,6 +549,11 @@ mod tests {
         assert_eq!(key("GET /up", None), of(None));
         assert_eq!(key("GET /up\nX-User: a", None), of(Some("a")));
         assert_eq!(key("GET /up\nX-User: a", Some("b")), of(Some("b")));
+        for (lines, expected) in
+            [("GET /up", false), ("GET /up\nX-User:", false), ("GET /up\nX-User: a", true)]
+        {
+            assert_eq!(exchange_with(&dialect, lines).has_owner, expected, "{lines}");
+        }
         let unread = super::tests::dialect().config.key_of(&head("GET /up\nX-User: a"), &file);
         assert_eq!(unread, of(None), "a header that is not configured");
     }

@@ -8,7 +8,7 @@ use std::{mem, sync::Arc};
 
 use super::{
     chunk::{Chunk, Misfit},
-    profile::{Parameter, Profile},
+    profile::{Answers, Parameter, Profile},
     refuse::{self, Fault},
     safe_name,
 };
@@ -22,6 +22,13 @@ const MAX_DIGITS: usize = 16;
 
 /// The longest identifier, in bytes (S-003).
 const MAX_IDENTIFIER_BYTES: usize = 4096;
+
+/// What no chunk is without (J-002).
+const REQUIRED: [Parameter; 4] =
+    [Parameter::ChunkNumber, Parameter::ChunkSize, Parameter::TotalSize, Parameter::Identifier];
+
+/// How much of a value its fault repeats, in characters.
+const MAX_SHOWN_CHARACTERS: usize = 64;
 
 /// What the checksum of a chunk is called, in every profile; clients send it as a parameter of the
 /// application's.
@@ -67,16 +74,17 @@ impl File {
             value.map(|value| text(value.to_vec())).transpose().ok()
         };
         let identifier = given("resumableIdentifier")??;
-        let file = Self {
-            identifier,
-            kind: given("filetype")?,
-            name: given("filename")?,
-            path: given("relativePath")?,
-        };
-        let fits = file.identifier.len() <= MAX_IDENTIFIER_BYTES
-            && file.path.as_deref().is_none_or(safe_name::is_below);
-        fits.then_some(file)
+        let fits = identifier.len() <= MAX_IDENTIFIER_BYTES;
+        let path = given("relativePath")?.map(|path| below(&path)).transpose().ok()?.flatten();
+        let (kind, name) = (given("filetype")?, given("filename")?);
+        fits.then_some(Self { identifier, kind, name, path })
     }
+}
+
+/// `path` without leading separators; `None` if that leaves nothing.
+fn below(path: &str) -> Result<Option<String>, &'static str> {
+    let path = safe_name::below(path)?;
+    Ok(Some(path.to_owned()).filter(|path| !path.is_empty()))
 }
 
 type Slots = [Slot; Parameter::ALL.len()];
@@ -90,7 +98,12 @@ enum Slot {
     /// It cannot be read; why.
     Broken(&'static str),
     /// It is given twice, and not the same.
-    Contradicted,
+    Contradicted {
+        /// The first value.
+        first: String,
+        /// The first other one.
+        other: String,
+    },
     Given(String),
 }
 
@@ -101,7 +114,9 @@ impl Slot {
             (slot, Ok(value)) if value.is_empty() => slot,
             (Self::Absent, Ok(value)) => Self::Given(value),
             (Self::Given(given), Ok(value)) if given == value => Self::Given(given),
-            (Self::Given(_) | Self::Contradicted, _) => Self::Contradicted,
+            (Self::Given(first), Ok(other)) => Self::Contradicted { first, other },
+            (Self::Given(_), Err(reason)) => Self::Broken(reason),
+            (slot @ Self::Contradicted { .. }, _) => slot,
             (Self::Absent, Err(reason)) | (Self::Broken(reason), _) => Self::Broken(reason),
         };
     }
@@ -110,7 +125,7 @@ impl Slot {
     fn given(&self) -> Option<&str> {
         match self {
             Self::Given(text) => Some(text),
-            Self::Absent | Self::Broken(_) | Self::Contradicted => None,
+            Self::Absent | Self::Broken(_) | Self::Contradicted { .. } => None,
         }
     }
 }
@@ -175,34 +190,49 @@ impl Params {
         let Some((index, slots)) = matching.next() else {
             return Err(self.nothing_said(keys));
         };
-        if matching.next().is_some() {
-            return Err(Fault::new(
-                refuse::AMBIGUOUS,
-                "the request has the parameters of more than one library",
-            ));
+        if let Some((other, _)) = matching.next() {
+            let [one, other] = [index, other].map(|index| names(&self.profiles[index], keys));
+            let message = format!("the request has {one}, and {other}; expected those of one");
+            return Err(Fault::new(refuse::AMBIGUOUS, message));
         }
         Ok(Chosen { index, profiles: Arc::clone(&self.profiles), slots: slots.clone() })
     }
 
     fn nothing_said(&self, keys: &[Parameter]) -> Fault {
-        let names = |profile: &Profile| {
-            let names: Vec<_> = keys.iter().map(|key| profile.name(*key)).collect();
-            names.join(" and ")
+        let said = |slots: &Slots| slots.iter().filter(|slot| **slot != Slot::Absent).count();
+        let clients = self.profiles.iter().zip(&self.said);
+        let closest = clients.clone().max_by_key(|(_, slots)| said(slots));
+        let missing = match closest.filter(|(_, slots)| said(slots) > 0) {
+            Some((profile, slots)) => {
+                let is_missing = |key: &&Parameter| slots[key.index()] == Slot::Absent;
+                names(profile, &keys.iter().filter(is_missing).copied().collect::<Vec<_>>())
+            }
+            None => {
+                let sets: Vec<_> = clients.map(|(profile, _)| names(profile, keys)).collect();
+                sets.join(", or ")
+            }
         };
-        let sets: Vec<_> = self.profiles.iter().map(names).collect();
-        let message = format!("missing, of {}", sets.join(", or "));
-        Fault::new(refuse::MISSING, message)
+        Fault::new(refuse::MISSING, format!("missing: {missing}"))
+    }
+
+    /// The fault of a form whose file begins before the fields that say which chunk it is (J-006).
+    pub(super) fn too_late(&self) -> Fault {
+        let is_silent = self.said.iter().flatten().all(|slot| *slot == Slot::Absent);
+        let missing = self.nothing_said(&REQUIRED).message;
+        let sends_small_files_alone =
+            self.profiles.iter().any(|profile| profile.answers() == Answers::Texts);
+        let advice = if is_silent && sends_small_files_alone {
+            "; Dropzone sends them with every file if it is given forceChunking: true"
+        } else {
+            ""
+        };
+        let message = format!("form fields that must come before the file are {missing}{advice}");
+        Fault::new(refuse::FIELDS_AFTER_FILE, message)
     }
 
     /// Whether everything that a chunk needs is said.
     pub(super) fn suffice(&self) -> bool {
-        self.choose(&[
-            Parameter::ChunkNumber,
-            Parameter::ChunkSize,
-            Parameter::Identifier,
-            Parameter::TotalSize,
-        ])
-        .is_ok()
+        self.choose(&REQUIRED).is_ok()
     }
 
     /// The identifier as far as it is known: for the answer, whatever else is wrong.
@@ -218,7 +248,21 @@ impl Params {
     }
 }
 
+/// What `profile` calls all of `keys`.
+fn names(profile: &Profile, keys: &[Parameter]) -> String {
+    let names: Vec<_> = keys.iter().map(|key| profile.name(*key)).collect();
+    match names.split_last() {
+        Some((last, first)) if !first.is_empty() => format!("{} and {last}", first.join(", ")),
+        _ => names.concat(),
+    }
+}
+
 impl Chosen {
+    /// The library that sends the request.
+    pub(super) fn profile(&self) -> &Profile {
+        &self.profiles[self.index]
+    }
+
     /// The name of `parameter` as this client sends it.
     pub(super) fn name(&self, parameter: Parameter) -> String {
         self.profiles[self.index].name(parameter)
@@ -228,54 +272,95 @@ impl Chosen {
     pub(super) fn file(&self) -> Result<File, Fault> {
         let identifier = self.required(Parameter::Identifier)?;
         if identifier.len() > MAX_IDENTIFIER_BYTES {
-            let message = format!("longer than {MAX_IDENTIFIER_BYTES} bytes");
+            let bytes = identifier.len();
+            let message = format!("has {bytes} bytes, expected at most {MAX_IDENTIFIER_BYTES}");
             return Err(self.fault(refuse::IDENTIFIER_TOO_LONG, Parameter::Identifier, message));
         }
         let owned = |text: Option<&str>| text.map(str::to_owned);
-        let file = File {
+        let path = self.text(Parameter::RelativePath)?.map(|path| {
+            below(path).map_err(|why| {
+                let message = format!("{} {why}, expected a path below a folder", shown(path));
+                self.fault(refuse::BAD_RELATIVE_PATH, Parameter::RelativePath, message)
+            })
+        });
+        Ok(File {
             identifier: identifier.to_owned(),
             kind: owned(self.text(Parameter::Type)?),
             name: owned(self.text(Parameter::Filename)?),
-            path: owned(self.text(Parameter::RelativePath)?),
-        };
-        if !file.path.as_deref().is_none_or(safe_name::is_below) {
-            return Err(self.fault(
-                refuse::BAD_RELATIVE_PATH,
-                Parameter::RelativePath,
-                "leaves its folder",
-            ));
-        }
-        Ok(file)
+            path: path.transpose()?.flatten(),
+        })
     }
 
     /// Which chunk of it.
     pub(super) fn chunk(&self) -> Result<Chunk, Fault> {
+        let number = self.chunk_number()?;
+        let size = self.positive(Parameter::ChunkSize);
+        let current = self.number(Parameter::CurrentChunkSize);
+        let total = self.number(Parameter::TotalSize);
+        // `Number.MAX_VALUE` and `Infinity` switch chunks off: any size will do for a file that is
+        // one chunk (J-001).
+        let whole = match (&size, &total) {
+            (Err(fault), Ok(Some(total))) if fault.code == refuse::BAD_NUMBER => {
+                let is_whole = match &current {
+                    Ok(current) => current.is_none_or(|current| current == *total),
+                    Err(_) => self.is_nan(Parameter::CurrentChunkSize),
+                };
+                (number == 1 && is_whole).then_some(*total)
+            }
+            _ => None,
+        };
+        let (size, current) = match whole {
+            Some(total) => {
+                (total.max(1), Some(total).filter(|_| current.is_ok_and(|c| c.is_some())))
+            }
+            None => (size?.ok_or_else(|| self.missing(Parameter::ChunkSize))?, current?),
+        };
         Ok(Chunk {
-            number: self.at_least_one(Parameter::ChunkNumber)?,
-            size: self.at_least_one(Parameter::ChunkSize)?,
-            current: self.number(Parameter::CurrentChunkSize)?,
-            total: self.required_number(Parameter::TotalSize)?,
+            number,
+            size,
+            current,
+            total: total?.ok_or_else(|| self.missing(Parameter::TotalSize))?,
             chunks: self.number(Parameter::TotalChunks)?,
         })
     }
 
     /// What is wrong with a chunk that does not fit its file.
-    pub(super) fn misfit(&self, misfit: Misfit) -> Fault {
+    pub(super) fn misfit(&self, chunk: &Chunk, sent: Option<u64>, misfit: Misfit) -> Fault {
+        let Chunk { number, size, total, .. } = *chunk;
+        let (floor, ceil) = Chunk::counts(size, total);
+        let first = self.profile().first();
+        let said = |number: u64| number.saturating_sub(1).saturating_add(first);
+        let file = format!("a file of {total} bytes in chunks of {size}");
         match misfit {
-            Misfit::Chunks => self.fault(
-                refuse::BAD_TOTAL_CHUNKS,
-                Parameter::TotalChunks,
-                "not a number of chunks that a file of this size could have",
-            ),
-            Misfit::Length => self.fault(
-                refuse::BAD_CHUNK_SIZE,
-                Parameter::CurrentChunkSize,
-                "not a size that this chunk of the file could have",
-            ),
+            Misfit::Chunks => {
+                let given = chunk.chunks.unwrap_or_default();
+                let number = said(number);
+                let counts =
+                    if floor == ceil { ceil.to_string() } else { format!("{floor} or {ceil}") };
+                self.fault(
+                    refuse::BAD_TOTAL_CHUNKS,
+                    Parameter::TotalChunks,
+                    format!("chunk {number} of {given}, but {file} has {counts} chunks"),
+                )
+            }
+            Misfit::Length => {
+                let given = chunk.current.or(sent);
+                let given = given.map_or("does not say".to_owned(), |given| format!("has {given}"));
+                let allowed =
+                    chunk.allowed().map_or("none".to_owned(), |allowed| allowed.to_string());
+                self.fault(
+                    refuse::BAD_CHUNK_SIZE,
+                    Parameter::CurrentChunkSize,
+                    format!(
+                        "chunk {} of {file} has {allowed} bytes, this one {given}",
+                        said(number)
+                    ),
+                )
+            }
             Misfit::Number => self.fault(
                 refuse::BAD_CHUNK_NUMBER,
                 Parameter::ChunkNumber,
-                "the file has no such chunk",
+                format!("no chunk {}: {file} has chunks {first} to {}", said(number), said(ceil)),
             ),
         }
     }
@@ -299,9 +384,21 @@ impl Chosen {
     /// The number that is `parameter`, at least one, if it is given.
     pub(super) fn positive(&self, parameter: Parameter) -> Result<Option<u64>, Fault> {
         match self.number(parameter)? {
-            Some(0) => Err(self.fault(refuse::BAD_NUMBER, parameter, "must be at least 1")),
+            Some(0) => Err(self.fault(refuse::BAD_NUMBER, parameter, "is 0, expected at least 1")),
             number => Ok(number),
         }
+    }
+
+    /// The size of the file's chunks, if it is given: of a file of one chunk any text is one (J-001).
+    pub(super) fn size_of_chunks(&self) -> Result<Option<u64>, Fault> {
+        let is_one = self.number(Parameter::TotalChunks)? == Some(1);
+        self.positive(Parameter::ChunkSize).or_else(|fault| {
+            if is_one && fault.code == refuse::BAD_NUMBER {
+                Ok(Some(MAX_NUMBER))
+            } else {
+                Err(fault)
+            }
+        })
     }
 
     /// The number that is `parameter`, if it is given (J-001).
@@ -310,19 +407,24 @@ impl Chosen {
             return Ok(None);
         };
         number(text).map(Some).ok_or_else(|| {
-            let message = format!("expected digits, at most {MAX_NUMBER}");
+            let message =
+                format!("is {}, expected a whole number of at most {MAX_NUMBER}", shown(text));
             self.fault(refuse::BAD_NUMBER, parameter, message)
         })
     }
 
-    fn at_least_one(&self, parameter: Parameter) -> Result<u64, Fault> {
-        let number = self.positive(parameter)?;
-        number.ok_or_else(|| self.missing(parameter))
+    /// The number of the chunk, from 1, however the client counts.
+    fn chunk_number(&self) -> Result<u64, Fault> {
+        let number = match self.profile().first() {
+            0 => self.number(Parameter::ChunkNumber)?.map(|number| number.saturating_add(1)),
+            _ => self.positive(Parameter::ChunkNumber)?,
+        };
+        number.ok_or_else(|| self.missing(Parameter::ChunkNumber))
     }
 
-    fn required_number(&self, parameter: Parameter) -> Result<u64, Fault> {
-        let number = self.number(parameter)?;
-        number.ok_or_else(|| self.missing(parameter))
+    /// Whether `parameter` is what JavaScript makes of a difference of infinities.
+    fn is_nan(&self, parameter: Parameter) -> bool {
+        self.slots[parameter.index()].given() == Some("NaN")
     }
 
     fn required(&self, parameter: Parameter) -> Result<&str, Fault> {
@@ -335,11 +437,13 @@ impl Chosen {
     }
 
     fn missing(&self, parameter: Parameter) -> Fault {
-        self.fault(refuse::MISSING, parameter, "missing")
+        self.fault(refuse::MISSING, parameter, format!("missing: {}", self.name(parameter)))
     }
 
     fn fault(&self, code: &'static str, parameter: Parameter, message: impl Into<String>) -> Fault {
-        Fault::about(self.name(parameter), code, message)
+        let fault = Fault::new(code, message);
+        let param = Some(self.name(parameter)).filter(|_| self.profile().says(parameter));
+        Fault { param, ..fault }
     }
 }
 
@@ -347,11 +451,20 @@ fn value_of<'s>(slot: &'s Slot, name: &str) -> Result<Option<&'s str>, Fault> {
     match slot {
         Slot::Absent => Ok(None),
         Slot::Broken(reason) => Err(Fault::about(name, refuse::BAD_ENCODING, *reason)),
-        Slot::Contradicted => {
-            Err(Fault::about(name, refuse::CONFLICTING, "given twice, with different values"))
+        Slot::Contradicted { first, other } => {
+            let message = format!("given twice, as {} and as {}", shown(first), shown(other));
+            Err(Fault::about(name, refuse::CONFLICTING, message))
         }
         Slot::Given(text) => Ok(Some(text)),
     }
+}
+
+/// As much of `text` as a message takes, in quotes.
+fn shown(text: &str) -> String {
+    let mut characters = text.chars();
+    let start: String = characters.by_ref().take(MAX_SHOWN_CHARACTERS).collect();
+    let rest = if characters.next().is_some() { "..." } else { "" };
+    format!("{start:?}{rest}")
 }
 
 /// The number that `text` is, in the one way to write it (J-001).
@@ -528,12 +641,12 @@ mod tests {
                 Some((refuse::BAD_NUMBER, flow("ChunkNumber"))),
             ),
             (
-                "flowIdentifier=i&flowChunkNumber=1&flowChunkSize=0&flowTotalSize=2",
+                "flowIdentifier=i&flowChunkNumber=2&flowChunkSize=0&flowTotalSize=2",
                 &[],
                 Some((refuse::BAD_NUMBER, flow("ChunkSize"))),
             ),
             (
-                "flowIdentifier=i&flowChunkNumber=1&flowChunkSize=3.3&flowTotalSize=2",
+                "flowIdentifier=i&flowChunkNumber=2&flowChunkSize=3.3&flowTotalSize=9",
                 &[],
                 Some((refuse::BAD_NUMBER, flow("ChunkSize"))),
             ),

@@ -2,12 +2,12 @@
 //!
 //! # Source
 //! Section 1.2 of the contract; resumable.js `opts.*ParameterName`, flow.js `getParams`,
-//! simple-uploader.js `getParams`.
+//! simple-uploader.js `getParams`, Dropzone `params` and `error`.
 
 /// What a parameter means.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Parameter {
-    /// The chunk's number, from 1.
+    /// The chunk's number, from 1 or from 0.
     ChunkNumber,
     /// The size of every chunk but the last.
     ChunkSize,
@@ -50,10 +50,22 @@ impl Parameter {
 /// The names of one library's parameters, as its options have them.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Profile {
+    answers: Answers,
+    /// The number of a file's first chunk.
+    first: u64,
     /// One for each of [`Parameter::ALL`]; empty = not sent.
     names: [String; Parameter::ALL.len()],
     namespace: String,
     payload: String,
+}
+
+/// What a library reads in an answer besides the status.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Answers {
+    /// Nothing: its pages get the text, where `error` is an object.
+    Objects,
+    /// `error`, which it shows to the user as it is.
+    Texts,
 }
 
 impl Profile {
@@ -102,8 +114,28 @@ impl Profile {
         ])
     }
 
+    /// Dropzone 5 and 6. It numbers its chunks from 0 and makes an identifier for every file that is
+    /// added. It tells the file's name with the chunk alone; `dzfilename` is for other libraries that
+    /// borrow these names.
+    pub fn dropzone() -> Self {
+        let names = [
+            "dzchunkindex",
+            "dzchunksize",
+            "",
+            "dzfilename",
+            "dzuuid",
+            "",
+            "dztotalchunkcount",
+            "dztotalfilesize",
+            "",
+        ];
+        Self { answers: Answers::Texts, first: 0, ..Self::new(names) }
+    }
+
     fn new(names: [&str; Parameter::ALL.len()]) -> Self {
         Self {
+            answers: Answers::Objects,
+            first: 1,
             names: names.map(str::to_owned),
             namespace: String::new(),
             payload: "file".to_owned(),
@@ -139,6 +171,21 @@ impl Profile {
         Some(Parameter::ALL[index])
     }
 
+    /// What the library reads in answers.
+    pub(super) fn answers(&self) -> Answers {
+        self.answers
+    }
+
+    /// The number of a file's first chunk.
+    pub(super) fn first(&self) -> u64 {
+        self.first
+    }
+
+    /// Whether requests say `parameter` at all.
+    pub(super) fn says(&self, parameter: Parameter) -> bool {
+        !self.names[parameter.index()].is_empty()
+    }
+
     /// The name of `parameter` as it is sent.
     pub(super) fn name(&self, parameter: Parameter) -> String {
         format!("{}{}", self.namespace, self.names[parameter.index()])
@@ -165,9 +212,11 @@ mod tests {
 
     #[test]
     fn each_library_has_its_names_j_004() {
-        for (profile, prefix, count) in
-            [(Profile::resumable(), "resumable", 9), (Profile::flow(), "flow", 8)]
-        {
+        for (profile, prefix, count) in [
+            (Profile::resumable(), "resumable", 9),
+            (Profile::flow(), "flow", 8),
+            (Profile::dropzone(), "dz", 6),
+        ] {
             let names = Parameter::ALL.map(|parameter| profile.name(parameter));
             let sent: Vec<_> = names.iter().filter(|name| !name.is_empty()).collect();
             assert_eq!(sent.len(), count);

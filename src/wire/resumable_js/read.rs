@@ -66,6 +66,8 @@ struct Ask {
     chosen: Chosen,
     chunk: Chunk,
     file: File,
+    /// What the form calls the file.
+    part_name: Option<String>,
 }
 
 /// What the request of `exchange` wants, and the part of `content` that goes with it.
@@ -122,9 +124,8 @@ impl ResumableJsExchange {
     fn test(&mut self, head: &Parts, params: &Params, limits: &Limits) -> Result<Intent, Unread> {
         let ask = self.ask(params, limits)?;
         let range = ask.chunk.tested(self.config.strict_total_chunks);
-        let range = self.checked(&ask, range)?;
-        let total = ask.chunk.total;
-        self.asked = Asked::Presence { range: range.clone(), total };
+        let range = self.checked(&ask, None, range)?;
+        self.asked = Asked::Presence;
         Ok(Intent::Test(Test {
             key: self.config.key_of(head, &ask.file),
             length: ask.chunk.total,
@@ -198,17 +199,20 @@ impl ResumableJsExchange {
             }
         };
         self.identifier = params.identifier().map(str::to_owned);
-        let ask = self.ask(&params, limits).map_err(after_file)?;
-        let is_text = !part.has_filename;
+        let mut ask = self.ask(&params, limits).map_err(|unread| too_late(&params, unread))?;
+        let is_text = !part.is_file();
         let room = form.most_payload_bytes().filter(|_| !is_text);
         let sent = room.and_then(|room| ask.chunk.most_within(room));
         let range = self.range(&ask, sent)?;
         let expected = range.end.saturating_sub(range.start);
-        if let Some(given) = room.filter(|room| *room < expected) {
-            return Err(Refusal::BodyLengthWrong { expected, given }.into());
-        }
+        ask.part_name = part.filename.clone().filter(|name| !name.is_empty());
         let intent = self.write(head, &params, &ask, range, Some(expected))?;
-        let shape = if is_text { Shape::Base64(expected) } else { Shape::Exact(expected) };
+        let shape = match room {
+            None if is_text => Shape::Base64(expected),
+            // The chunk is too short, or the form has no end: which of them, its end shows.
+            Some(room) if room < expected => Shape::Measured(expected),
+            None | Some(_) => Shape::Exact(expected),
+        };
         let chosen = ask.chosen;
         let check = move |part: &Part, value: &[u8]| Ok(chosen.check_late(&part.name, value)?);
         let content = form.payload(part, shape, Box::new(check));
@@ -222,7 +226,7 @@ impl ResumableJsExchange {
     /// Whether `part` holds the chunk: by its name, or because it is a file (J-005).
     fn is_payload(&self, part: &Part) -> bool {
         let mut profiles = self.config.profiles.iter();
-        part.has_filename || profiles.any(|profile| profile.is_payload(&part.name))
+        part.is_file() || profiles.any(|profile| profile.is_payload(&part.name))
     }
 
     /// Which chunk of which file.
@@ -231,22 +235,35 @@ impl ResumableJsExchange {
         self.chosen = Some(chosen.clone());
         let (file, chunk) = (chosen.file()?, chosen.chunk()?);
         self.identifier = Some(file.identifier.clone());
-        fits(chunk.total, limits)?;
-        Ok(Ask { chosen, chunk, file })
+        fits(chunk.total, limits).map_err(|refusal| {
+            let message = format!("the file has {} bytes; {refusal}", chunk.total);
+            Fault::about(chosen.name(Parameter::TotalSize), refuse::FILE_TOO_LARGE, message)
+        })?;
+        Ok(Ask { chosen, chunk, file, part_name: None })
     }
 
     /// The bytes that an upload of this chunk brings.
     fn range(&self, ask: &Ask, sent: Option<u64>) -> Result<Range<u64>, Unread> {
         let range = ask.chunk.uploaded(sent, self.config.strict_total_chunks);
-        self.checked(ask, range)
+        self.checked(ask, sent, range)
     }
 
-    fn checked(&self, ask: &Ask, range: Result<Range<u64>, Misfit>) -> Result<Range<u64>, Unread> {
-        let range = range.map_err(|misfit| ask.chosen.misfit(misfit))?;
-        let limit = self.config.max_chunk_bytes;
-        if range.end.saturating_sub(range.start) > limit {
-            let message = format!("chunks are limited to {limit} bytes");
-            let name = ask.chosen.name(Parameter::CurrentChunkSize);
+    fn checked(
+        &self,
+        ask: &Ask,
+        sent: Option<u64>,
+        range: Result<Range<u64>, Misfit>,
+    ) -> Result<Range<u64>, Unread> {
+        let range = range.map_err(|misfit| ask.chosen.misfit(&ask.chunk, sent, misfit))?;
+        let (bytes, limit) = (range.end.saturating_sub(range.start), self.config.max_chunk_bytes);
+        if bytes > limit {
+            let message = format!(
+                "the chunk has {}, chunks are limited to {}: cut smaller ones (chunkSize), or raise \
+                 the server's limit (--max-chunk-size)",
+                with_units(bytes),
+                with_units(limit)
+            );
+            let name = ask.chosen.name(Parameter::ChunkSize);
             return Err(Fault::about(name, refuse::CHUNK_TOO_LARGE, message).into());
         }
         Ok(range)
@@ -264,7 +281,7 @@ impl ResumableJsExchange {
         let new = NewUpload {
             completion: Completion::WhenFull,
             length,
-            metadata: metadata(&ask.file)?,
+            metadata: metadata(ask)?,
             role: Role::Whole,
             ..NewUpload::default()
         };
@@ -283,23 +300,30 @@ impl ResumableJsExchange {
 }
 
 /// A parameter that is missing when the chunk begins may follow it, too late (J-006).
-fn after_file(unread: Unread) -> Unread {
+fn too_late(params: &Params, unread: Unread) -> Unread {
     match unread {
-        Unread::Fault(fault) if fault.code == refuse::MISSING => Unread::Fault(Fault {
-            code: refuse::FIELDS_AFTER_FILE,
-            message: format!("{}, before the chunk", fault.message),
-            ..fault
-        }),
+        Unread::Fault(fault) if fault.code == refuse::MISSING => {
+            Unread::Fault(Fault { param: fault.param, ..params.too_late() })
+        }
         Unread::Fault(_) | Unread::NotAllowed { .. } | Unread::Options | Unread::Refused(_) => {
             unread
         }
     }
 }
 
-/// What tus clients and downloads are told about the file (J-055).
-fn metadata(file: &File) -> Result<Metadata, Refusal> {
+/// So many bytes, for people.
+fn with_units(bytes: u64) -> String {
+    match bytes >> 20 {
+        0 => format!("{bytes} bytes"),
+        mib => format!("{mib} MiB ({bytes} bytes)"),
+    }
+}
+
+/// What tus clients and downloads are told about the file (J-055). Where no parameter names it, the
+/// form may; that name is no part of its key, because a test could not tell it.
+fn metadata(Ask { file, part_name, .. }: &Ask) -> Result<Metadata, Refusal> {
     let entries = [
-        ("filename", &file.name),
+        ("filename", if file.name.is_some() { &file.name } else { part_name }),
         ("filetype", &file.kind),
         ("relativePath", &file.path),
         ("resumableIdentifier", &Some(file.identifier.clone())),
@@ -415,12 +439,8 @@ mod tests {
             }
         };
         match (intent, &exchange.asked) {
-            (
-                Intent::Test(Test { key, length, range }),
-                Asked::Presence { range: asked, total },
-            ) => {
+            (Intent::Test(Test { key, length, range }), Asked::Presence) => {
                 assert!(content.is_end());
-                assert_eq!((asked, total), (&range, &length));
                 (Read::Presence(range, length), Some(key))
             }
             (Intent::Write(write), Asked::Write) => {
@@ -530,6 +550,228 @@ mod tests {
             ("octet, image", format!("POST {target}\nContent-Type: image/png"), raw),
         ] {
             assert_eq!(read_all(&lines, &body), write(10..20, "0123456789"), "{client}");
+        }
+    }
+
+    /// Dropzone numbers from 0, says the file's name with the chunk, and not how long that is.
+    #[test]
+    fn chunks_of_dropzone_are_read_j_004() {
+        let fields = |index: u64, total: u64| {
+            [
+                "dzuuid=b0b5".to_owned(),
+                format!("dzchunkindex={index}"),
+                format!("dztotalfilesize={total}"),
+                "dzchunksize=10".to_owned(),
+                format!("dztotalchunkcount={}", total.div_ceil(10).max(1)),
+                format!("dzchunkbyteoffset={}", 10 * index),
+            ]
+        };
+        for (index, total, payload, expected) in [
+            (0, 0, "", 0..0),
+            (0, 3, "012", 0..3),
+            (0, 21, "0123456789", 0..10),
+            (1, 21, "0123456789", 10..20),
+            (2, 21, "0", 20..21),
+            (1, 22, "0123456789", 10..20),
+            (1, 29, "0123456789", 10..20),
+            (1, 20, "0123456789", 10..20),
+        ] {
+            let fields = fields(index, total);
+            let fields = fields.each_ref().map(String::as_str);
+            let body = with(&fields, &[&format!("file<{payload}")]);
+            let read = read_all(&format!("POST /up\n{FORM}"), &body);
+            assert_eq!(read, write(expected, payload), "{index} of {total}");
+        }
+        let fields = fields(3, 29);
+        let fields = fields.each_ref().map(String::as_str);
+        let body = with(&fields, &["file<0123456789"]);
+        let mut exchange = exchange_with(&dialect(), &format!("POST /up\n{FORM}"));
+        let content = Content::new(Full::new(Bytes::from(body)));
+        let head = head(&format!("POST /up\n{FORM}"));
+        let Err(Unread::Fault(fault)) = now(read(&mut exchange, &head, content, &limits())) else {
+            panic!("a chunk too many")
+        };
+        let message = "no chunk 3: a file of 29 bytes in chunks of 10 has chunks 0 to 2";
+        assert_eq!(fault, Fault::about("dzchunkindex", refuse::BAD_CHUNK_NUMBER, message));
+    }
+
+    #[test]
+    fn name_of_the_form_is_the_file_s_where_no_parameter_is_j_055() {
+        let dropzone = ["dzuuid=u", "dzchunkindex=0", "dztotalfilesize=1", "dzchunksize=10"];
+        let flow = ["flowIdentifier=u", "flowChunkNumber=1", "flowTotalSize=1", "flowChunkSize=10"];
+        let named = [&flow[..], &["flowFilename=y"]].concat();
+        for (fields, expected, name) in
+            [(&dropzone[..], "x", ""), (&flow, "x", ""), (&named, "y", "y")]
+        {
+            let lines = format!("POST /up\n{FORM}");
+            let mut exchange = exchange_with(&dialect(), &lines);
+            let content = Content::new(Full::new(Bytes::from(with(fields, &["file<0"]))));
+            let read = now(read(&mut exchange, &head(&lines), content, &limits()));
+            let Ok((Intent::Write(write), _)) = read else { panic!("{read:?}") };
+            let Target::Named(key, new) = write.target else { panic!("a named upload") };
+            assert_eq!(new.metadata.get_str("filename"), Some(expected));
+            assert_eq!(key, dialect().key(None, "u", name, ""), "the form's name is no part of it");
+        }
+    }
+
+    /// What switches chunks off: the first chunk is the file, whatever size is said.
+    #[test]
+    fn any_chunk_size_will_do_for_a_file_of_one_chunk_j_001() {
+        let file = |size: &str, current: &str, number: u64, chunks: u64| {
+            [
+                format!("flowChunkNumber={number}"),
+                format!("flowChunkSize={size}"),
+                format!("flowCurrentChunkSize={current}"),
+                "flowTotalSize=10".to_owned(),
+                "flowIdentifier=i".to_owned(),
+                format!("flowTotalChunks={chunks}"),
+            ]
+        };
+        let bad = |code| Read::Refused(400, code);
+        let sizes =
+            ["1.7976931348623157e+308", "Infinity", "1e+21", "9007199254740992", "33.5", "0", "x"];
+        for size in sizes {
+            for (current, number, chunks, expected) in [
+                ("10", 1, 1, None),
+                ("", 1, 1, None),
+                ("NaN", 1, 1, None),
+                ("9", 1, 1, Some(refuse::BAD_NUMBER)),
+                ("10", 2, 2, Some(refuse::BAD_NUMBER)),
+                ("10", 1, 2, Some(refuse::BAD_TOTAL_CHUNKS)),
+                ("10", 1, 0, Some(refuse::BAD_TOTAL_CHUNKS)),
+            ] {
+                let fields = file(size, current, number, chunks);
+                let fields = fields.each_ref().map(String::as_str);
+                let target = query(&fields);
+                let file = "0123456789";
+                let form = with(&fields, &[&format!("file<{file}")]);
+                let asked = format!("{fields:?}");
+                let read = read_all(&format!("GET {target}"), "");
+                let usual = Read::Presence(0..10, 10);
+                assert_eq!(read, expected.map_or(usual, bad), "{asked}");
+                for (lines, body) in
+                    [(format!("POST {target}"), file), (format!("POST /up\n{FORM}"), form.as_str())]
+                {
+                    let read = read_all(&lines, body);
+                    assert_eq!(read, expected.map_or(write(0..10, file), bad), "{asked}");
+                }
+            }
+        }
+        let fields = file("Infinity", "", 1, 1);
+        let target = query(&fields.each_ref().map(String::as_str));
+        let short = read_all(&format!("POST {target}"), "012345678");
+        assert_eq!(short, bad(refuse::BAD_CHUNK_SIZE), "L = T");
+    }
+
+    /// Each says what is wrong and what was expected, with both values.
+    #[test]
+    fn faults_say_what_was_expected_section_4() {
+        let target = query(&CHUNK);
+        let post = format!("POST /up\n{FORM}");
+        let get = |from: &str, to: &str| format!("GET {}", target.replace(from, to));
+        let (file, none) = ("file<0123456789", String::new());
+        let small = dialect().with_max_chunk_bytes(3 << 20);
+        let large = |name: &str| {
+            [
+                format!("{name}ChunkNumber=1"),
+                format!("{name}ChunkSize=5242881"),
+                format!("{name}TotalSize=5242881"),
+                format!("{name}Identifier=i"),
+            ]
+            .join("&")
+        };
+        for (lines, body, expected) in [
+            (
+                get("Number=2", "Number=4"),
+                &none,
+                "no chunk 4: a file of 30 bytes in chunks of 10 has chunks 1 to 3",
+            ),
+            (
+                get("Number=2", "Number=zwei"),
+                &none,
+                "is \"zwei\", expected a whole number of at most 9007199254740991",
+            ),
+            (get("Number=2", "Number=0"), &none, "is 0, expected at least 1"),
+            (
+                get("CurrentChunkSize=10", "CurrentChunkSize=9"),
+                &none,
+                "chunk 2 of a file of 30 bytes in chunks of 10 has 10 bytes, this one has 9",
+            ),
+            (
+                get("TotalSize=30", "TotalSize=29")
+                    .replace("CurrentChunkSize=10", "CurrentChunkSize=9"),
+                &none,
+                "chunk 2 of a file of 29 bytes in chunks of 10 has 10 or 19 bytes, this one has 9",
+            ),
+            (
+                get("Chunks=3", "Chunks=1"),
+                &none,
+                "chunk 2 of 1, but a file of 30 bytes in chunks of 10 has 3 chunks",
+            ),
+            (
+                get("RelativePath=x", "RelativePath=a/../x"),
+                &none,
+                "\"a/../x\" has the component .., expected a path below a folder",
+            ),
+            (
+                format!("GET {target}&resumableChunkSize=11"),
+                &none,
+                "given twice, as \"10\" and as \"11\"",
+            ),
+            (
+                format!("GET {target}&flowChunkNumber=1&flowIdentifier=i"),
+                &none,
+                "the request has resumableChunkNumber and resumableIdentifier, and flowChunkNumber \
+                 and flowIdentifier; expected those of one",
+            ),
+            (get("resumableTotalSize", "x"), &none, "missing: resumableTotalSize"),
+            (get("resumableIdentifier", "x"), &none, "missing: resumableIdentifier"),
+            (
+                format!("GET {}", query(&["resumableIdentifier=i"])),
+                &none,
+                "missing: resumableChunkNumber",
+            ),
+            (
+                post.clone(),
+                &with(&CHUNK[1..], &[file]),
+                "form fields that must come before the file are missing: resumableChunkNumber",
+            ),
+            (
+                post.clone(),
+                &with(&[CHUNK[0], CHUNK[5]], &[file]),
+                "form fields that must come before the file are missing: resumableChunkSize and \
+                 resumableTotalSize",
+            ),
+            (
+                post,
+                &form(&[file]),
+                "form fields that must come before the file are missing: resumableChunkNumber, \
+                 resumableChunkSize, resumableTotalSize and resumableIdentifier, or \
+                 flowChunkNumber, flowChunkSize, flowTotalSize and flowIdentifier, or chunkNumber, \
+                 chunkSize, totalSize and identifier, or dzchunkindex, dzchunksize, \
+                 dztotalfilesize and dzuuid; Dropzone sends them with every file if it is given \
+                 forceChunking: true",
+            ),
+            (
+                format!("GET /up?{}", large("flow")),
+                &none,
+                "the chunk has 5 MiB (5242881 bytes), chunks are limited to 3 MiB (3145728 bytes): \
+                 cut smaller ones (chunkSize), or raise the server's limit (--max-chunk-size)",
+            ),
+            (
+                "GET /up?flowChunkNumber=1&flowChunkSize=9&flowTotalSize=1099511627777&\
+                 flowIdentifier=i"
+                    .to_owned(),
+                &none,
+                "the file has 1099511627777 bytes; uploads are limited to 1099511627776 bytes",
+            ),
+        ] {
+            let mut exchange = exchange_with(&small, &lines);
+            let content = Content::new(Full::new(Bytes::from(body.clone())));
+            match now(read(&mut exchange, &head(&lines), content, &limits())) {
+                Err(Unread::Fault(fault)) => assert_eq!(fault.message, expected, "{lines}"),
+                read => panic!("{read:?}"),
+            }
         }
     }
 
@@ -645,7 +887,7 @@ mod tests {
         let post = format!("POST /up\n{FORM}");
         for (payload, expected) in [
             ("file<01234567890", Read::Write(10..20, Err("length_mismatch"))),
-            ("file<01", mismatch()),
+            ("file<01", Read::Write(10..20, Err("length_mismatch"))),
             ("file=MDE=", Read::Write(10..20, Err("length_mismatch"))),
             ("file=MDE", Read::Write(10..20, Err("bad_payload"))),
         ] {
@@ -653,6 +895,8 @@ mod tests {
         }
         let long_tail = with(&CHUNK, &["file<012345678", "x=y"]);
         assert_eq!(read_all(&post, &long_tail), Read::Write(10..20, Err("length_mismatch")));
+        let unclosed = with(&CHUNK, &["file<0123456789"]).replace("\r\n--b--\r\n", "");
+        assert_eq!(read_all(&post, &unclosed), Read::Write(10..20, Err("bad_form")), "J-023");
         let contradiction = with(&CHUNK, &["file<0123456789", "resumableTotalSize=31"]);
         let expected = Read::Write(10..20, Err(refuse::CONFLICTING));
         assert_eq!(read_all(&post, &contradiction), expected);

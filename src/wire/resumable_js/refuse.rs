@@ -12,7 +12,10 @@ use http::{
 };
 use serde::Serialize;
 
-use super::{Asked, ResumableJsExchange, profile::Parameter};
+use super::{
+    Asked, ResumableJsExchange,
+    profile::{Answers, Parameter},
+};
 use crate::{
     rules::{Denial, DenialKind, Refusal, Refused},
     wire::{Delay, Reply, fields::upload_checksum, form, reply},
@@ -29,6 +32,7 @@ pub(super) const BAD_TOTAL_CHUNKS: &str = "bad_total_chunks";
 pub(super) const CHUNK_TOO_LARGE: &str = "chunk_too_large";
 pub(super) const CONFLICTING: &str = "conflicting_parameter";
 pub(super) const FIELDS_AFTER_FILE: &str = "fields_after_file";
+pub(super) const FILE_TOO_LARGE: &str = "file_too_large";
 pub(super) const IDENTIFIER_TOO_LONG: &str = "identifier_too_long";
 pub(super) const MISSING: &str = "missing_parameter";
 pub(super) const NOT_FOUND: &str = "not_found";
@@ -80,9 +84,27 @@ impl From<Fault> for Refusal {
 struct Body<'a> {
     #[serde(rename = "chunkUploadStatus")]
     chunk_upload_status: bool,
-    error: Error<'a>,
+    #[serde(flatten)]
+    error: ErrorMember<'a>,
     #[serde(rename = "resumableIdentifier", skip_serializing_if = "Option::is_none")]
     identifier: Option<&'a str>,
+}
+
+/// What is wrong, in the form that the client's library reads.
+#[derive(Serialize)]
+#[serde(untagged)]
+enum ErrorMember<'a> {
+    Object {
+        error: Error<'a>,
+    },
+    Text {
+        /// The library shows it to the user.
+        #[serde(rename = "error")]
+        message: &'a str,
+        code: &'a str,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        param: Option<&'a str>,
+    },
 }
 
 #[derive(Serialize)]
@@ -102,7 +124,12 @@ pub(super) fn not_allowed(allow: &'static str) -> Reply {
 
 /// The answer to the request of `exchange`, which has this `fault`.
 pub(super) fn fault(exchange: &ResumableJsExchange, fault: &Fault) -> Reply {
-    let error = Error { code: fault.code, message: &fault.message, param: fault.param.as_deref() };
+    let Fault { code, message, param, .. } = fault;
+    let param = param.as_deref();
+    let error = match exchange.answers() {
+        Answers::Objects => ErrorMember::Object { error: Error { code, message, param } },
+        Answers::Texts => ErrorMember::Text { message, code, param },
+    };
     let body =
         Body { chunk_upload_status: false, error, identifier: exchange.identifier.as_deref() };
     let mut reply = reply::json(fault.status, &body);
@@ -121,18 +148,16 @@ pub(super) fn fault(exchange: &ResumableJsExchange, fault: &Fault) -> Reply {
 /// The answer to the request of `exchange`, which is `refused`.
 pub(super) fn refuse(exchange: &ResumableJsExchange, refused: &Refused) -> Reply {
     let refusal = &refused.refusal;
-    let is_test = matches!(exchange.asked, Asked::Presence { .. });
+    let is_test = matches!(exchange.asked, Asked::Presence);
     if is_test && matches!(refusal, Refusal::Expired | Refusal::Unknown) {
         // Never 404, which makes flow.js give the file up (F-01).
         return reply::empty(StatusCode::NO_CONTENT);
     }
     let (status, code) = wording(exchange, refusal);
+    let message = message(exchange, refusal);
     let is_about_total = matches!(refusal, Refusal::LengthConflict { .. });
     let param = is_about_total.then(|| exchange.name(Parameter::TotalSize));
-    let mut reply = fault(
-        exchange,
-        &Fault { code, message: refusal.to_string(), param: param.flatten(), status },
-    );
+    let mut reply = fault(exchange, &Fault { code, message, param: param.flatten(), status });
     if let Refusal::Denied(denial) = refusal {
         add_denial(&mut reply, denial);
     }
@@ -140,6 +165,16 @@ pub(super) fn refuse(exchange: &ResumableJsExchange, refused: &Refused) -> Reply
         reply::close_connection(&mut reply, exchange.version);
     }
     reply
+}
+
+/// What a person is told of `refusal`.
+fn message(exchange: &ResumableJsExchange, refusal: &Refusal) -> String {
+    let is_removal_by_anybody = exchange.asked == Asked::Removal && !exchange.has_owner;
+    if is_removal_by_anybody && matches!(refusal, Refusal::Expired | Refusal::Unknown) {
+        return "no unfinished upload has this name; a finished one is removed at its own URL"
+            .to_owned();
+    }
+    refusal.to_string()
 }
 
 /// Status and code of each refusal (section 4, and A-001: 3xx, 202, 206, 304, 409, 413, 422, 423,
@@ -173,7 +208,7 @@ pub(super) fn wording(
         Refusal::LengthConflict { .. } => bad(TOTAL_SIZE_MISMATCH),
         Refusal::Malformed { field, .. } => bad(malformed_code(field)),
         Refusal::MetadataTooLong { .. } => bad("metadata_too_long"),
-        Refusal::OverLimit { .. } => bad("file_too_large"),
+        Refusal::OverLimit { .. } => bad(FILE_TOO_LARGE),
         Refusal::ShuttingDown => passing("shutting_down"),
         // The file stops and can be resumed once there is room.
         Refusal::StoreFull => (StatusCode::INTERNAL_SERVER_ERROR, "store_full"),
@@ -189,7 +224,7 @@ pub(super) fn wording(
 /// (J-041).
 fn gone(exchange: &ResumableJsExchange) -> &'static str {
     match exchange.asked {
-        Asked::Nothing | Asked::Presence { .. } | Asked::Write => "upload_expired",
+        Asked::Nothing | Asked::Presence | Asked::Write => "upload_expired",
         Asked::Removal | Asked::Status(_) => "unknown_upload",
     }
 }
@@ -336,7 +371,7 @@ mod tests {
 
     fn asked() -> [(&'static str, Asked); 5] {
         let question = status::Question::default();
-        let presence = Asked::Presence { range: 0..1, total: 2 };
+        let presence = Asked::Presence;
         [
             ("POST", Asked::Write),
             ("GET", presence),
@@ -377,7 +412,7 @@ mod tests {
                     let good = [204, 400, 401, 403, 404, 415, 500, 503].contains(&status);
                     assert!(good, "{refusal:?} {status}");
                     let is_absent = matches!(refusal, Refusal::Expired | Refusal::Unknown);
-                    let is_test = matches!(asked, Asked::Presence { .. });
+                    let is_test = matches!(asked, Asked::Presence);
                     assert_eq!(status == 204, is_absent && is_test, "{refusal:?} {asked:?}");
                 }
             }
@@ -412,6 +447,20 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn removal_by_anybody_says_what_a_name_cannot_remove_s_002() {
+        for (has_owner, expected) in [
+            (true, "no such upload"),
+            (false, "no unfinished upload has this name; a finished one is removed at its own URL"),
+        ] {
+            let mut exchange = exchange(&dialect(), "DELETE", Asked::Removal);
+            exchange.has_owner = has_owner;
+            let reply = exchange.completed(refuse(&exchange, &Refusal::Unknown.into()));
+            let (status, body) = told(reply).await;
+            assert_eq!((status.as_str(), &body["error"]["message"]), ("404", &json!(expected)));
+        }
+    }
+
+    #[tokio::test]
     async fn a_head_is_answered_without_a_body_j_009() {
         for (_, refusal, expected, fields) in refusals() {
             let exchange = exchange(&dialect(), "HEAD", Asked::Write);
@@ -432,6 +481,25 @@ mod tests {
             "error": { "code": "bad_number", "message": "must be at least 1", "param": "ns.k" },
         });
         assert_eq!(told(reply).await, ("400".to_owned(), expected));
+        // Dropzone shows `error` as it is, also for a small file, which it sends without its fields.
+        for lines in [
+            "POST /up?dzuuid=u&dzchunkindex=9&dzchunksize=1&dztotalfilesize=2",
+            "POST /up\nAccept: application/json\nX-Requested-With: XMLHttpRequest",
+        ] {
+            let mut exchange = exchange_with(&dialect(), lines);
+            exchange.chosen = exchange
+                .query(&super::super::tests::head(lines))
+                .choose(&[Parameter::Identifier])
+                .ok();
+            let reply = exchange.completed(super::fault(&exchange, &fault));
+            let mut body = told(reply).await.1;
+            body.as_object_mut().expect("an object").remove("resumableIdentifier");
+            let expected = json!({
+                "chunkUploadStatus": false, "error": "must be at least 1", "code": "bad_number",
+                "param": "ns.k",
+            });
+            assert_eq!(body, expected, "{lines}");
+        }
         let reply = exchange.completed(not_allowed("GET, HEAD"));
         assert_eq!(told(reply).await, ("405\nallow: GET, HEAD".to_owned(), Value::Null));
     }

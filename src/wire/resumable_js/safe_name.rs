@@ -10,6 +10,9 @@ const MAX_EXTENSION_BYTES: usize = 32;
 /// What a file is called whose name has nothing left.
 const FALLBACK: &str = "file";
 
+/// What separates the components of a path, on one system or another.
+const SEPARATORS: [char; 2] = ['/', '\\'];
+
 /// Names that are devices on Windows, whatever their extension.
 const DEVICES: [&str; 22] = [
     "aux", "com1", "com2", "com3", "com4", "com5", "com6", "com7", "com8", "com9", "con", "lpt1",
@@ -18,7 +21,7 @@ const DEVICES: [&str; 22] = [
 
 /// The name under which a file that a client calls `name` could be saved anywhere.
 pub(super) fn safe_name(name: &str) -> String {
-    let last = name.rsplit(['/', '\\']).next().unwrap_or_default();
+    let last = name.rsplit(SEPARATORS).next().unwrap_or_default();
     let plain: String = last.chars().filter(|c| is_plain(*c)).collect();
     let trimmed = plain.trim_matches(['.', ' ']);
     if trimmed.is_empty() {
@@ -30,14 +33,22 @@ pub(super) fn safe_name(name: &str) -> String {
     shortened(&format!("{prefix}{trimmed}"))
 }
 
-/// Whether `path` stays below the folder it is given for.
-pub(super) fn is_below(path: &str) -> bool {
-    let is_separator = |c: char| matches!(c, '/' | '\\');
+/// `path` without leading separators: libraries send `/dir/a` for a dropped folder, and a file may
+/// be called `\lead.txt`.
+///
+/// # Errors
+/// What makes it leave the folder it is given for.
+pub(super) fn below(path: &str) -> Result<&str, &'static str> {
+    let path = path.trim_start_matches(SEPARATORS);
     let has_drive = matches!(path.as_bytes(), [letter, b':', b'/' | b'\\', ..]
         if letter.is_ascii_alphabetic());
-    !path.starts_with(is_separator)
-        && !has_drive
-        && !path.split(is_separator).any(|component| component == "..")
+    if has_drive {
+        Err("begins with a drive")
+    } else if path.split(SEPARATORS).any(|component| component == "..") {
+        Err("has the component ..")
+    } else {
+        Ok(path)
+    }
 }
 
 /// Neither a control character nor one that turns the reading order.
@@ -100,23 +111,29 @@ mod tests {
 
     #[test]
     fn paths_stay_below_their_folder_s_004() {
+        let (climbs, drive) = (Err("has the component .."), Err("begins with a drive"));
         for (path, expected) in [
-            ("a/b.txt", true),
-            ("a..b/..c/d..", true),
-            ("A: a title.txt", true),
-            ("", true),
-            ("./a", true),
-            ("..", false),
-            ("../a", false),
-            ("a/../b", false),
-            ("a\\..\\b", false),
-            ("a/..", false),
-            ("/a", false),
-            ("\\a", false),
-            ("C:\\a", false),
-            ("c:/a", false),
+            ("a/b.txt", Ok("a/b.txt")),
+            ("a..b/..c/d..", Ok("a..b/..c/d..")),
+            ("A: a title.txt", Ok("A: a title.txt")),
+            ("", Ok("")),
+            ("./a", Ok("./a")),
+            ("/dir/a", Ok("dir/a")),
+            ("\\lead.txt", Ok("lead.txt")),
+            ("/\\/a\\b", Ok("a\\b")),
+            ("//", Ok("")),
+            ("..", climbs),
+            ("../a", climbs),
+            ("a/../b", climbs),
+            ("a\\..\\b", climbs),
+            ("a/..", climbs),
+            ("/../a", climbs),
+            ("\\..", climbs),
+            ("C:\\a", drive),
+            ("c:/a", drive),
+            ("/c:/a", drive),
         ] {
-            assert_eq!(is_below(path), expected, "{path:?}");
+            assert_eq!(below(path), expected, "{path:?}");
         }
     }
 

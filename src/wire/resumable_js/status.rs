@@ -12,7 +12,7 @@ use serde::Serialize;
 
 use super::{
     Asked, ResumableJsExchange,
-    answer::{self, UploadBody},
+    answer::{self, Shown, UploadBody},
     chunk::Chunk,
     profile::Parameter,
     read::Unread,
@@ -83,18 +83,20 @@ pub(super) fn read(
     let chosen = exchange.query(head).choose(&[Parameter::Identifier])?;
     exchange.chosen = Some(chosen.clone());
     let file = chosen.file()?;
-    let of = Subject::Key(exchange.config.key_of(head, &file));
+    let key = exchange.config.key_of(head, &file);
     exchange.identifier = Some(file.identifier);
     if removes {
         exchange.asked = Asked::Removal;
+        // Of a name that anybody may guess it cannot be told whose finished file it is.
+        let of = if exchange.has_owner { Subject::Key(key) } else { Subject::Unfinished(key) };
         return Ok(Intent::Terminate { of });
     }
     exchange.asked = Asked::Status(Question {
         chunks: chosen.number(Parameter::TotalChunks)?,
-        size: chosen.positive(Parameter::ChunkSize)?,
+        size: chosen.size_of_chunks()?,
         total: chosen.number(Parameter::TotalSize)?,
     });
-    Ok(Intent::Status { of })
+    Ok(Intent::Status { of: Subject::Key(key) })
 }
 
 /// The answer about `upload`.
@@ -112,12 +114,12 @@ pub(super) fn answer(
         .map(|(size, total)| Chunks::of(upload, size, total, question.chunks));
     let body = Body {
         identifier: exchange.identifier.as_deref().unwrap_or_default(),
-        upload: answer::body_of(exchange, upload),
+        upload: answer::body_of(exchange, upload, Shown::Name),
         chunks,
     };
     let mut reply = reply::json(StatusCode::OK, &body);
     insert_fields(reply.headers_mut(), upload);
-    if let Some(tus) = &exchange.config.tus {
+    if let Some(tus) = exchange.config.tus.as_ref().filter(|_| exchange.has_owner) {
         let location = tus.location(&exchange.start, &upload.id);
         reply.headers_mut().insert(LOCATION, location);
     }
@@ -204,26 +206,40 @@ mod tests {
 
     #[test]
     fn status_is_asked_by_name_j_042_f_43() {
-        let of = || Subject::Key(dialect().key(None, "i", "n", "p"));
+        let key = || dialect().key(None, "i", "n", "p");
+        let of = || Subject::Key(key());
+        let unfinished = || Intent::Terminate { of: Subject::Unfinished(key()) };
         let allow = "GET, HEAD, DELETE, OPTIONS";
         for (lines, expected) in [
             (format!("GET /up/status?{FILE}"), Ok(Intent::Status { of: of() })),
             (format!("HEAD /up/status/?{FILE}&chunkNumber=7"), Ok(Intent::Status { of: of() })),
-            (format!("DELETE /up/status?{FILE}"), Ok(Intent::Terminate { of: of() })),
+            (format!("DELETE /up/status?{FILE}"), Ok(unfinished())),
             ("OPTIONS /up/status".to_owned(), Err((204, ""))),
             (format!("POST /up/status?{FILE}"), Err((405, allow))),
             ("GET /up/status".to_owned(), Err((400, refuse::MISSING))),
             ("DELETE /up/status".to_owned(), Err((400, refuse::MISSING))),
             (format!("GET /up/status?{FILE}&flowIdentifier=j"), Err((400, refuse::AMBIGUOUS))),
             (format!("GET /up/status?{FILE}&chunkSize=0"), Err((400, refuse::BAD_NUMBER))),
+            (
+                format!("GET /up/status?{FILE}&chunkSize=Infinity&totalChunks=2"),
+                Err((400, refuse::BAD_NUMBER)),
+            ),
+            (
+                format!("GET /up/status?{FILE}&chunkSize=Infinity&totalChunks=1"),
+                Ok(Intent::Status { of: of() }),
+            ),
             (format!("GET /up/status?{FILE}&totalSize=x"), Err((400, refuse::BAD_NUMBER))),
         ] {
             let mut exchange = exchange(&lines);
             let read = read(&mut exchange, &head(&lines), &Limits::default());
             assert_eq!(told_of(read), expected, "{lines}");
         }
-        let limits = Limits { termination: false, ..Limits::default() };
         let lines = format!("DELETE /up/status?{FILE}");
+        let mut owned = exchange(&lines);
+        owned.has_owner = true;
+        let read_owned = read(&mut owned, &head(&lines), &Limits::default());
+        assert_eq!(told_of(read_owned), Ok(Intent::Terminate { of: of() }), "S-002");
+        let limits = Limits { termination: false, ..Limits::default() };
         let read = read(&mut exchange(&lines), &head(&lines), &limits);
         assert_eq!(told_of(read), Err((405, "GET, HEAD, OPTIONS")));
     }
@@ -231,6 +247,7 @@ mod tests {
     async fn answered(method: &str, more: &str, upload: &Upload) -> (String, Value) {
         let lines = format!("{method} /up/status?{FILE}{more}");
         let mut exchange = exchange(&lines);
+        exchange.has_owner = true;
         read(&mut exchange, &head(&lines), &Limits::default()).expect("a good request");
         let Asked::Status(question) = exchange.asked.clone() else {
             panic!("{:?}", exchange.asked);
@@ -261,6 +278,19 @@ mod tests {
         let (head, body) = answered("GET", "&totalSize=30", &unfinished).await;
         assert_eq!((head.as_str(), &body["error"]["code"]), ("400", &json!("total_size_mismatch")));
         assert_eq!(body["error"]["param"], "totalSize");
+    }
+
+    /// Whoever has the URL may read and remove the upload; a name anybody may guess.
+    #[tokio::test]
+    async fn status_leads_nobody_to_an_upload_without_owner_s_002() {
+        let exchange = exchange(&format!("GET /up/status?{FILE}"));
+        let reply = answer(&exchange, &Question::default(), &upload(29, &[(0, 29)]));
+        let (head, body) = told(exchange.completed(reply)).await;
+        assert_eq!(head, "200\nupload-length: 29\nupload-offset: 29");
+        let upload = json!({
+            "offset": 29, "received": 29, "size": 29, "complete": true, "name": "b.txt"
+        });
+        assert_eq!(body, json!({ "resumableIdentifier": "", "upload": upload }));
     }
 
     #[test]

@@ -35,7 +35,7 @@ pub(super) fn answer(exchange: &TusExchange, outcome: Outcome) -> Reply {
         Outcome::Discovered(offer) => discovered(&offer),
         Outcome::Fetched { bytes, upload } => fetched(exchange, bytes, &upload),
         Outcome::Status { upload } => status(exchange, &upload),
-        Outcome::Stored { finished, offset, upload } => {
+        Outcome::Stored { finished, offset, upload, .. } => {
             let mut reply = stored(exchange, offset, &upload);
             reply::add_finished(&mut reply, &finished);
             reply
@@ -198,7 +198,7 @@ mod tests {
     use crate::{
         content::Content,
         rules::{Finished, Intent},
-        upload::{Algorithm, Capabilities, Change, Completion, Limits, UploadId},
+        upload::{Algorithm, Capabilities, Change, Completion, Limits, Phase, Role, UploadId},
         wire::Exchange as _,
     };
 
@@ -453,7 +453,8 @@ mod tests {
                 ("Upload-Offset".to_owned(), "7".to_owned()),
             ];
             let finished = Finished { headers };
-            let outcome = Outcome::Stored { finished, offset, upload: Arc::new(upload) };
+            let upload = Arc::new(upload);
+            let outcome = Outcome::Stored { finished, is_news: true, offset, upload };
             let reply = answered(lines, outcome);
             assert_eq!(head_of(&reply), format!("{expected}\nx-result: 7"), "{rule} {lines}");
         }

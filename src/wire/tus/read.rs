@@ -186,11 +186,10 @@ fn create(
             return Ok((Intent::Join(join), content));
         }
     };
-    let key = exchange
-        .resumable
-        .as_ref()
-        .filter(|_| length.is_some() && role == Role::Whole)
-        .and_then(|dialect| dialect.key_of(head, &metadata));
+    let dialect = exchange.resumable.as_ref().filter(|_| length.is_some() && role == Role::Whole);
+    let key = dialect.and_then(|dialect| dialect.key_of(head, &metadata));
+    // Nobody is led to the upload of another by its name alone.
+    let has_owner = dialect.is_some_and(|dialect| dialect.has_owner(head));
     let new = NewUpload {
         completion: Completion::WhenFull,
         length,
@@ -199,7 +198,8 @@ fn create(
         ..NewUpload::default()
     };
     let target = match key {
-        Some(key) => Target::Named(key, new),
+        Some(key) if has_owner => Target::Named(key, new),
+        Some(key) => Target::NewNamed(key, new),
         None => Target::New(new),
     };
     let (at, wait) = (At::Offset(0), wait(limits));
@@ -372,13 +372,40 @@ mod tests {
                 panic!("{intent:?}");
             };
             let key = match write.target {
-                Target::Named(key, new) => {
+                Target::NewNamed(key, new) => {
                     assert_eq!(write.length, new.length);
                     Some(key)
                 }
-                Target::Existing(_) | Target::New(_) => None,
+                Target::Existing(_) | Target::Named(..) | Target::New(_) => None,
             };
             assert_eq!(key, expected, "{lines}");
+        }
+    }
+
+    /// S-002: the upload that is there belongs to whoever is known to have made it.
+    #[test]
+    fn only_owners_are_led_to_uploads_that_are_there_j_054() {
+        let locations = Locations::new("/up".parse().expect("a path"));
+        let header = http::HeaderName::from_static("x-owner");
+        let dialect = ResumableJs::new(locations, *b"secret").with_owner_header(header);
+        for (owner, name) in [("", None), ("X-Owner:", None), ("X-Owner: o", Some(&b"o"[..]))] {
+            let lines = format!(
+                "POST /files\nTus-Resumable: 1.0.0\nUpload-Length: 9\n\
+                 Upload-Metadata: resumableIdentifier aQ==\n{owner}"
+            );
+            let mut exchange = exchange(&lines);
+            exchange.resumable = Some(dialect.clone());
+            let limits = Limits::default();
+            let read = read(&exchange, &head(&lines), Content::empty(), &limits);
+            let Ok((Intent::Write(write), _)) = read else { panic!("{read:?}") };
+            let key = dialect.key(name, "i", "", "");
+            match write.target {
+                Target::Named(found, _) => {
+                    assert_eq!((Some(found), name.is_some()), (Some(key), true))
+                }
+                Target::NewNamed(found, _) => assert_eq!((found, name), (key, None)),
+                target @ (Target::Existing(_) | Target::New(_)) => panic!("{target:?}"),
+            }
         }
     }
 
