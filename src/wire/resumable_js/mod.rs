@@ -18,7 +18,7 @@ mod refuse;
 mod safe_name;
 mod status;
 
-use std::{fmt, ops::Range, sync::Arc, time::Duration};
+use std::{fmt, sync::Arc, time::Duration};
 
 use http::{
     HeaderName, HeaderValue, Method, StatusCode, Version,
