@@ -2,7 +2,7 @@
 //! checksum, no hook.
 
 #[cfg(any(test, feature = "test-support"))]
-// pub mod conformance;
+pub mod conformance;
 #[cfg(any(test, feature = "test-support"))]
 pub mod faulty;
 pub mod file;
