@@ -53,7 +53,7 @@ pub struct Upload {
 
 /// How an upload relates to others.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
+#[serde(deny_unknown_fields, rename_all = "snake_case")]
 pub enum Role {
     /// An upload of its own.
     #[default]
@@ -103,7 +103,8 @@ pub enum Phase {
     Void,
 }
 
-/// Opaque bytes by which a store finds written data again. Carried unread.
+/// Opaque bytes by which a store finds written data again. Carried unread, and kept until the commit:
+/// a store may free data whose receipts are all gone.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct Receipt(pub Bytes);
@@ -117,7 +118,7 @@ impl Receipt {
 
 /// The only way an upload changes. What is stored is what observers get.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
+#[serde(deny_unknown_fields, rename_all = "snake_case")]
 pub enum Change {
     /// It was made. Always the first change, and only the first.
     Created {
