@@ -506,7 +506,7 @@ mod tests {
     fn keys_depend_on_owner_route_and_names_s_001_f_36_f_37() {
         let key = |dialect: &ResumableJs, owner: Option<&str>, names: [&str; 3]| {
             let [id, name, path] = names;
-            dialect.key(owner.map(str::as_bytes), id, name, path).id(0)
+            dialect.key(owner.map(str::as_bytes), id, name, path).to_id()
         };
         let dialect = dialect();
         let usual = key(&dialect, Some("o"), ["i", "n", "p"]);

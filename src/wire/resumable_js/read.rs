@@ -780,7 +780,7 @@ mod tests {
         let key = |lines: &str, body: String| {
             let content = Content::new(Full::new(Bytes::from(body)));
             let (read, key) = read_content(&dialect(), lines, content);
-            key.unwrap_or_else(|| panic!("{read:?}")).id(0)
+            key.unwrap_or_else(|| panic!("{read:?}")).to_id()
         };
         let target = query(&CHUNK);
         let usual = key(&format!("GET {target}"), String::new());
@@ -1113,7 +1113,7 @@ mod tests {
         assert_eq!(
             write,
             Write {
-                answer_when_alone: ANSWER_DELAY,
+                answer_when_alone: super::super::ANSWER_DELAY,
                 at: At::Range(10..20),
                 checksum: Checksum::None,
                 content_bytes: Some(10),
@@ -1225,7 +1225,7 @@ mod tests {
             let (read, key) = read_content(&dialect(), &format!("POST /up\n{FORM}"), content);
             assert_eq!(matches!(read, Read::Write(..)), is_good, "{identifier:?} {read:?}");
             if let Some(key) = key {
-                let id = key.id(0).to_string();
+                let id = key.to_id().to_string();
                 assert!(id.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_".contains(&b)));
             }
         }

@@ -396,7 +396,7 @@ mod tests {
             let mut exchange = exchange(&lines);
             exchange.resumable = Some(dialect.clone());
             let limits = Limits::default();
-            let read = read(&exchange, &head(&lines), Content::empty(), &limits);
+            let read = read(&mut exchange, &head(&lines), Content::empty(), &limits);
             let Ok((Intent::Write(write), _)) = read else { panic!("{read:?}") };
             let key = dialect.key(name, "i", "", "");
             match write.target {
