@@ -126,8 +126,9 @@ async fn committed_changes_last(mut bench: Bench) {
         vec![Change::ExpiryMoved { expires: None }],
         vec![Change::Voided, Change::ExpiryMoved { expires }],
     ] {
-        if let Some(Change::Received { range, .. }) = changes.first() {
-            bench.write(&upload, range.start, &pattern(1, range.clone())).await;
+        let mut changes = changes;
+        if let Some(Change::Received { range, receipt }) = changes.first_mut() {
+            *receipt = bench.write(&upload, range.start, &pattern(1, range.clone())).await;
         }
         let expected = upload.after(&changes).expect("the changes fit");
         upload = bench.commit(&upload, &changes).await;
@@ -144,8 +145,10 @@ async fn many_gaps_last(mut bench: Bench) {
         return;
     }
     let upload = bench.create(upload("a", Some(10_000))).await;
-    bench.write(&upload, 0, &pattern(1, 0..9_999)).await;
-    let odd: Vec<_> = (0..5_000).map(|i| received(2 * i..2 * i + 1)).collect();
+    let receipt = bench.write(&upload, 0, &pattern(1, 0..9_999)).await;
+    let odd = (0..5_000).map(|i| 2 * i..2 * i + 1);
+    let odd: Vec<_> =
+        odd.map(|range| Change::Received { range, receipt: receipt.clone() }).collect();
     let upload = bench.commit(&upload, &odd).await;
     assert_eq!(upload.received.runs(), 5_000);
     bench.reopen().await;
@@ -208,14 +211,15 @@ async fn racing_commits_have_one_winner(bench: Bench) {
 /// All changes of a commit are made, or none.
 async fn commit_that_does_not_fit_changes_nothing(mut bench: Bench) {
     let upload = bench.create(upload("a", Some(9))).await;
-    bench.write(&upload, 0, &pattern(1, 0..3)).await;
     for _ in 0..2 {
-        let refused = bench.store().commit(&upload, &[received(0..3), COMPLETED]).await;
+        let receipt = bench.write(&upload, 0, &pattern(1, 0..3)).await;
+        let received = Change::Received { range: 0..3, receipt };
+        let refused = bench.store().commit(&upload, &[received, COMPLETED]).await;
         assert!(matches!(refused, Err(StoreError::Io { .. })), "{refused:?}");
         assert_eq!(*bench.load(&upload).await, upload);
         bench.reopen().await;
     }
-    bench.commit(&upload, &[received(0..3)]).await;
+    bench.put(&upload, 0..3, 1).await;
 }
 
 /// Uploads that change at the same time keep apart.

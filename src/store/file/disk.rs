@@ -5,12 +5,15 @@ use std::{
     ffi::OsStr,
     fs::{self, File, ReadDir},
     io::{self, IoSlice, Read as _},
+    ops::Range,
     os::unix::fs::MetadataExt as _,
     path::{Path, PathBuf},
 };
 
 use bytes::Bytes;
-use rustix::fs::{Mode, OFlags, SeekFrom};
+#[cfg(any(target_os = "linux", target_os = "android"))]
+use rustix::fs::FallocateFlags;
+use rustix::fs::{AtFlags, Mode, OFlags};
 
 use super::{pace::Pace, rounds::Rounds};
 use crate::{store::Durability, upload::UploadId};
@@ -53,7 +56,7 @@ impl Kind {
     ];
 
     /// What follows the id in the name.
-    const fn suffix(self) -> &'static str {
+    pub(super) const fn suffix(self) -> &'static str {
         match self {
             Self::Gone => ".gone",
             Self::Join => ".join",
@@ -202,7 +205,21 @@ impl Disk {
 
     /// Whether the name is there.
     pub(super) fn exists(&self, id: &UploadId, kind: Kind) -> io::Result<bool> {
-        self.path(id, kind).try_exists()
+        Ok(self.length_of(id, kind)?.is_some())
+    }
+
+    /// The length in bytes of the file that has the name now; `None` when there is none.
+    pub(super) fn length_of(&self, id: &UploadId, kind: Kind) -> io::Result<Option<u64>> {
+        let path = self.path(id, kind);
+        let about = || rustix::fs::statat(&self.names, name_of(&path), AtFlags::empty());
+        let about = found(rustix::io::retry_on_intr(about).map_err(io::Error::from))?;
+        Ok(about.map(|about| u64::try_from(about.st_size).unwrap_or_default()))
+    }
+
+    /// The length of an open file in bytes; `None` when no name is left of it.
+    pub(super) fn linked_length(&self, file: &File) -> io::Result<Option<u64>> {
+        let about = file.metadata()?;
+        Ok((about.nlink() > 0).then_some(about.len()))
     }
 
     /// Whether the name still stands for `file`.
@@ -250,16 +267,25 @@ impl Disk {
         io::copy(&mut from.take(limit), &mut &*to)
     }
 
-    /// The length of a file in bytes.
-    pub(super) fn length(&self, file: &File) -> io::Result<u64> {
-        // Cheaper than all that there is to know about it; nobody cares where it stands.
-        Ok(rustix::fs::seek(file, SeekFrom::End(0))?)
-    }
-
     /// Cuts a file to `len` bytes.
     pub(super) fn truncate(&self, file: &File, len: u64) -> io::Result<()> {
         self.step(Step::Truncate { file, len })?;
         file.set_len(len)
+    }
+
+    /// Frees the space of a range inside of a file, which reads as zeros then. Some file systems cannot
+    /// do that.
+    #[cfg(any(target_os = "linux", target_os = "android"))]
+    pub(super) fn punch(&self, file: &File, range: &Range<u64>) -> io::Result<()> {
+        self.step(Step::Punch { file, range })?;
+        let flags = FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE;
+        Ok(rustix::fs::fallocate(file, flags, range.start, range.end - range.start)?)
+    }
+
+    /// Other systems cannot do that.
+    #[cfg(not(any(target_os = "linux", target_os = "android")))]
+    pub(super) fn punch(&self, _: &File, _: &Range<u64>) -> io::Result<()> {
+        Err(io::ErrorKind::Unsupported.into())
     }
 
     /// Makes the content of a file survive the loss of power, if that was promised.
@@ -373,6 +399,19 @@ impl Disk {
         Ok(Some(positions))
     }
 
+    /// Whether the bytes of a link in such a directory have no other name any more.
+    pub(super) fn has_last_link(&self, id: &UploadId, kind: Kind) -> io::Result<bool> {
+        let Some(links) = found(fs::read_dir(self.path(id, kind)))? else {
+            return Ok(false);
+        };
+        for link in links {
+            if link?.metadata()?.nlink() == 1 {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
     /// Opens the link of `<id>.join` at `position` for reading.
     pub(super) fn open_link(&self, id: &UploadId, position: u64) -> io::Result<File> {
         let path = self.path(id, Kind::Join).join(position.to_string());
@@ -430,6 +469,8 @@ pub(super) enum Step<'a> {
     Open { path: &'a Path },
     /// Bytes read.
     Read { file: &'a File, at: u64 },
+    /// Space inside of a file freed.
+    Punch { file: &'a File, range: &'a Range<u64> },
     /// A name changed.
     Rename { from: &'a Path, to: &'a Path },
     /// A pointer of a key.

@@ -43,6 +43,18 @@ pub enum OpenError {
         /// The failure.
         source: io::Error,
     },
+    /// The secret that the names of uploads depend on is lost.
+    #[error(
+        "{} {fault}, and without it clients do not find the uploads that they name (ResumableJS); \
+         restore it from a backup, or give those uploads up with: head -c {} /dev/urandom > {}",
+        path.display(), super::secret::SECRET_BYTES, path.display()
+    )]
+    Secret {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        fault: &'static str,
+    },
     /// The directory cannot be written to.
     #[error("cannot use the data directory {}: {source}; let this user write to it", path.display())]
     Use {
