@@ -2,4 +2,5 @@
 //! start, which signals it lives with. Nothing below names this module.
 
 pub mod lines;
+pub mod notices;
 pub mod signals;

@@ -45,7 +45,7 @@ const STATUS: &str = "status";
 
 /// The largest chunk, in bytes, unless configured: far above what browsers cut, and small enough to
 /// send again.
-const MAX_CHUNK_BYTES: u64 = 256 << 20;
+pub(crate) const MAX_CHUNK_BYTES: u64 = 256 << 20;
 
 /// Section 1.5 of the contract. `DELETE` is for the status resource.
 const CORS: cors::Lists = cors::Lists {
