@@ -61,9 +61,10 @@ fn start_log(lines: Lines, level: tracing::Level) {
         .init();
     panic::set_hook(Box::new(|panic| {
         let trace = Backtrace::capture();
-        match trace.status() {
-            BacktraceStatus::Captured => tracing::error!("{panic}\n{trace}"),
-            _ => tracing::error!("{panic}"),
+        if trace.status() == BacktraceStatus::Captured {
+            tracing::error!("{panic}\n{trace}");
+        } else {
+            tracing::error!("{panic}");
         }
     }));
 }
