@@ -253,7 +253,7 @@ fn disk_that_cannot_be_written_is_told_and_outlived() -> Verdict {
     bench.ask(&bench.patch(&open, told..LENGTH))?.is(503)?;
     ensure_eq("the offset", bench.offset(&open)?, told)?;
     bench.reads_back(&complete)?;
-    ensure(bench.process.has_logged("store trouble"), "nothing is logged")?;
+    ensure(bench.process.logs("store trouble"), "nothing is logged")?;
 
     bench.process.kill()?;
     let image = directory.path().join("disk.img");
@@ -360,7 +360,7 @@ fn damaged(name: &str, damage: Damage) -> Verdict {
         } else if expected == 423 {
             refused += 1;
             let id = path.rsplit('/').next().unwrap_or_default();
-            let said = bench.process.has_logged(&format!("{id}.record, line"));
+            let said = bench.process.logs(&format!("{id}.record, line"));
             ensure(said, "the log does not say which file").map_err(about)?;
             bench.ask(&bench.patch(path, 3..4)).map_err(about)?.is(503)?;
             let kept = record(bench.process.data(), path).exists();

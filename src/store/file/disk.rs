@@ -3,19 +3,19 @@
 
 use std::{
     ffi::OsStr,
-    fs::{self, File, ReadDir},
+    fs::{self, DirBuilder, File, ReadDir},
     io::{self, IoSlice, Read as _},
     ops::Range,
-    os::unix::fs::MetadataExt as _,
+    os::unix::fs::{DirBuilderExt as _, MetadataExt as _},
     path::{Path, PathBuf},
 };
 
 use bytes::Bytes;
 #[cfg(any(target_os = "linux", target_os = "android"))]
 use rustix::fs::FallocateFlags;
-use rustix::fs::{AtFlags, Mode, OFlags};
+use rustix::fs::{AtFlags, Mode, OFlags, RawMode};
 
-use super::{pace::Pace, rounds::Rounds};
+use super::{options::Modes, pace::Pace, rounds::Rounds};
 use crate::{store::Durability, upload::UploadId};
 
 /// What a name in the directory stands for.
@@ -88,6 +88,7 @@ pub(super) struct Disk {
     /// Its syncs, which uploads share.
     names_synced: Rounds,
     durability: Durability,
+    modes: Modes,
     /// Nobody else has the directory as long as this is open: whoever may still write holds it.
     _lock: File,
     pace: Pace,
@@ -100,13 +101,19 @@ impl Disk {
     ///
     /// # Errors
     /// What the system says about opening it.
-    pub(super) fn open(dir: PathBuf, durability: Durability, lock: File) -> io::Result<Self> {
+    pub(super) fn open(
+        dir: PathBuf,
+        durability: Durability,
+        modes: Modes,
+        lock: File,
+    ) -> io::Result<Self> {
         let names = File::open(&dir)?;
         Ok(Self {
             dir,
             names,
             names_synced: Rounds::default(),
             durability,
+            modes,
             _lock: lock,
             pace: Pace::default(),
             #[cfg(test)]
@@ -162,7 +169,8 @@ impl Disk {
     /// Opens a path of this directory: by its name, so that the way to the directory is not looked up
     /// each time.
     fn open_at(&self, path: &Path, flags: OFlags) -> io::Result<File> {
-        let (flags, mode) = (flags | OFlags::CLOEXEC, Mode::from_raw_mode(0o666));
+        let mode = Mode::from_raw_mode(self.modes.file as RawMode);
+        let flags = flags | OFlags::CLOEXEC;
         let open = || rustix::fs::openat(&self.names, name_of(path), flags, mode);
         Ok(rustix::io::retry_on_intr(open)?.into())
     }
@@ -369,7 +377,7 @@ impl Disk {
         let tmp = self.path(id, Kind::JoinTmp);
         self.unlink_tree(id, Kind::JoinTmp)?;
         self.step(Step::Create { path: &tmp })?;
-        fs::create_dir(&tmp)?;
+        DirBuilder::new().mode(self.modes.dir).create(&tmp)?;
         for (position, partial) in parts {
             let (from, to) = (self.path(partial, Kind::Part), tmp.join(position.to_string()));
             self.step(Step::Link { from: &from, to: &to })?;

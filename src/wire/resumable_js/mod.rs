@@ -46,7 +46,7 @@ const STATUS: &str = "status";
 
 /// The largest chunk, in bytes, unless configured: far above what browsers cut, and small enough to
 /// send again.
-const MAX_CHUNK_BYTES: u64 = 256 << 20;
+pub(crate) const MAX_CHUNK_BYTES: u64 = 256 << 20;
 
 /// How a chunk waits for another request with the same bytes (J-024). Long: any answer would have it
 /// sent once more.
