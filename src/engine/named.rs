@@ -63,7 +63,7 @@ impl Engine {
                     return Ok(Outcome::Stored { finished, offset, upload });
                 }
             }
-            let claim = self.claim(&upload.id, write).await?;
+            let claim = content.while_present(self.claim(&upload.id, write)).await?;
             let mut upload = match self.load(&upload.id).await {
                 Ok(upload) => upload,
                 // Whoever made it was refused and took it away again: make it anew.

@@ -61,7 +61,7 @@ impl Engine {
         let upload = self.load(id).await?;
         self.alive(&upload)?;
         self.admit(Action::Write(&upload), extensions).await?;
-        let claim = self.claim(id, write).await?;
+        let claim = content.while_present(self.claim(id, write)).await?;
         let mut upload = self.load(id).await?;
         let written = self.write_claimed(&mut upload, write, content, &claim, extensions).await;
         written.map_err(|refusal| Refused { expires: upload.expires, refusal })
