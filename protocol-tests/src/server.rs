@@ -68,6 +68,18 @@ impl Windlass {
         Self::start_by(command, binary, &[])
     }
 
+    /// Starts the binary so that it has no more than so many descriptors.
+    pub fn start_with_descriptors(
+        binary: &Path,
+        flags: &[&str],
+        descriptors: u64,
+    ) -> Result<Self, Failure> {
+        let mut command = Command::new("bash");
+        let script = format!("ulimit -n {descriptors}; exec \"$0\" \"$@\"");
+        command.arg("-c").arg(script).arg(binary);
+        Self::start_by(command, binary, flags)
+    }
+
     fn start_by(command: Command, binary: &Path, flags: &[&str]) -> Result<Self, Failure> {
         let directory = tempfile::Builder::new().prefix("windlass-conformance-").tempdir()?;
         let data = directory.path().to_owned();
