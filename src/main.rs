@@ -1,10 +1,11 @@
 //! The server: config -> store -> service -> listener -> graceful stop.
 
-use std::{io, net::SocketAddr, process::ExitCode, sync::Arc};
+use std::{io, net::SocketAddr, process::ExitCode, sync::Arc, time::Duration};
 
 use clap::Parser as _;
 use tokio::{
     net::{TcpListener, TcpSocket},
+    runtime::Runtime,
     signal::unix::{SignalKind, signal},
 };
 use windlass::{
@@ -18,8 +19,18 @@ use windlass::{
 /// kernel has a limit of its own (`net.core.somaxconn`).
 const BACKLOG: u32 = 4096;
 
+/// How long threads may take to end after the last answer. One that the disk does not answer has
+/// nothing to end for.
+const THREADS_END_TIME: Duration = Duration::from_secs(1);
+
 fn main() -> ExitCode {
-    match run(Flags::parse().check()) {
+    let ended = Runtime::new().map_err(|error| format!("cannot start: {error}"));
+    let ended = ended.and_then(|runtime| {
+        let ended = runtime.block_on(run(Flags::parse().check()));
+        runtime.shutdown_timeout(THREADS_END_TIME);
+        ended
+    });
+    match ended {
         Ok(()) => ExitCode::SUCCESS,
         Err(message) => {
             eprintln!("windlass: {message}");
@@ -39,7 +50,6 @@ fn bind(address: SocketAddr) -> io::Result<TcpListener> {
     socket.listen(BACKLOG)
 }
 
-#[tokio::main]
 async fn run(config: Config) -> Result<(), String> {
     tracing_subscriber::fmt()
         .with_max_level(config.log_level)

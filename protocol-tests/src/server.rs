@@ -189,6 +189,13 @@ impl Windlass {
         self.signal(Signal::TERM)
     }
 
+    /// Whether the process has exited, even if the system still waits for a thread of it.
+    pub fn has_exited(&self) -> Result<bool, Failure> {
+        let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.pid()))?;
+        let state = stat.rsplit(") ").next().and_then(|rest| rest.chars().next());
+        Ok(state == Some('Z'))
+    }
+
     /// Waits for the end of the process.
     pub fn ended_within(&mut self, wait: Duration) -> Result<ExitStatus, Failure> {
         let deadline = Instant::now() + wait;

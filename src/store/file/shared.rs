@@ -78,9 +78,8 @@ impl Shared {
         cost: Cost,
         work: impl FnOnce(&Arc<Self>) -> T + Send + 'static,
     ) -> T {
-        let pace = self.disk.pace();
-        if pace.is_for_here(cost) {
-            return pace.here(|| work(self));
+        if let Some(here) = self.disk.pace().here(cost) {
+            return here.run(|| work(self));
         }
         let shared = Arc::clone(self);
         in_pool(move || work(&shared)).await
