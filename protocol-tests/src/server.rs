@@ -86,6 +86,18 @@ impl Windlass {
         Self::start_there(Command::new(binary), binary, flags, (&data, Some(directory)), to)
     }
 
+    /// Starts the binary so that it has no more than so many descriptors.
+    pub fn start_with_descriptors(
+        binary: &Path,
+        flags: &[&str],
+        descriptors: u64,
+    ) -> Result<Self, Failure> {
+        let mut command = Command::new("bash");
+        let script = format!("ulimit -n {descriptors}; exec \"$0\" \"$@\"");
+        command.arg("-c").arg(script).arg(binary);
+        Self::start_by(command, binary, flags)
+    }
+
     fn start_by(command: Command, binary: &Path, flags: &[&str]) -> Result<Self, Failure> {
         let directory = directory()?;
         let data = directory.path().join("data");
@@ -207,6 +219,13 @@ impl Windlass {
     /// Asks the process to end (SIGTERM).
     pub fn terminate(&self) -> Result<(), Failure> {
         self.signal(Signal::TERM)
+    }
+
+    /// Whether the process has exited, even if the system still waits for a thread of it.
+    pub fn has_exited(&self) -> Result<bool, Failure> {
+        let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.pid()))?;
+        let state = stat.rsplit(") ").next().and_then(|rest| rest.chars().next());
+        Ok(state == Some('Z'))
     }
 
     /// Waits for the end of the process.

@@ -15,7 +15,7 @@ use bytes::Bytes;
 use rustix::fs::FallocateFlags;
 use rustix::fs::{AtFlags, Mode, OFlags, RawMode};
 
-use super::{options::Modes, pace::Pace, rounds::Rounds};
+use super::{handles::Handles, options::Modes, pace::Pace, rounds::Rounds};
 use crate::{store::Durability, upload::UploadId};
 
 /// What a name in the directory stands for.
@@ -88,6 +88,8 @@ pub(super) struct Disk {
     /// Its syncs, which uploads share.
     names_synced: Rounds,
     durability: Durability,
+    /// Files that are kept open, as long as there are descriptors for them.
+    handles: Handles,
     modes: Modes,
     /// Nobody else has the directory as long as this is open: whoever may still write holds it.
     _lock: File,
@@ -113,6 +115,7 @@ impl Disk {
             names,
             names_synced: Rounds::default(),
             durability,
+            handles: Handles::within_limits(),
             modes,
             _lock: lock,
             pace: Pace::default(),
@@ -124,6 +127,11 @@ impl Disk {
     /// Which promises syncs have to keep.
     pub(super) fn durability(&self) -> Durability {
         self.durability
+    }
+
+    /// Files that are kept open.
+    pub(super) fn handles(&self) -> &Handles {
+        &self.handles
     }
 
     /// How fast it is.
@@ -166,13 +174,22 @@ impl Disk {
         path
     }
 
+    /// Opens something. When there is no descriptor left, files that are only kept open are closed, and
+    /// it is tried once more.
+    fn making_room<T>(&self, open: impl Fn() -> io::Result<T>) -> io::Result<T> {
+        match open() {
+            Err(e) if is_out_of_descriptors(&e) && self.handles.close_all() => open(),
+            result => result,
+        }
+    }
+
     /// Opens a path of this directory: by its name, so that the way to the directory is not looked up
     /// each time.
     fn open_at(&self, path: &Path, flags: OFlags) -> io::Result<File> {
         let mode = Mode::from_raw_mode(self.modes.file as RawMode);
         let flags = flags | OFlags::CLOEXEC;
         let open = || rustix::fs::openat(&self.names, name_of(path), flags, mode);
-        Ok(rustix::io::retry_on_intr(open)?.into())
+        self.making_room(|| Ok(rustix::io::retry_on_intr(open)?.into()))
     }
 
     /// Makes an empty file, or empties the one that is there.
@@ -367,7 +384,7 @@ impl Disk {
     pub(super) fn unlink_tree(&self, id: &UploadId, kind: Kind) -> io::Result<bool> {
         let path = self.path(id, kind);
         self.step(Step::Unlink { path: &path })?;
-        Ok(found(fs::remove_dir_all(path))?.is_some())
+        Ok(found(self.making_room(|| fs::remove_dir_all(&path)))?.is_some())
     }
 
     /// Makes the directory `<id>.join` with a link for each `(position, partial)`, named after the
@@ -384,7 +401,7 @@ impl Disk {
             fs::hard_link(from, to)?;
         }
         if self.durability == Durability::Synced {
-            let links = File::open(&tmp)?;
+            let links = self.making_room(|| File::open(&tmp))?;
             self.step(Step::SyncNames { dir: &links })?;
             links.sync_all()?;
         }
@@ -395,7 +412,7 @@ impl Disk {
     pub(super) fn links(&self, id: &UploadId) -> io::Result<Option<Vec<u64>>> {
         let path = self.path(id, Kind::Join);
         self.step(Step::Open { path: &path })?;
-        let Some(entries) = found(fs::read_dir(path))? else {
+        let Some(entries) = found(self.making_room(|| fs::read_dir(&path)))? else {
             return Ok(None);
         };
         let mut positions = Vec::new();
@@ -424,13 +441,13 @@ impl Disk {
     pub(super) fn open_link(&self, id: &UploadId, position: u64) -> io::Result<File> {
         let path = self.path(id, Kind::Join).join(position.to_string());
         self.step(Step::Open { path: &path })?;
-        File::open(path)
+        self.making_room(|| File::open(&path))
     }
 
     /// All names in the directory, ours or not.
     pub(super) fn entries(&self) -> io::Result<ReadDir> {
         self.step(Step::Open { path: &self.dir })?;
-        fs::read_dir(&self.dir)
+        self.making_room(|| fs::read_dir(&self.dir))
     }
 }
 
@@ -449,6 +466,12 @@ fn sync_file_system(dir: &File) -> io::Result<()> {
 #[cfg(not(any(target_os = "linux", target_os = "android")))]
 fn sync_file_system(_: &File) -> io::Result<()> {
     Err(io::ErrorKind::Unsupported.into())
+}
+
+/// Whether this process, or all of them together, can have no further descriptor.
+fn is_out_of_descriptors(error: &io::Error) -> bool {
+    use rustix::io::Errno;
+    matches!(Errno::from_io_error(error), Some(Errno::MFILE | Errno::NFILE))
 }
 
 /// The most slices given to one `pwritev`: `IOV_MAX` of Linux and the BSDs.

@@ -85,6 +85,7 @@ mod data;
 mod disk;
 mod entry;
 mod handles;
+mod in_place;
 mod lay_down;
 mod lock;
 mod options;
