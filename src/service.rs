@@ -111,6 +111,9 @@ impl Windlass {
 
     /// Answers one request.
     ///
+    /// An HTTP/1.1 request without `Host` is refused like every other that breaks HTTP; those who make
+    /// requests by hand, in tests, give one.
+    ///
     /// Extensions of the request, such as the identity that a layer in front has found, are handed
     /// to the engine's hooks.
     ///

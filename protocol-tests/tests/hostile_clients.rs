@@ -110,6 +110,17 @@ impl Victim {
         Ok(fs::read_dir(format!("/proc/{}/fd", self.process.pid()))?.count())
     }
 
+    /// What the process has used of the CPU.
+    fn cpu_time(&self) -> Result<Duration, Failure> {
+        let stat = fs::read_to_string(format!("/proc/{}/stat", self.process.pid()))?;
+        // The name may hold blanks; what follows it are numbers, the times 12th and 13th.
+        let numbers = stat.rsplit_once(')').map_or("", |(_, numbers)| numbers);
+        let ticks = numbers.split_whitespace().skip(11).take(2).map(str::parse::<u64>);
+        let ticks: u64 = ticks.sum::<Result<_, _>>().map_err(Failure::new)?;
+        // Linux tells everybody ticks of 1/100 s, whatever its own are.
+        Ok(Duration::from_millis(ticks * 10))
+    }
+
     fn memory_bytes(&self) -> Result<u64, Failure> {
         let status = fs::read_to_string(format!("/proc/{}/status", self.process.pid()))?;
         let line = status.lines().find(|line| line.starts_with("VmRSS:"));
@@ -512,6 +523,7 @@ fn request_that_two_servers_may_read_differently_ends_its_connection() -> Verdic
         ("NUL", "X: a\0b\r\nContent-Length: 0\r\n".to_owned(), ""),
         ("no colon", "Content-Length 0\r\n".to_owned(), ""),
         ("two hosts", "Host: other\r\nContent-Length: 0\r\n".to_owned(), ""),
+        ("one host twice", "Host: a\r\nContent-Length: 0\r\n".to_owned(), ""),
         ("size -1", chunked.to_owned(), "-1\r\n\r\n"),
         ("size +0", chunked.to_owned(), "+0\r\n\r\n"),
         ("size 0x0", chunked.to_owned(), "0x0\r\n\r\n"),
@@ -525,16 +537,17 @@ fn request_that_two_servers_may_read_differently_ends_its_connection() -> Verdic
         ("chunk longer than its size", chunked.to_owned(), "1\r\nab\r\n0\r\n\r\n"),
     ];
     let after = "DELETE /files/smuggled HTTP/1.1\r\nHost: a\r\n\r\n";
-    let mut row = |name: &str, fields: &str, begin: &str| {
-        rows.row(name, || {
+    let mut row = |path: &str, name: &str, fields: &str, begin: &str| {
+        rows.row(format!("{name} {path}"), || {
             let mut connection = victim.connect()?;
             let kind = format!("Content-Type: {OFFSET_OCTETS}\r\nUpload-Length: 5\r\n");
             let start =
-                format!("POST /files HTTP/1.1\r\nHost: a\r\nTus-Resumable: 1.0.0\r\n{kind}");
+                format!("POST {path} HTTP/1.1\r\nHost: a\r\nTus-Resumable: 1.0.0\r\n{kind}");
             connection.send(format!("{start}{fields}\r\n{begin}{after}").as_bytes())?;
             let answer = connection.read_head();
             if let Ok(answer) = answer {
-                ensure([201, 400].contains(&answer.status), answer.status)?;
+                let served = if path == "/files" { 201 } else { 404 };
+                ensure([served, 400].contains(&answer.status), answer.status)?;
                 let length = answer.field("Content-Length").unwrap_or("0");
                 connection.read_bytes(length.parse().map_err(Failure::new)?)?;
             }
@@ -545,11 +558,14 @@ fn request_that_two_servers_may_read_differently_ends_its_connection() -> Verdic
         });
     };
     victim.endures("smuggling", |_| {
-        for (name, fields, begin) in &table {
-            row(name, fields, begin);
-        }
         let extension = format!("0;{long}\r\n\r\n");
-        row("huge extension", chunked, &extension);
+        // Also where nothing is served: the connection is the same.
+        for path in ["/files", "/nowhere"] {
+            for (name, fields, begin) in &table {
+                row(path, name, fields, begin);
+            }
+            row(path, "huge extension", chunked, &extension);
+        }
         Ok(())
     })?;
     rows.verdict()
@@ -987,6 +1003,36 @@ fn what_is_too_large_is_refused_in_words() -> Verdict {
         }
         Ok(())
     })?;
+    rows.verdict()
+}
+
+/// What one query that says nothing may cost, on a busy machine and without optimisation.
+const QUERY_CPU: Duration = Duration::from_millis(150);
+
+#[test]
+fn queries_without_meaning_cost_little() -> Verdict {
+    const TIMES: u32 = 20;
+    let victim = Victim::start(TIMEOUT)?;
+    let mut rows = Rows::new();
+    for pair in
+        ["&", "=&", "a&", "%61&", "checksum&", "chunkNumber=1&", "resumableChunkNumbex=%41&"]
+    {
+        let query = pair.repeat(60_000 / pair.len());
+        victim.endures(pair, |victim| {
+            for path in ["/resumable", "/resumable/status", "/files/unknown"] {
+                rows.row(format!("{pair} {path}"), || {
+                    let request = Request::plain("GET", &format!("{path}?{query}"));
+                    let before = victim.cpu_time()?;
+                    for _ in 0..TIMES {
+                        victim.ask(&request)?.is_one_of(&[400, 404])?;
+                    }
+                    let each = (victim.cpu_time()? - before) / TIMES;
+                    ensure(each < QUERY_CPU, format!("{each:?} of CPU time each"))
+                });
+            }
+            Ok(())
+        })?;
+    }
     rows.verdict()
 }
 

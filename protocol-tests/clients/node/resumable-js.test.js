@@ -50,6 +50,15 @@ const SIZES = [1, CHUNK - 1, CHUNK, CHUNK + 1, 2 * CHUNK - 1, 2 * CHUNK, 2 * CHU
 /** Names that a URL, a form, a header or a path could get wrong. */
 const NAMES = ['žluťoučký 漢字 🎉.txt', `a "quoted" name; 100%41 +&=#'[*].txt`, '.hidden', 'no-dot']
 
+/** What applications and the tools that watch them add to every request. */
+const TRACING = {
+  'X-Mine': '1',
+  'Cache-Control': 'no-cache',
+  baggage: 'a=b',
+  'sentry-trace': '1-2-0',
+  traceparent: '00-1-2-01',
+}
+
 /** flow.js and simple-uploader.js retry nothing unless told; a restart takes longer than one try. */
 const RETRYING = { maxChunkRetries: 200, chunkRetryInterval: 50 }
 
@@ -381,6 +390,24 @@ describe('ResumableJS in the browser', { skip: FOREIGN_SERVER }, () => {
         await assertUploaded(await finished(page), files, small)
       })
 
+      for (const [path, told] of [
+        ['/files', 'go to /resumable'],
+        ['/nowhere', 'ResumableJS is at /resumable'],
+      ]) {
+        test(`F-51: a page that uploads to ${path} stops at once, and reads where to go`, async (t) => {
+          const { page, noted } = await openPage(t)
+          await browser.choose(page, { 'lost.bin': bytes(MANY * CHUNK) })
+          await start(page, client, server, { target: new URL(path, server.url).href })
+          const [{ failed, answer }] = await finished(page)
+          assert.equal(failed, true)
+          const requests = noted.length
+          assert.ok(requests <= 6, `${requests} requests`)
+          if (answer) assert.ok(answer.includes(told), answer)
+          const texts = noted.filter(isUpload).map(({ text }) => text)
+          assert.ok(texts.some((text) => text?.includes(told)) || noted.every(isTest), texts)
+        })
+      }
+
       for (const signal of ['SIGKILL', 'SIGTERM']) {
         test(`F-39, J-035: ${signal} and a new start in mid-upload: the client does not notice`, async (t) => {
           const restarted = await startServer()
@@ -518,7 +545,8 @@ describe('ResumableJS in the browser', { skip: FOREIGN_SERVER }, () => {
     ['another origin listed', () => ['--cors-origin', 'https://example.com'], {}, false],
     ['CORS off', () => ['--no-cors'], {}, false],
     ['withCredentials', (origin) => ['--cors-origin', origin], { withCredentials: true }, false],
-    ['a header field that is not allowed', () => [], { headers: { 'X-Mine': '1' } }, false],
+    ['header fields of its own', () => [], { headers: TRACING }, true],
+    ['the same, its origin listed', (origin) => ['--cors-origin', origin], { headers: TRACING }, true],
   ]) {
     test(`F-32, 1.5: ${label}: the page ${allowed ? 'uploads' : 'is kept out by the browser'}`, async (t) => {
       // The page first, so that it is gone, with its connections, when the server stops.

@@ -141,8 +141,8 @@ impl Params {
     pub(super) fn add_query(&mut self, query: &str) {
         // A query may have as many pairs as the target has room for: what says nothing costs next to
         // nothing.
-        for pair in query.split('&').filter(|pair| !pair.is_empty()) {
-            let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
+        let pairs = query.split('&').map(|pair| pair.split_once('=').unwrap_or((pair, "")));
+        for (name, value) in pairs.filter(|(name, _)| !name.is_empty()) {
             let encoded = Some(name).filter(|name| name.contains('%'));
             let decoded = encoded.and_then(|name| percent_decoded(name).and_then(text).ok());
             self.add(name, decoded.as_deref(), || {

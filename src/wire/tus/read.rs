@@ -660,7 +660,7 @@ mod tests {
         let other = (415, "other");
         for (lines, expected) in [
             (format!("POST /files\n{form}"), other),
-            (format!("POST /files/\nContent-Type: multipart/form-data"), other),
+            ("POST /files/\nContent-Type: multipart/form-data".to_owned(), other),
             (format!("PUT /files\n{form}"), other),
             (format!("POST /files/a\n{form}"), other),
             (format!("POST /files?{chunk}\n{binary}"), other),

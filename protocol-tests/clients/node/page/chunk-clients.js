@@ -17,8 +17,8 @@ const LIBRARIES = {
 /** resumable.js has no `resume`: `upload` goes on after a pause. */
 const resume = (uploader) => (uploader.resume ? uploader.resume() : uploader.upload())
 
-/** The last answer to a file as its handler gets it: JSON of the server's, or nothing at all. */
-const parsed = (message) => (message ? JSON.parse(message) : null)
+/** The last answer to a file as its handler gets it: JSON, text of other paths, or nothing at all. */
+const parsed = (message) => (message?.startsWith('{') ? JSON.parse(message) : message || null)
 
 /** Uploads these files by one instance of a library; settles when each succeeded or failed. */
 function uploadFiles(client, options, files) {
