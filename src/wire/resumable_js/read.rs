@@ -1191,6 +1191,18 @@ mod tests {
         let small = dialect().with_max_chunk_bytes(9);
         let (read, _) = read_content(&small, &lines, empty());
         assert_eq!(read, Read::Refused(400, refuse::CHUNK_TOO_LARGE));
+        let large = 1 << 40;
+        let whole = format!(
+            "GET /up?flowChunkNumber=1&flowChunkSize=Infinity&flowTotalSize={large}&flowIdentifier=i"
+        );
+        for (most, expected) in [
+            (large - 1, Read::Refused(400, refuse::CHUNK_TOO_LARGE)),
+            (large, Read::Presence(0..large, large)),
+            (u64::MAX, Read::Presence(0..large, large)),
+        ] {
+            let dialect = dialect().with_max_chunk_bytes(most);
+            assert_eq!(read_content(&dialect, &whole, empty()).0, expected, "{most}");
+        }
     }
 
     /// What S-003 and F-35 name, and a few more. None of it is anything but an identifier.
