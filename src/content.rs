@@ -3,9 +3,9 @@
 
 use std::{
     fmt,
-    future::poll_fn,
+    future::{Future, poll_fn},
     io,
-    pin::Pin,
+    pin::{Pin, pin},
     sync::{Arc, Mutex, PoisonError},
     task::{Context, Poll, ready},
 };
@@ -26,9 +26,13 @@ pub type AnyBody = UnsyncBoxBody<Bytes, io::Error>;
 /// How a dialect finds a checksum among the fields of a trailer.
 pub type TrailerChecksum = fn(&HeaderMap) -> Result<Option<Digest>, Refusal>;
 
+/// Resolves when a client does not wait for its answer any more.
+pub type Left = Pin<Box<dyn Future<Output = ()> + Send>>;
+
 /// The data of one request. Dropped before its end, it leaves the body to its [`Rest`].
 pub struct Content {
     body: Option<AnyBody>,
+    left: Option<Left>,
     peeked: Option<Step>,
     /// Bytes that come before those of the body, once more.
     replayed: Option<Replayed>,
@@ -58,6 +62,7 @@ impl Content {
     pub fn empty() -> Self {
         Self {
             body: None,
+            left: None,
             peeked: None,
             replayed: None,
             rest: Arc::default(),
@@ -97,6 +102,46 @@ impl Content {
     pub fn ignored(self) -> Self {
         drop(self);
         Self::empty()
+    }
+
+    /// The same data of a client that is gone when `left` resolves, see [`Content::while_present`].
+    #[must_use]
+    pub fn with_left(mut self, left: Left) -> Self {
+        self.left = Some(left);
+        self
+    }
+
+    /// Waits for something that is of use to the client of this request alone, such as its turn to
+    /// write. To be used where nothing is half done.
+    ///
+    /// # Errors
+    /// Those of `wait`, and [`Refusal::Busy`] when the client has left before.
+    ///
+    /// # Cancel safety
+    /// That of `wait`, which is dropped when the client leaves.
+    pub async fn while_present<T>(
+        &mut self,
+        wait: impl Future<Output = Result<T, Refusal>>,
+    ) -> Result<T, Refusal> {
+        let mut wait = pin!(wait);
+        poll_fn(|cx| match wait.as_mut().poll(cx) {
+            Poll::Pending if self.has_left(cx) => Poll::Ready(Err(Refusal::Busy)),
+            poll => poll,
+        })
+        .await
+    }
+
+    /// Whether the client has left. If not, the task is woken when it does.
+    fn has_left(&mut self, cx: &mut Context<'_>) -> bool {
+        let Some(left) = &mut self.left else {
+            return false;
+        };
+        let has_left = left.as_mut().poll(cx).is_ready();
+        if has_left {
+            // It must not be polled again, and its client does not come back.
+            self.left = Some(Box::pin(async {}));
+        }
+        has_left
     }
 
     /// Where the body goes if it is not read to its end.
@@ -371,6 +416,22 @@ mod tests {
 
     fn rest_body(unread: Option<Unread>) -> Option<AnyBody> {
         unread.map(|unread| unread.body)
+    }
+
+    #[tokio::test]
+    async fn wait_ends_when_the_client_leaves() {
+        let forever = std::future::pending::<Result<(), Refusal>>;
+        let (present, left) = tokio::sync::oneshot::channel::<()>();
+        let left = Box::pin(async { drop(left.await) });
+        let mut content = framed(&["a"]).with_left(left);
+        let granted = content.while_present(async { Ok(()) }).await;
+        assert_eq!(granted, Ok(()));
+        let (waited, ()) = tokio::join!(content.while_present(forever()), async { drop(present) });
+        assert_eq!(waited, Err(Refusal::Busy));
+        // It does not come back, and takes what is to be had without waiting.
+        assert_eq!(content.while_present(forever()).await, Err(Refusal::Busy));
+        assert_eq!(content.while_present(async { Ok(()) }).await, Ok(()));
+        assert!(matches!(content.next().await, Some(Ok(Step::Data(_)))));
     }
 
     #[tokio::test]

@@ -36,6 +36,8 @@ pub mod content;
 pub mod engine;
 pub mod listen;
 pub mod rules;
+#[cfg(feature = "server")]
+pub mod server;
 pub mod service;
 pub mod store;
 pub mod upload;

@@ -57,6 +57,18 @@ const LAYERS: &[Layer] = &[
         below_wire: true,
     },
     Layer {
+        name: "config",
+        may_use: &["config", "store", "upload", "wire"],
+        never: &["hyper", "tokio", "std::fs"],
+        below_wire: false,
+    },
+    Layer {
+        name: "server",
+        may_use: &["config", "server", "service", "upload", "wire"],
+        never: &["hyper", "std::fs"],
+        below_wire: false,
+    },
+    Layer {
         name: "service",
         may_use: &["content", "engine", "rules", "service", "upload", "wire"],
         never: &["std::fs"],

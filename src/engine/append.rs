@@ -88,7 +88,7 @@ impl Engine {
         let upload = self.load(id).await?;
         self.alive(&upload)?;
         self.admit(Action::Write(&upload), extensions).await?;
-        let reservation = self.reserve(id, write).await?;
+        let reservation = content.while_present(self.reserve(id, write)).await?;
         let upload = self.load(id).await?;
         let written = self.write_reserved(upload, write, content, &reservation, extensions).await;
         match written.and_then(Written::whole) {

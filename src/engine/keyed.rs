@@ -3,7 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use http::Extensions;
-use tokio::time::{Instant, sleep_until};
+use tokio::time::{Instant, timeout};
 
 use super::{Action, Engine, append::Written, refusal_of, writers::Kind};
 use crate::{
@@ -62,7 +62,7 @@ impl Engine {
                 let offset = upload.offset();
                 return Ok(Outcome::Stored { finished, is_news: is_new, offset, upload });
             }
-            let reservation = self.reserve(&upload.id, write).await?;
+            let reservation = content.while_present(self.reserve(&upload.id, write)).await?;
             let upload = match self.load(&upload.id).await {
                 Ok(upload) => upload,
                 // Whoever made it was refused and took it away again: make it anew.
@@ -79,7 +79,9 @@ impl Engine {
                         now.headers.append(&mut finished.headers);
                         *is_news |= is_new;
                     }
-                    return Ok(self.answered_alone(outcome, write.answer_when_alone).await?);
+                    return Ok(self
+                        .answered_alone(outcome, write.answer_when_alone, content)
+                        .await?);
                 }
                 Err(Refusal::ContentConflict { .. }) if compares => {
                     self.replay(&stored, content).await?;
@@ -140,10 +142,10 @@ impl Engine {
                 }
                 (Choice::Continue, Some(upload)) => return Ok(Found::existing(upload, false)),
                 (Choice::Refuse(refusal), _) => return Err(refusal),
-                (Choice::Wait, _) => tokio::select! {
-                    () = begun => {}
-                    () = sleep_until(Instant::now() + LOOK_INTERVAL) => {}
-                },
+                (Choice::Wait, _) => {
+                    let look = async { Ok(timeout(LOOK_INTERVAL, begun).await.is_ok()) };
+                    content.while_present(look).await?;
+                }
                 (Choice::Begin | Choice::Compare | Choice::Continue, current) => {
                     let current = current.as_deref();
                     let begun = self.begin(key, new, write, current, content, extensions).await?;
@@ -224,6 +226,7 @@ impl Engine {
         &self,
         mut outcome: Outcome,
         delay: Duration,
+        content: &mut Content,
     ) -> Result<Outcome, Refusal> {
         let deadline = Instant::now() + delay;
         while let Outcome::Stored { upload, .. } = &mut outcome {
@@ -233,7 +236,8 @@ impl Engine {
                 break;
             }
             let writers = &self.0.writers;
-            let is_released = writers.one_released(&upload.id, &gaps, deadline).await;
+            let released = async { Ok(writers.one_released(&upload.id, &gaps, deadline).await) };
+            let is_released = content.while_present(released).await?;
             let current = self.load(&upload.id).await?;
             // A gap that nobody writes may have been closed since it was looked for.
             let is_longer = current.received != upload.received;

@@ -169,11 +169,13 @@ impl Engine {
         self.admit(Action::Status(&upload), extensions).await?;
         let (limits, is_written) = (self.limits(), self.0.writers.is_written(&upload.id));
         let Test { length, range, .. } = test;
-        if !sessions::is_present(&upload, range, *length, is_written, limits, self.now()) {
-            return Err(Refusal::Unknown.into());
-        }
-        let touched = |now: &Upload| lifecycle::touched(now, limits, self.now());
-        let due = |now: &Upload| Ok(touched(now).into_iter().collect());
+        let due = |upload: &Upload| {
+            let now = self.now();
+            match sessions::is_present(upload, range, *length, is_written, limits, now) {
+                true => Ok(lifecycle::touched(upload, limits, now).into_iter().collect()),
+                false => Err(Refusal::Unknown),
+            }
+        };
         let (upload, _) = self.0.records.commit(upload, extensions, due).await?;
         Ok(Outcome::Status { upload })
     }

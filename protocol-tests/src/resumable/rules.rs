@@ -21,7 +21,8 @@ const READING: &[Rule] = &[
     rule(
         "J-001",
         Ours,
-        "Numbers are 1 to 16 digits without sign, blank, point or leading zero, up to 2^53-1.",
+        "Numbers are 1 to 16 digits without sign, blank, point or leading zero, up to 2^53-1; the \
+         chunk size of a file that is one chunk is anything.",
     ),
     rule(
         "J-002",
@@ -160,7 +161,12 @@ const SAFETY: &[Rule] = &[
         Ours,
         "The key is a keyed hash of owner, path, identifier, name and relative path, not of the size.",
     ),
-    rule("S-002", Ours, "The owner comes from authentication, never from the identifier."),
+    rule(
+        "S-002",
+        Ours,
+        "The owner comes from authentication, never from the identifier; without one a name leads \
+         nobody to an upload.",
+    ),
     rule(
         "S-003",
         Ours,
@@ -169,7 +175,8 @@ const SAFETY: &[Rule] = &[
     rule(
         "S-004",
         Ours,
-        "No text of a client becomes a path, header or log format; a path that climbs is refused.",
+        "No text of a client becomes a path, header or log format; leading separators of a path \
+         are dropped, one that climbs is refused.",
     ),
     rule("S-005", Ours, "What broke other servers is an identifier like any other here."),
     rule("S-006", Ours, "A test judges and scopes as the upload does."),

@@ -1,7 +1,7 @@
 //! The engine on the memory store, in paused time: no socket, no file.
 
-// mod model;
 mod keyed;
+mod model;
 
 use std::{
     collections::VecDeque,

@@ -154,7 +154,7 @@ impl Shared {
         self.disk.write_at(&file, &[line.into()], 0)?;
         self.disk.sync(&file)?;
         self.disk.rename(id, Kind::RecordTmp, Kind::Record)?;
-        self.handles.keep(&held.entry, Which::Record, Arc::new(file));
+        self.disk.handles().keep(&held.entry, Which::Record, Arc::new(file));
         if self.disk.sync_names().is_err() {
             // Both logs say the same by now. The next append tries again first.
             self.names_unsynced.store(true, Ordering::Relaxed);

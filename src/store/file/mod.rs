@@ -25,6 +25,9 @@
 //! into the keys, so that nobody can tell which name one stands for. Names of any other
 //! form are never touched, nor is a plain file without a record.
 //!
+//! Files and directories are made with the modes of [`OpenOptions`], which other users cannot read
+//! by default; `.lock` and `.secret` are of this user alone in any case.
+//!
 //! The first line of a record is a revision and the changes that make the upload as it then was; each
 //! further line is one commit and one revision. Every line ends with a sum of the rest of it. A last line without its end, or with bytes that
 //! never reached the disk (they read as zeros), was never committed; a record without a whole first
@@ -82,8 +85,10 @@ mod data;
 mod disk;
 mod entry;
 mod handles;
+mod in_place;
 mod lay_down;
 mod lock;
+mod options;
 mod pace;
 mod reader;
 mod record;
@@ -105,9 +110,7 @@ use std::{
 
 use async_trait::async_trait;
 
-pub use self::lock::OpenError;
 use self::{
-    disk::Disk,
     entry::{Held, Lease},
     pace::Cost,
     reader::{Ahead, Pieces},
@@ -115,6 +118,7 @@ use self::{
     shared::{Shared, failed},
     writer::FileWriter,
 };
+pub use self::{lock::OpenError, options::OpenOptions};
 use super::{ByteStream, Durability, Store, StoreError, UploadStream, Writer};
 use crate::upload::{Capabilities, Change, Key, Phase, Upload, UploadId};
 
@@ -137,32 +141,18 @@ pub struct FileStore {
 }
 
 impl FileStore {
-    /// The uploads in `dir`, which is made if it is not there. Reads none of them.
+    /// The uploads in `dir`, which is made if it is not there, for this user alone. Reads none of
+    /// them.
     ///
     /// # Errors
     /// When the directory cannot be used, or another process (or store) has it.
     pub fn open(dir: impl Into<PathBuf>, durability: Durability) -> Result<Self, OpenError> {
-        Self::open_labelled(dir, durability, "")
+        Self::options().durability(durability).open(dir)
     }
 
-    /// The same; `label` tells whoever is refused meanwhile who has the directory.
-    ///
-    /// # Errors
-    /// Those of [`Self::open`].
-    pub fn open_labelled(
-        dir: impl Into<PathBuf>,
-        durability: Durability,
-        label: &str,
-    ) -> Result<Self, OpenError> {
-        let path = dir.into();
-        lock::create_dir(&path)?;
-        let lock = lock::take(&path, label)?;
-        let disk = Disk::open(path.clone(), durability, lock);
-        // A process that died may have left names unsynced that this one is going to rely on.
-        let disk = disk.and_then(|disk| disk.sync_names().map(|()| disk));
-        let disk = disk.map_err(|source| OpenError::Use { path: path.clone(), source })?;
-        let secret = secret::load_or_make(&path)?;
-        Ok(Self { secret, shared: Arc::new(Shared::new(disk)) })
+    /// What can be chosen when a store is opened.
+    pub fn options() -> OpenOptions {
+        OpenOptions::default()
     }
 
     /// What goes into keys, so that nobody can tell which name one stands for: random bytes that stay

@@ -32,8 +32,6 @@ pub(super) struct Shared {
     pub(super) disk: Arc<Disk>,
     /// What is in memory.
     pub(super) cache: Cache,
-    /// Files that are open.
-    pub(super) handles: Handles,
     /// Final uploads that wait for their plain file.
     pub(super) lay_downs: LayDowns,
     /// Ids joined by this process whose record is not there yet: no orphans.
@@ -67,7 +65,6 @@ impl Shared {
         Self {
             disk: Arc::new(disk),
             cache: Cache::default(),
-            handles: Handles::default(),
             lay_downs: LayDowns::default(),
             unborn: Mutex::default(),
             names_unsynced: AtomicBool::new(false),
@@ -86,9 +83,8 @@ impl Shared {
         cost: Cost,
         work: impl FnOnce(&Arc<Self>) -> T + Send + 'static,
     ) -> T {
-        let pace = self.disk.pace();
-        if pace.is_for_here(cost) {
-            return pace.here(|| work(self));
+        if let Some(here) = self.disk.pace().here(cost) {
+            return here.run(|| work(self));
         }
         let shared = Arc::clone(self);
         in_pool(move || work(&shared)).await
@@ -153,7 +149,7 @@ impl Shared {
             return Ok(file);
         }
         let file = Arc::new(self.disk.open_write(&entry.id, kind)?);
-        self.handles.keep(entry, which, Arc::clone(&file));
+        self.disk.handles().keep(entry, which, Arc::clone(&file));
         Ok(file)
     }
 
@@ -186,7 +182,7 @@ impl Shared {
             }
         }
         if !upload.is_complete() {
-            self.handles.keep(&held.entry, Which::Record, Arc::new(record));
+            self.disk.handles().keep(&held.entry, Which::Record, Arc::new(record));
         }
         lock(&self.unborn).remove(id);
         held.entry.set(Some(Arc::new(upload.clone())));
@@ -235,7 +231,7 @@ impl Shared {
             }
             let part = self.make_part(&held.entry)?;
             if !is_empty {
-                self.handles.keep(&held.entry, Which::Part, part);
+                self.disk.handles().keep(&held.entry, Which::Part, part);
             }
         }
         let line = record::first_line(upload);

@@ -207,9 +207,8 @@ impl Pump {
         if std::mem::replace(&mut lock(&self.flow).running, true) {
             return;
         }
-        let pace = self.disk.pace();
-        if pace.is_for_here(Cost::Memory) {
-            pace.here(|| self.run());
+        if let Some(here) = self.disk.pace().here(Cost::Memory) {
+            here.run(|| self.run());
         } else {
             let shift = Shift { pump: Arc::clone(self), begun: false };
             spawn_blocking(move || shift.begin());

@@ -297,7 +297,7 @@ mod tests {
     /// Every refusal, with what an upload is answered: rule, status and code, further fields.
     fn refusals() -> Vec<(&'static str, Refusal, &'static str, &'static str)> {
         let id = || "a".parse().expect("an id");
-        let known = "9 bytes long".to_owned();
+        let known = crate::rules::KnownLength::Declared(9);
         let again = "\nretry-after: 1";
         let again_and_close = "\nconnection: close\nretry-after: 1";
         let unavailable = DenialKind::Unavailable { retry_after: Duration::from_millis(9_001) };
@@ -354,7 +354,6 @@ mod tests {
             ("4", Refusal::StoreTrouble, "503 store_unavailable", again),
             ("S-008", Refusal::TooFragmented { limit: 9 }, "400 too_fragmented", ""),
             ("4", Refusal::TooManyPartials { limit: 9 }, "400 not_possible", ""),
-            ("S-010", Refusal::TooManyUploads { limit: 9 }, "400 too_many_uploads", ""),
             ("J-041", Refusal::Unknown, "404 upload_expired", ""),
             ("4", Refusal::Unsupported { what: "it" }, "400 not_possible", ""),
             ("4", Refusal::VersionUnsupported, "400 not_possible", ""),

@@ -396,7 +396,7 @@ mod tests {
             let mut exchange = exchange(&lines);
             exchange.resumable = Some(dialect.clone());
             let limits = Limits::default();
-            let read = read(&exchange, &head(&lines), Content::empty(), &limits);
+            let read = read(&mut exchange, &head(&lines), Content::empty(), &limits);
             let Ok((Intent::Write(write), _)) = read else { panic!("{read:?}") };
             let key = dialect.key(name, "i", "", "");
             match write.target {
@@ -660,7 +660,7 @@ mod tests {
         let other = (415, "other");
         for (lines, expected) in [
             (format!("POST /files\n{form}"), other),
-            (format!("POST /files/\nContent-Type: multipart/form-data"), other),
+            ("POST /files/\nContent-Type: multipart/form-data".to_owned(), other),
             (format!("PUT /files\n{form}"), other),
             (format!("POST /files/a\n{form}"), other),
             (format!("POST /files?{chunk}\n{binary}"), other),

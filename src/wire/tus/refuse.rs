@@ -250,7 +250,7 @@ mod tests {
 
     /// Every refusal, with what a `PATCH` is answered: rule, status and code, further fields.
     fn refusals() -> Vec<(&'static str, Refusal, &'static str, &'static str)> {
-        let known = "9 bytes long".to_owned();
+        let known = crate::rules::KnownLength::Declared(9);
         let busy = "\nretry-after: 1";
         let close = "\nconnection: close";
         let ten = Duration::from_millis(9_001);

@@ -252,7 +252,7 @@ async fn commit_given_up_is_done_to_its_end() {
 }
 
 /// A writer of many frames, for a look at its answer only.
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn window_of_a_quick_disk_holds_little() {
     let place = Directory::new(Durability::Relaxed);
     let (store, upload) = open(&place).await;

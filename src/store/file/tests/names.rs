@@ -1,10 +1,18 @@
 //! What lies in the directory, who may have it, and what is made of damage.
 
-use std::{collections::BTreeSet, fs, sync::Arc};
+use std::{
+    collections::BTreeSet,
+    fs,
+    os::unix::fs::PermissionsExt as _,
+    path::{Path, PathBuf},
+    sync::{Arc, Mutex},
+};
 
 use super::{
-    super::{FileStore, OpenError},
-    Directory, names, set,
+    super::{FileStore, OpenError, lock},
+    Directory, names,
+    script::{Known, script},
+    set,
 };
 use crate::{
     store::{Durability, Store, StoreError, conformance},
@@ -112,8 +120,7 @@ async fn record_is_lines_of_json() {
 #[tokio::test]
 async fn second_store_is_refused_and_told_who_has_the_directory() {
     let place = Directory::new(Durability::Synced);
-    let first = FileStore::open_labelled(place.path(), Durability::Synced, "serving\ntests");
-    let first = first.expect("opened");
+    let first = FileStore::options().label("serving\ntests").open(place.path()).expect("opened");
     let refused = FileStore::open(place.path(), Durability::Synced).expect_err("in use");
     let message = refused.to_string();
     let holder = format!("process {} servingtests;", std::process::id());
@@ -135,6 +142,59 @@ fn directory_is_made_with_its_parents() {
     assert!(matches!(refused, Err(OpenError::Create { .. })), "{refused:?}");
     let refused = FileStore::open(&file, Durability::Synced).expect_err("a file");
     assert!(!refused.to_string().contains('\n'), "{refused}");
+}
+
+/// The kind and permission bits of everything in a directory, itself included. What goes away
+/// meanwhile is left out.
+fn modes(path: &Path) -> Vec<(PathBuf, bool, u32)> {
+    let Ok(about) = fs::metadata(path) else { return Vec::new() };
+    let entries = fs::read_dir(path).into_iter().flatten().flatten();
+    let below = entries.flat_map(|entry| modes(&entry.path()));
+    let own = (path.to_owned(), about.is_dir(), about.permissions().mode() & 0o777);
+    std::iter::once(own).chain(below).collect()
+}
+
+/// What is there for a moment only too: all is looked at before every system call.
+#[tokio::test]
+async fn everything_is_made_with_the_modes_that_were_asked_for() {
+    let status = fs::read_to_string("/proc/self/status").expect("Linux");
+    let umask = status.lines().find_map(|line| line.strip_prefix("Umask:")).expect("a umask");
+    let umask = u32::from_str_radix(umask.trim(), 8).expect("octal");
+    let group = FileStore::options().dir_mode(0o750).file_mode(0o640);
+    for (options, dir, file) in [(FileStore::options(), 0o700, 0o600), (group, 0o750, 0o640)] {
+        let place = Directory::new(Durability::Relaxed);
+        let options = options.durability(Durability::Relaxed);
+        let store = options.open(place.path()).expect("opened");
+        let (seen, wrong) = (Arc::new(Mutex::new(BTreeSet::new())), Arc::new(Mutex::new(vec![])));
+        let (all, other) = (Arc::clone(&seen), Arc::clone(&wrong));
+        store.shared.disk.probe().set(move |path, _| {
+            for (path, is_dir, mode) in modes(path) {
+                let is_private = path.ends_with(".lock") || path.ends_with(".secret");
+                let expected = match (is_dir, is_private) {
+                    (true, _) => dir & !umask,
+                    (false, true) => 0o600,
+                    (false, false) => file & !umask,
+                };
+                if mode != expected {
+                    lock(&other).push(format!("{}: {mode:o}", path.display()));
+                }
+                let name = path.extension().map(|name| name.to_string_lossy().into_owned());
+                lock(&all).insert(name);
+            }
+            Ok(())
+        });
+        let mut known = Known::new();
+        for step in script() {
+            step.take(&store, &known).await.expect("nothing fails");
+            if let Some((id, upload)) = step.outcome(&known) {
+                known.insert(id, upload);
+            }
+        }
+        store.shared.disk.probe().clear();
+        assert_eq!(*lock(&wrong), Vec::<String>::new());
+        let seen: Vec<_> = lock(&seen).iter().flatten().cloned().collect();
+        assert_eq!(seen, ["gone", "join", "part", "record", "tmp"]);
+    }
 }
 
 #[tokio::test]
