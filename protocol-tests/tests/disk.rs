@@ -11,12 +11,8 @@ use std::time::{Duration, Instant};
 use protocol_tests::content::{bytes, checksum};
 use protocol_tests::crash::mount::{FileSystem, Mounted, can_mount, image, run, temporary};
 use protocol_tests::failure::{Failure, Rows, Verdict, ensure, ensure_eq};
-<<<<<<< HEAD
-use protocol_tests::http1::{Connection, ask};
-use protocol_tests::http2::Session;
-=======
 use protocol_tests::http1::{self, Connection, ask};
->>>>>>> store
+use protocol_tests::http2::Session;
 use protocol_tests::message::{Request, Response};
 use protocol_tests::server::{self, Windlass};
 use protocol_tests::site::{Base, path_of};
