@@ -153,9 +153,10 @@ mod tests {
     fn upload() -> Upload {
         let created = Change::Created {
             completion: Completion::WhenFull,
+            key: None,
             length: Some(9),
             metadata: Metadata::default(),
-            named: false,
+            owner: None,
             role: Role::Whole,
             at: UNIX_EPOCH + Duration::from_millis(5),
         };
