@@ -5,7 +5,12 @@ use std::{sync::Arc, time::Duration};
 use http::Extensions;
 use tokio::time::{Instant, timeout};
 
-use super::{Action, Engine, append::Written, refusal_of, writers::Kind};
+use super::{
+    Action, Engine,
+    append::Written,
+    records::{Leaves, refusal_of},
+    writers::Kind,
+};
 use crate::{
     content::Content,
     rules::{
@@ -256,7 +261,7 @@ impl Engine {
             return;
         };
         let is_unused = |now: &Upload| now.phase == Phase::Open && now.received.runs() == 0;
-        if let Err(refusal) = self.0.records.remove_while(upload, is_unused).await {
+        if let Err(refusal) = self.0.records.end_while(upload, Leaves::Nothing, is_unused).await {
             tracing::warn!(%id, %refusal, "a refused upload was left behind");
         }
     }

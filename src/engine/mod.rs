@@ -32,7 +32,7 @@ pub use self::{
     sweep::Swept,
 };
 use self::{
-    records::{Records, refusal_of},
+    records::{Leaves, Records, refusal_of},
     writers::Writers,
 };
 use crate::{
@@ -227,7 +227,8 @@ impl Engine {
         let upload = self.load(&upload.id).await?;
         check(&upload)?;
         let id = upload.id.clone();
-        self.0.records.give_up(upload, |now| check(now).is_ok()).await?;
+        let still = |now: &Upload| !now.is_void() && check(now).is_ok();
+        self.0.records.end_while(upload, Leaves::Tombstone, still).await?;
         tracing::info!(%id, "removed");
         Ok(Outcome::Terminated)
     }

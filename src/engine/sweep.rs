@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use http::Extensions;
 
-use super::Engine;
+use super::{Engine, records::Leaves};
 use crate::{
     rules::{
         Refusal,
@@ -95,7 +95,8 @@ impl Engine {
             swept.voided += 1;
             tracing::info!(%id, "expired");
         }
-        if self.0.records.remove_while(upload, |now| fate(now) == Fate::Forget).await? {
+        let is_over = |now: &Upload| fate(now) == Fate::Forget;
+        if self.0.records.end_while(upload, Leaves::Nothing, is_over).await? {
             swept.forgotten += 1;
         }
         Ok(())
