@@ -72,7 +72,7 @@ impl Content {
         }
     }
 
-    /// The data of `body`. A client that waits for `100 Continue` is told to go on by the first
+    /// The data of `body`. A client that waits for `100 Continue` gets it with the first
     /// [`Content::next`], not by this. An error that is a [`Refusal`] becomes a
     /// [`Step::Refused`], so that a body may judge what it carries.
     pub fn new<B>(body: B) -> Self
@@ -309,7 +309,7 @@ pub struct Rest(Arc<Mutex<Option<Unread>>>);
 pub struct Unread {
     /// What is left of it.
     pub body: AnyBody,
-    /// Whether reading had begun, so that a client that waits for `100 Continue` was told to go on.
+    /// Whether reading had begun, so that a client that waits for `100 Continue` got it.
     pub started: bool,
 }
 

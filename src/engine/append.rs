@@ -123,7 +123,7 @@ impl Engine {
         self.0.writers.reserve(id, range, kind, write.wait).await
     }
 
-    /// Waits until nobody writes to an upload, and keeps others out.
+    /// Waits until no request writes to an upload, and keeps others out.
     pub(super) async fn reserve_all(&self, id: &UploadId) -> Result<Reservation, Refusal> {
         let (at_most, stall_after) = (self.limits().lock_wait, self.limits().stall_after);
         let wait = Wait { at_most, stall_after };

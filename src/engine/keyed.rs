@@ -244,7 +244,7 @@ impl Engine {
             let released = async { Ok(writers.one_released(&upload.id, &gaps, deadline).await) };
             let is_released = content.while_present(released).await?;
             let current = self.load(&upload.id).await?;
-            // A gap that nobody writes may have been closed since it was looked for.
+            // A gap without a writer may have been closed since it was looked for.
             let is_longer = current.received != upload.received;
             *upload = current;
             if !is_released && (!is_longer || Instant::now() >= deadline) {

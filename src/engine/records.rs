@@ -131,7 +131,7 @@ impl Records {
         })
     }
 
-    /// Ends the life of an upload as long as `still` holds of it. Says whether it is gone.
+    /// Ends the life of an upload as long as `still` holds of it. Returns whether it is gone.
     pub(super) async fn end_while(
         &self,
         mut upload: Arc<Upload>,
@@ -222,7 +222,7 @@ impl Retries {
     }
 }
 
-/// What a client is told of `error`; the log has the rest.
+/// The refusal that a client gets for `error`; the log has the details.
 pub(super) fn refusal_of(id: &dyn std::fmt::Display, error: &StoreError) -> Refusal {
     match error {
         StoreError::Absent => Refusal::Unknown,

@@ -1,4 +1,4 @@
-//! Removes expired uploads, and later their tombstones; completes final uploads that nobody asks for.
+//! Removes expired uploads, and later their tombstones; completes final uploads that no client asks for.
 
 use std::{sync::Arc, time::Duration};
 

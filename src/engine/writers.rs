@@ -198,8 +198,8 @@ impl Writers {
         }
     }
 
-    /// The right to all of `id` if nobody has any of it, to clean up: while the server is going down as
-    /// well.
+    /// The right to all of `id` if no range of it is reserved, to clean up: also while the server shuts
+    /// down.
     pub(super) fn reserve_idle(&self, id: &UploadId) -> Option<Reservation> {
         self.try_reserve(id, 0..u64::MAX, Kind::Guard, Duration::MAX).ok()
     }
@@ -223,12 +223,12 @@ impl Writers {
         Ok(Reservation { id: id.clone(), registry: Arc::clone(&self.0), writer })
     }
 
-    /// Whether anybody writes to `id`.
+    /// Whether a request writes to `id`.
     pub(super) fn is_written(&self, id: &UploadId) -> bool {
         self.0.lock().writers(id).iter().any(|writer| writer.kind != Kind::Guard)
     }
 
-    /// Whether anybody writes the first byte of `id`.
+    /// Whether a request writes the first byte of `id`.
     pub(super) fn is_begun(&self, id: &UploadId) -> bool {
         self.0.lock().writers(id).iter().any(|writer| writer.range.contains(&0))
     }
@@ -616,7 +616,7 @@ mod tests {
         let gaps = [0..10, 20..30];
         assert!(!writers.one_released(&id, &gaps, deadline).await);
         let first = writers.reserve(&id, 0..10, Kind::AllOrNothing, wait(&limits)).await;
-        assert!(!writers.one_released(&id, &gaps, deadline).await, "20..30 is nobody's");
+        assert!(!writers.one_released(&id, &gaps, deadline).await, "20..30 is not being written");
         let _second = writers.reserve(&id, 20..30, Kind::AllOrNothing, wait(&limits)).await;
         let (is_released, ()) =
             tokio::join!(writers.one_released(&id, &gaps, deadline), async { drop(first) });
