@@ -102,12 +102,7 @@ async fn run(config: Config, output: &Lines) -> Result<(), String> {
     if let Some(hint) = notices::hint(&config) {
         tracing::info!("{hint}");
     }
-    tokio::spawn(async move {
-        if let Err(error) = store.recover().await {
-            tracing::error!(%error, "cannot clean the data directory up");
-        }
-    });
-    tokio::spawn(async move { engine.keep_swept().await });
+    engine.start();
     let stop = async {
         stop.await;
         tracing::info!("stopping");

@@ -22,7 +22,13 @@ mod sweep;
 mod tests;
 mod writers;
 
-use std::{fmt, future::Future, pin::Pin, sync::Arc, time::SystemTime};
+use std::{
+    fmt,
+    future::Future,
+    pin::Pin,
+    sync::{Arc, atomic::AtomicBool},
+    time::SystemTime,
+};
 
 use http::Extensions;
 use tokio::sync::Notify;
@@ -59,6 +65,8 @@ struct Inner {
     /// Woken when a session of a client's own name begins.
     begun: Notify,
     gate: Arc<dyn Gate>,
+    /// See [`Engine::start`].
+    is_started: AtomicBool,
     records: Records,
     writers: Writers,
 }
@@ -72,6 +80,7 @@ impl Engine {
         Builder(Inner {
             begun: Notify::new(),
             gate: Arc::new(NoHooks),
+            is_started: AtomicBool::new(false),
             records: Records {
                 clock: Arc::new(SystemTime::now),
                 finisher: Arc::new(NoHooks),
