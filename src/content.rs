@@ -124,9 +124,12 @@ impl Content {
         wait: impl Future<Output = Result<T, Refusal>>,
     ) -> Result<T, Refusal> {
         let mut wait = pin!(wait);
-        poll_fn(|cx| match wait.as_mut().poll(cx) {
-            Poll::Pending if self.has_left(cx) => Poll::Ready(Err(Refusal::Busy)),
-            poll => poll,
+        poll_fn(|cx| {
+            let result = wait.as_mut().poll(cx);
+            if result.is_pending() && self.has_left(cx) {
+                return Poll::Ready(Err(Refusal::Busy));
+            }
+            result
         })
         .await
     }

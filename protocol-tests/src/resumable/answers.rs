@@ -239,9 +239,16 @@ fn cors(site: &Site) -> Verdict {
     ] {
         for origin in [ALLOWED_ORIGIN, "https://other.example", "null"] {
             rows.row(format!("{what} from {origin}"), || {
-                let answer = site.ask(&request.clone().with("Origin", origin))?.is(status)?;
                 let readable = site.setup == Setup::Plain
                     || (site.setup == Setup::CorsOrigin && origin == ALLOWED_ORIGIN);
+                let request = request.clone().with("Origin", origin);
+                // What would change something is not taken from where nobody may upload (S-011).
+                let is_refused = !readable && ["stored", "gone"].contains(&what);
+                let answer = if is_refused {
+                    site.ask(&request.may_fail())?.is(403)?
+                } else {
+                    site.ask(&request)?.is(status)?
+                };
                 let exposed = answer.list("Access-Control-Expose-Headers").join(" ");
                 ensure(
                     !readable || exposed.contains("Upload-Offset"),
