@@ -34,6 +34,7 @@
 pub mod config;
 pub mod content;
 pub mod engine;
+pub mod fields;
 pub mod listen;
 pub mod rules;
 #[cfg(feature = "server")]
