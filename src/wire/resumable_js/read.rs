@@ -17,11 +17,11 @@ use super::{
 };
 use crate::{
     content::{Content, Step},
+    fields::{Invalid, content_encoding, content_type, single, upload_checksum},
     rules::{At, Checksum, Intent, NewUpload, Refusal, Target, Test, Write, create::fits},
     upload::{Completion, Digest, Limits, Metadata, Role},
     wire::{
         cors,
-        fields::{content_encoding, content_type, single, upload_checksum},
         form::{Form, Part, Shape},
         mount::Resource,
     },
@@ -58,6 +58,12 @@ impl From<Fault> for Unread {
 impl From<Refusal> for Unread {
     fn from(refusal: Refusal) -> Self {
         Self::Refused(refusal)
+    }
+}
+
+impl From<Invalid> for Unread {
+    fn from(invalid: Invalid) -> Self {
+        Self::Refused(invalid.into())
     }
 }
 

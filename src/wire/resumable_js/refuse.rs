@@ -17,8 +17,9 @@ use super::{
     profile::{Answers, Parameter},
 };
 use crate::{
+    fields::upload_checksum,
     rules::{Denial, DenialKind, Refusal, Refused},
-    wire::{Delay, Reply, fields::upload_checksum, form, reply},
+    wire::{Delay, Reply, form, reply},
 };
 
 pub(super) const AMBIGUOUS: &str = "ambiguous_parameters";
