@@ -207,11 +207,9 @@ impl Flags {
         let cors = match (self.no_cors, self.cors_origin.is_empty()) {
             (true, true) => Cors::off(),
             (true, false) => {
-                return Err(
-                    "--no-cors conflicts with --cors-origin; set only one of them, such as \
+                return Err("--no-cors conflicts with --cors-origin; set one of them, such as \
                             --cors-origin https://example.org"
-                        .to_owned(),
-                );
+                    .to_owned());
             }
             (false, true) => Cors::any(),
             (false, false) => Cors::listed(self.cors_origin),
