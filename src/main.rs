@@ -89,7 +89,7 @@ async fn run(config: Config, output: &Lines) -> Result<(), String> {
     let store = Arc::new(store.map_err(|error| error.to_string())?);
     let listener = bind(&config.listen).map_err(|error| {
         let listen = &config.listen;
-        format!("cannot listen on {listen}: {error}; name another address, such as --listen :8081")
+        format!("cannot listen on {listen}: {error}; use another address, such as --listen :8081")
     })?;
     let address = listener.local_addr().map_err(|error| error.to_string())?;
     let engine = Engine::builder(store.clone()).limits(config.limits.clone()).build();
