@@ -1,4 +1,4 @@
-//! Which check answers when a request has several faults (contract, 0.2), and with which code (0.3).
+//! Which check answers when a request has several faults (0.2), and with which code (0.3).
 
 use crate::case::{BOTH, Case, Setup};
 use crate::content::checksum;

@@ -1,4 +1,4 @@
-//! A request head becomes an intent. The checks stand in the order of section 0.2 of the contract:
+//! A request head becomes an intent. The checks stand in the order of rule 0.2:
 //! path, `OPTIONS`, method, version, then the header fields of each method.
 
 use std::time::Duration;
@@ -132,7 +132,7 @@ fn check_version(method: &Method, headers: &HeaderMap) -> Result<(), Refusal> {
     }
 }
 
-/// A `PATCH`. Fields that only mean something to a `POST` are passed over (3.5).
+/// A `PATCH`. Fields that only mean something to a `POST` are ignored (T-042, D-31, D-35).
 fn append(
     headers: &HeaderMap,
     id: UploadId,
@@ -480,7 +480,7 @@ mod tests {
             ("D-16", "Upload-Offset: 0\nUpload-Length: 101", write(0, Some(101), Checksum::None)),
             ("D-31", "Upload-Offset: 0\nUpload-Defer-Length: 1", write(0, None, Checksum::None)),
             ("D-35", "Upload-Offset: 0\nUpload-Concat: nonsense", write(0, None, Checksum::None)),
-            ("3.5", "Upload-Offset: 0\nUpload-Metadata: a a a", write(0, None, Checksum::None)),
+            ("T-042", "Upload-Offset: 0\nUpload-Metadata: a a a", write(0, None, Checksum::None)),
             (
                 "T-081",
                 "Upload-Offset: 0\nUpload-Checksum: sha1 YWJj",
