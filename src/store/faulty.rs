@@ -286,6 +286,10 @@ impl Store for FaultyStore {
         self.faults.call(Operation::Remove, self.inner.remove(upload)).await
     }
 
+    async fn recover(&self) -> Result<(), StoreError> {
+        self.inner.recover().await
+    }
+
     fn list(&self) -> UploadStream {
         match self.faults.next(Operation::List) {
             Some(Fault::Fail(error)) => Box::pin(Failure(Some(error()))),

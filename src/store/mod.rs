@@ -172,6 +172,15 @@ pub trait Store: Send + Sync + fmt::Debug + 'static {
 
     /// All records, in no order.
     fn list(&self) -> UploadStream;
+
+    /// Takes the steps that a crash left undone, and removes what belongs to no upload. Called once,
+    /// beside serving; without it all else works, and leftovers stay.
+    ///
+    /// # Errors
+    /// What the system below says; it is tried again at the next start.
+    async fn recover(&self) -> Result<(), StoreError> {
+        Ok(())
+    }
 }
 
 /// A sink for consecutive bytes of one upload.

@@ -348,6 +348,14 @@ impl Store for FileStore {
         self.run(held, Cost::Disk, remove).await
     }
 
+    async fn recover(&self) -> Result<(), StoreError> {
+        let uploads = Self::recover(self).await?;
+        if uploads > 0 {
+            tracing::info!(uploads, "cleaned up what unfinished creations and removals left");
+        }
+        Ok(())
+    }
+
     fn list(&self) -> UploadStream {
         Box::pin(Ahead::new(Records::new(Arc::clone(&self.shared)), Records::BATCH))
     }
