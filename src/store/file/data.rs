@@ -181,11 +181,14 @@ impl Shared {
     /// Gives the data file its public name. On failure it keeps its private one.
     pub(super) fn publish(&self, id: &UploadId) -> io::Result<()> {
         self.disk.rename(id, Kind::Part, Kind::Plain)?;
-        self.disk.sync_names().inspect_err(|_| {
-            if let Err(e) = self.disk.rename(id, Kind::Plain, Kind::Part) {
-                tracing::warn!(%id, error = %e, "cannot undo a publication that failed");
-            }
-        })
+        self.disk.sync_names().inspect_err(|_| self.unpublish(id))
+    }
+
+    /// Gives the data file its private name again, if it is published.
+    pub(super) fn unpublish(&self, id: &UploadId) {
+        if let Err(e) = found(self.disk.rename(id, Kind::Plain, Kind::Part)) {
+            tracing::warn!(%id, error = %e, "cannot undo a publication that failed");
+        }
     }
 
     /// Brings the names in the directory in line with the record. Repeating it is fine.

@@ -19,7 +19,7 @@
 //! | `<id>.gone` | the record of an upload that is being removed | its bytes are removed |
 //! | `<id>.join.tmp/` | links not complete yet, or not needed any more | removed |
 //! | `<id>.record.tmp` | a shorter change log that says the same, not in force yet | removed |
-//! | `<key>.name.tmp` | a link not in force yet | removed |
+//! | `<key>.name.tmp` | a pointer on its way to its place | put there if its record exists, else removed |
 //!
 //! `.lock` is locked by the process that has the directory and tells its number. `.secret` goes
 //! into the keys, so that nobody can tell which name one stands for. Names of any other
@@ -44,8 +44,9 @@
 //!
 //! | operation | steps |
 //! | --- | --- |
-//! | create | record (empty) and `.part` made, **first line** -> pointer swung, if it has a key; names -> |
+//! | create | record (empty) and `.part` made, **first line** -> names -> |
 //! | create, complete | record and `.part` made, names -> **first line** -> as completed |
+//! | create, with a key | names, if the key leads to an upload -> record, `.part` and `.name.tmp` made, names -> **first line** -> as completed, if it is; `.name.tmp` renamed to `.name` |
 //! | write | bytes into `.part` -> (nothing refers to them yet; what is not committed is cut off) |
 //! | commit | **line** -> |
 //! | .. completed | `.part` cut to its length -> **line** -> `.part` renamed to the plain name -> |
@@ -53,8 +54,8 @@
 //! | .. voided | **line** -> bytes unlinked |
 //! | join | links in `.join.tmp/` -> renamed to `.join/` (decided by create or commit) |
 //! | lay down | bytes copied into `.part`, its name -> **`.join/` renamed** to `.join.tmp/`, `.part` renamed to the plain name -> links unlinked |
-//! | remove | **record renamed** to `.gone`, pointer unlinked if it led there -> all bytes unlinked -> `.gone` unlinked |
-//! | .. complete | **record renamed** to `.gone`, pointer unlinked if it led there, all bytes unlinked -> `.gone` unlinked |
+//! | remove | **record renamed** to `.gone` -> all bytes unlinked -> `.gone` unlinked, pointer unlinked if it leads there |
+//! | .. complete | **record renamed** to `.gone`, all bytes unlinked -> `.gone` unlinked, pointer unlinked if it leads there |
 //! | shorten a log | `.record.tmp` written -> **renamed** to `.record` -> |
 //!
 //! Names are those of one directory, so uploads that wait for them to last share a sync (`rounds.rs`).
@@ -90,6 +91,7 @@ mod lay_down;
 mod lock;
 mod options;
 mod pace;
+mod pointers;
 mod reader;
 mod record;
 mod rounds;
@@ -199,11 +201,11 @@ impl FileStore {
         self.shared.cache.entry(id).hold().await
     }
 
-    /// Waits to be alone with the pointer of the key of `upload`. Always before its files are held.
-    async fn hold_pointer(&self, upload: &Upload) -> Option<Held> {
+    /// Waits to be alone with the pointer of the key of `upload`, if it has one.
+    async fn hold_pointer(&self, upload: &Upload) -> Result<Option<Held>, StoreError> {
         match &upload.key {
-            Some(key) => Some(self.hold(&key.to_id()).await),
-            None => None,
+            Some(key) => self.shared.hold_pointer(&key.to_id()).await.map(Some),
+            None => Ok(None),
         }
     }
 
@@ -253,36 +255,35 @@ impl Store for FileStore {
         upload: &Upload,
         predecessor: Option<&UploadId>,
     ) -> Result<(), StoreError> {
-        let pointer = self.hold_pointer(upload).await;
+        let pointer = self.hold_pointer(upload).await?;
+        if let Some(pointer) = &pointer {
+            let current = match self.shared.by_key(&pointer.entry.id).await {
+                Ok(current) => Some(current),
+                Err(StoreError::Absent) => None,
+                Err(e) => return Err(e),
+            };
+            if current.as_ref().map(|current| &current.id) != predecessor {
+                return Err(StoreError::Stale);
+            }
+        }
         let held = self.hold(&upload.id).await;
-        let (upload, predecessor) = (upload.clone(), predecessor.cloned());
+        let upload = upload.clone();
         let create = move |shared: &Arc<Shared>, held: &mut Held| {
-            let pointer = pointer.as_ref().map(|pointer| &pointer.entry.id);
-            shared.create(held, &upload, pointer, predecessor.as_ref())
+            shared.create(held, &upload, pointer.as_ref().map(|pointer| &pointer.entry.id))
         };
         self.run(held, self.cost(), create).await
     }
 
     async fn by_key(&self, key: &Key) -> Result<Arc<Upload>, StoreError> {
         let key = key.to_id();
-        let read = move |shared: &Arc<Shared>| shared.disk.pointed(&key);
-        let pointed = self.shared.run(Cost::Memory, read).await;
-        let id = pointed.map_err(|e| StoreError::io("reading the pointer of a key", e))?;
-        self.load(&id.ok_or(StoreError::Absent)?).await
+        if !self.shared.is_tidy() {
+            drop(self.shared.hold_pointer(&key).await?);
+        }
+        self.shared.by_key(&key).await
     }
 
     async fn load(&self, id: &UploadId) -> Result<Arc<Upload>, StoreError> {
-        if let Some(upload) = self.shared.cache.current(id) {
-            if !upload.is_published() {
-                return Ok(upload);
-            }
-            let look = move |shared: &Arc<Shared>| shared.is_intact(&upload).then_some(upload);
-            if let Some(upload) = self.shared.run(Cost::Memory, look).await {
-                return Ok(upload);
-            }
-        }
-        let held = self.hold(id).await;
-        self.run(held, Cost::Disk, Shared::load).await
+        self.shared.find(id).await
     }
 
     async fn write(&self, upload: &Upload, at: u64) -> Result<Box<dyn Writer>, StoreError> {
@@ -338,12 +339,11 @@ impl Store for FileStore {
     }
 
     async fn remove(&self, upload: &Upload) -> Result<(), StoreError> {
-        let pointer = self.hold_pointer(upload).await;
+        let pointer = self.hold_pointer(upload).await?;
         let held = self.hold(&upload.id).await;
         let revision = upload.revision;
         let remove = move |shared: &Arc<Shared>, held: &mut Held| {
-            let pointer = pointer.as_ref().map(|pointer| &pointer.entry.id);
-            shared.remove(held, revision, pointer)
+            shared.remove(held, revision, pointer.as_ref().map(|pointer| &pointer.entry.id))
         };
         self.run(held, Cost::Disk, remove).await
     }

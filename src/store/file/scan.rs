@@ -14,7 +14,7 @@ use super::{
 };
 use crate::{
     store::StoreError,
-    upload::{Upload, UploadId},
+    upload::{Key, Upload, UploadId},
 };
 
 /// Names read from the directory at a time.
@@ -125,13 +125,16 @@ impl Records {
         if shared.is_intact(&known) {
             return Some(known);
         }
-        let Some(mut held) = shared.cache.entry(id).try_hold() else {
+        let key = known.key.as_ref().map(Key::to_id);
+        let pointer = key.as_ref().map(|key| shared.cache.entry(key).try_hold());
+        let held = shared.cache.entry(id).try_hold();
+        let (Some(mut held), None | Some(Some(_))) = (held, &pointer) else {
             return Some(known);
         };
         match shared.load(&mut held) {
             Ok(upload) => return Some(upload),
             // Its owner has moved the file away.
-            Err(StoreError::Absent) => match shared.discard(id) {
+            Err(StoreError::Absent) => match shared.forget_moved(id, key.as_ref()) {
                 Ok(true) => tracing::info!(%id, "forgotten: its file was moved away"),
                 Ok(false) => {}
                 Err(e) => tracing::warn!(%id, error = %e, "cannot forget what was moved away"),
@@ -205,7 +208,7 @@ pub(super) async fn recover(shared: &Arc<Shared>) -> Result<u64, StoreError> {
         }
         for name in batch.drain(..) {
             let name = name.map_err(|e| StoreError::io("reading the directory", e))?;
-            match recover_one(shared, name.id).await {
+            match recover_one(shared, name).await {
                 Some(was_orphan) => removed += u64::from(was_orphan),
                 None => is_recovered = false,
             }
@@ -213,11 +216,16 @@ pub(super) async fn recover(shared: &Arc<Shared>) -> Result<u64, StoreError> {
     }
 }
 
-/// Brings everything of one id in order. Says whether orphans were removed; `None` when it failed.
-async fn recover_one(shared: &Arc<Shared>, id: UploadId) -> Option<bool> {
-    let mut held = shared.cache.entry(&id).hold().await;
-    let recovered = shared.run(Cost::Disk, move |shared| shared.recover(&mut held));
-    let recovered = recovered.await.inspect_err(|e| {
+/// Brings everything of one id, or the pointer of one key, in order. Says whether orphans were removed;
+/// `None` when it failed.
+async fn recover_one(shared: &Arc<Shared>, Name { id, kind, .. }: Name) -> Option<bool> {
+    let recovered = if matches!(kind, Kind::Name | Kind::NameTmp) {
+        shared.recover_pointer(&id).await.map(|()| false)
+    } else {
+        let mut held = shared.cache.entry(&id).hold().await;
+        shared.run(Cost::Disk, move |shared| shared.recover(&mut held)).await
+    };
+    let recovered = recovered.inspect_err(|e| {
         tracing::warn!(%id, error = %e, "cannot clean up after a crash");
     });
     recovered.ok()

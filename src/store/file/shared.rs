@@ -134,6 +134,27 @@ impl Shared {
         entry.set(None);
     }
 
+    /// The record of `id`.
+    ///
+    /// # Errors
+    /// Those of [`Self::load`].
+    ///
+    /// # Cancel safety
+    /// May be dropped at any time.
+    pub(super) async fn find(self: &Arc<Self>, id: &UploadId) -> Result<Arc<Upload>, StoreError> {
+        if let Some(upload) = self.cache.current(id) {
+            if !upload.is_published() {
+                return Ok(upload);
+            }
+            let look = move |shared: &Arc<Self>| shared.is_intact(&upload).then_some(upload);
+            if let Some(upload) = self.run(Cost::Memory, look).await {
+                return Ok(upload);
+            }
+        }
+        let mut held = self.cache.entry(id).hold().await;
+        self.run(Cost::Disk, move |shared| shared.load(&mut held)).await
+    }
+
     /// The data file of an open upload, which is kept open for the next request.
     pub(super) fn part(&self, entry: &Lease) -> io::Result<Arc<File>> {
         self.kept(entry, Which::Part, Kind::Part)
@@ -153,31 +174,25 @@ impl Shared {
         Ok(file)
     }
 
-    /// Makes the record and the data file of a new upload, and has the pointer of its key lead to it.
+    /// Makes the record and the data file of a new upload, and has its key lead to it.
     pub(super) fn create(
         self: &Arc<Self>,
         held: &mut Held,
         upload: &Upload,
-        pointer: Option<&UploadId>,
-        predecessor: Option<&UploadId>,
+        key: Option<&UploadId>,
     ) -> Result<(), StoreError> {
         let id = &upload.id;
         if held.entry.current().is_some() {
             return Err(StoreError::Exists);
         }
-        if let Some(key) = pointer
-            && self.leads_to(key).map_err(failed("creating", id))?.as_ref() != predecessor
-        {
-            return Err(StoreError::Stale);
-        }
         let claimed = self.claim(held, id)?;
         let Some(record) = claimed else {
             return Err(StoreError::Exists);
         };
-        match self.fill(held, upload, &record, pointer) {
+        match self.fill(held, upload, &record, key) {
             Ok(log) => *held.log = log,
             Err(e) => {
-                self.forget(&held.entry, pointer, predecessor);
+                self.forget(&held.entry, key);
                 return Err(failed("creating", id)(e));
             }
         }
@@ -189,12 +204,15 @@ impl Shared {
         Ok(())
     }
 
+    /// Whether nothing is half done, but what this process is at work on.
+    pub(super) fn is_tidy(&self) -> bool {
+        self.is_recovered.load(Ordering::Relaxed) && !self.is_littered.load(Ordering::Relaxed)
+    }
+
     /// Makes an empty record, which counts as none. `None` when there is one that counts.
     fn claim(self: &Arc<Self>, held: &mut Held, id: &UploadId) -> Result<Option<File>, StoreError> {
-        let is_tidy =
-            self.is_recovered.load(Ordering::Relaxed) && !self.is_littered.load(Ordering::Relaxed);
         let was_removed = |id| self.disk.exists(id, Kind::Gone);
-        if !is_tidy && was_removed(id).map_err(failed("creating", id))? {
+        if !self.is_tidy() && was_removed(id).map_err(failed("creating", id))? {
             self.clear(id).map_err(failed("clearing away", id))?;
         }
         match self.disk.create_new(id, Kind::Record) {
@@ -222,7 +240,7 @@ impl Shared {
         held: &Held,
         upload: &Upload,
         record: &File,
-        pointer: Option<&UploadId>,
+        key: Option<&UploadId>,
     ) -> io::Result<Log> {
         let is_empty = upload.length == Some(0);
         if !upload.is_void() && !self.is_joined(upload)? {
@@ -236,64 +254,52 @@ impl Shared {
         }
         let line = record::first_line(upload);
         let bytes = line.len() as u64;
-        if upload.is_complete() {
-            // It takes no further step that could make up for a data file that is lost.
+        if let Some(key) = key {
+            self.prepare_swing(key, &upload.id)?;
+        }
+        // Nothing could make up for a lost data file of a complete upload, or for a lost link.
+        let names_first = upload.is_complete() || key.is_some();
+        if names_first {
             self.disk.sync_names()?;
         }
         self.disk.write_at(record, &[line.into()], 0)?;
         self.disk.sync(record)?;
-        if let Some(key) = pointer {
-            self.disk.point(key, &upload.id)?;
-        }
-        if !upload.is_complete() {
+        if !names_first {
             // In this order the file system has the names on disk already, as a rule.
             self.disk.sync_names()?;
         }
         self.settle(held, upload)?;
+        if let Some(key) = key {
+            self.swing(key, upload)?;
+        }
         Ok(Log { bytes, base_bytes: bytes, torn: false })
     }
 
     /// Undoes what [`Self::fill`] has begun, as far as the system lets us.
-    fn forget(&self, entry: &Entry, pointer: Option<&UploadId>, predecessor: Option<&UploadId>) {
+    fn forget(&self, entry: &Entry, key: Option<&UploadId>) {
         Handles::forget(entry);
         let id = &entry.id;
-        let turned_back = match (pointer, predecessor) {
-            (Some(key), Some(predecessor)) => self.disk.point(key, predecessor),
-            (Some(key), None) => self.disk.unlink(key, Kind::Name).map(drop),
-            (None, _) => Ok(()),
-        };
-        let undone = turned_back
-            .and_then(|()| self.disk.unlink(id, Kind::Record))
+        let unlink_link = || key.map_or(Ok(false), |key| self.disk.unlink(key, Kind::NameTmp));
+        let undone = self
+            .disk
+            .unlink(id, Kind::Record)
             .and_then(|_| self.disk.sync_names())
-            .and_then(|()| self.disk.length_of(id, Kind::Part))
+            .and_then(|()| unlink_link())
+            .and_then(|_| self.disk.length_of(id, Kind::Part))
             // One with bytes is none of this creation.
             .and_then(|bytes| Ok(bytes == Some(0) && self.disk.unlink(id, Kind::Part)?));
         if let Err(e) = undone {
+            self.is_littered.store(true, Ordering::Relaxed);
             tracing::warn!(%id, error = %e, "cannot undo a creation that failed");
         }
     }
 
-    /// The upload that the pointer of a key leads to, if it exists.
-    fn leads_to(&self, key: &UploadId) -> io::Result<Option<UploadId>> {
-        let Some(id) = self.disk.pointed(key)? else {
-            return Ok(None);
-        };
-        if self.cache.peek(&id).is_some() {
-            return Ok(Some(id));
-        }
-        let text = self.disk.open_read(&id, Kind::Record).and_then(|file| self.disk.read(&file));
-        // A damaged record is an upload all the same; one without a whole line never came to be.
-        let exists =
-            found(text)?.is_some_and(|text| !matches!(record::parse(&id, &text), Ok(None)));
-        Ok(exists.then_some(id))
-    }
-
-    /// Removes the record, then the bytes, if the record is still at `revision`.
+    /// Removes the record, then the bytes and the pointer, if the record is still at `revision`.
     pub(super) fn remove(
         self: &Arc<Self>,
         held: &mut Held,
         revision: u64,
-        pointer: Option<&UploadId>,
+        key: Option<&UploadId>,
     ) -> Result<(), StoreError> {
         match self.load(held) {
             Ok(current) if current.revision != revision => return Err(StoreError::Stale),
@@ -307,26 +313,17 @@ impl Shared {
         self.distrust(&held.entry);
         lock(&self.unborn).remove(id);
         let has_record = gone.is_some() || self.disk.exists(id, Kind::Gone).unwrap_or(true);
-        let cleared = self.unpoint(pointer, id).and_then(|()| match (has_record, was_complete) {
+        let cleared = match (has_record, was_complete) {
             // Complete and without its bytes it is gone, whatever becomes of its record.
             (true, true) => self.clear(id),
             (true, false) => self.disk.sync_names().and_then(|()| self.clear(id)),
             (false, _) => self.discard(id).map(drop),
-        });
+        };
+        let cleared = cleared.and_then(|()| key.map_or(Ok(()), |key| self.unpoint(key, id)));
         if cleared.is_err() {
             self.is_littered.store(true, Ordering::Relaxed);
         }
         cleared.map_err(failed("removing the bytes of", id))
-    }
-
-    /// Unlinks the pointer of a key if it leads to `id`, which is gone.
-    fn unpoint(&self, pointer: Option<&UploadId>, id: &UploadId) -> io::Result<()> {
-        if let Some(key) = pointer
-            && self.disk.pointed(key)?.as_ref() == Some(id)
-        {
-            self.disk.unlink(key, Kind::Name)?;
-        }
-        Ok(())
     }
 
     /// Brings everything of one id in order. Says whether leftovers of no upload were removed.
@@ -353,11 +350,6 @@ impl Shared {
                 self.disk.unlink(id, Kind::Record)?;
                 self.clear(id).map(|()| true)
             } else {
-                // It may as well be a key, whose upload is gone or never came to be.
-                self.disk.unlink(id, Kind::NameTmp)?;
-                if self.leads_to(id)?.is_none() {
-                    self.disk.unlink(id, Kind::Name)?;
-                }
                 self.discard(id)
             }
         };
@@ -392,6 +384,15 @@ impl Shared {
         self.disk.unlink_tree(id, Kind::JoinTmp)?;
         self.disk.unlink(id, Kind::RecordTmp)?;
         Ok(true)
+    }
+
+    /// The same for an upload whose published file was moved away, and for its pointer.
+    pub(super) fn forget_moved(&self, id: &UploadId, key: Option<&UploadId>) -> io::Result<bool> {
+        let is_gone = self.discard(id)?;
+        if is_gone && let Some(key) = key {
+            self.unpoint(key, id)?;
+        }
+        Ok(is_gone)
     }
 
     /// What holds bytes of an id without a record that are nowhere else.

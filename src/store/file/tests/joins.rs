@@ -7,14 +7,14 @@ use std::{
         atomic::{AtomicU32, Ordering},
         mpsc,
     },
-    time::{Duration, Instant},
+    time::{Duration, Instant, UNIX_EPOCH},
 };
 
 use tokio::sync::Semaphore;
 
 use super::{
     super::{FileStore, disk::Step, lock},
-    Directory, full, set,
+    Directory, VOIDED, full, set,
 };
 use crate::{
     store::{Durability, Store, conformance},
@@ -27,7 +27,7 @@ const PART: usize = 300_000;
 /// A complete partial upload of one repeated byte.
 async fn part(store: &FileStore, id: &str, byte: u8) -> Arc<Upload> {
     let upload = Upload { role: Role::partial(), ..conformance::upload(id, Some(PART as u64)) };
-    store.create(&upload).await.expect("created");
+    store.create(&upload, None).await.expect("created");
     let mut writer = store.write(&upload, 0).await.expect("a sink");
     writer.push(vec![byte; PART].into()).await.expect("taken");
     let receipt = writer.finish().await.expect("durable");
@@ -40,8 +40,7 @@ async fn part(store: &FileStore, id: &str, byte: u8) -> Arc<Upload> {
 async fn join(store: &FileStore, id: &str, parts: &[Arc<Upload>]) -> Upload {
     let length = (PART * parts.len()) as u64;
     let upload = Upload {
-        completed: Some(std::time::UNIX_EPOCH),
-        phase: Phase::Complete,
+        phase: Phase::Complete { at: UNIX_EPOCH },
         received: Ranges::from(0..length),
         role: Role::Final {
             partials: parts.iter().map(|part| part.id.clone()).collect(),
@@ -50,7 +49,7 @@ async fn join(store: &FileStore, id: &str, parts: &[Arc<Upload>]) -> Upload {
         ..conformance::upload(id, Some(length))
     };
     store.join(&upload, parts).await.expect("joined");
-    store.create(&upload).await.expect("created");
+    store.create(&upload, None).await.expect("created");
     upload
 }
 
@@ -93,7 +92,7 @@ async fn final_upload_is_whole_before_and_after_it_is_laid_down() {
     assert!(place.names().contains("f.join") && !place.names().contains("f"));
     assert!(read(&store, &upload).await == both());
     for part in &parts {
-        store.remove(&part.id).await.expect("removed");
+        store.remove(part).await.expect("removed");
     }
     assert!(read(&store, &upload).await == both());
     // A reader that has seen the links, but not opened the last one yet.
@@ -115,42 +114,18 @@ async fn upload_removed_while_it_is_laid_down_leaves_nothing() {
     let (reached, release) = hold_copies(&store);
     let upload = join(&store, "f", &parts).await;
     drop(reached.acquire().await.expect("never closed"));
-    store.remove(&upload.id).await.expect("removed");
-    // Its id may even be used again.
-    let again = conformance::upload("f", Some(5));
-    store.create(&again).await.expect("created");
+    store.remove(&upload).await.expect("removed");
     drop(release);
     store.settled().await;
-    let left = set(["f.part", "f.record", "p1.part", "p1.record"]);
-    assert_eq!(place.names(), left);
-    assert_eq!(fs::metadata(place.file("f.part")).expect("there").len(), 0);
-    store.remove(&again.id).await.expect("removed");
+    assert_eq!(place.names(), set(["p1.part", "p1.record"]));
     // And voided ones get no file either.
     let (reached, release) = hold_copies(&store);
     let upload = join(&store, "g", &parts).await;
     drop(reached.acquire().await.expect("never closed"));
-    store.commit(&upload, &[Change::Voided]).await.expect("committed");
+    store.commit(&upload, &[VOIDED]).await.expect("committed");
     drop(release);
     store.settled().await;
     assert_eq!(place.names(), set(["g.record", "p1.part", "p1.record"]));
-}
-
-#[tokio::test]
-async fn upload_joined_anew_while_it_is_laid_down_has_its_new_bytes() {
-    let place = Directory::new(Durability::Synced);
-    let store = place.open().await;
-    let parts = [part(&store, "p1", 1).await, part(&store, "p2", 2).await];
-    let (reached, release) = hold_copies(&store);
-    let upload = join(&store, "f", &parts[..1]).await;
-    drop(reached.acquire().await.expect("never closed"));
-    store.remove(&upload.id).await.expect("removed");
-    let upload = join(&store, "f", &parts[1..]).await;
-    drop(release);
-    store.settled().await;
-    assert!(read(&store, &upload).await == [2; PART]);
-    assert!(fs::read(place.file("f")).expect("published") == [2; PART]);
-    let all = ["f", "f.record", "p1.part", "p1.record", "p2.part", "p2.record"];
-    assert_eq!(place.names(), set(all));
 }
 
 #[tokio::test(start_paused = true)]
@@ -185,15 +160,14 @@ async fn join_that_waits_for_its_record_is_no_orphan() {
     let store = place.open().await;
     let parts = [part(&store, "p1", 1).await];
     let upload = Upload {
-        completed: Some(std::time::UNIX_EPOCH),
-        phase: Phase::Complete,
+        phase: Phase::Complete { at: UNIX_EPOCH },
         received: Ranges::from(0..PART as u64),
         role: Role::Final { partials: vec![parts[0].id.clone()], text: String::new() },
         ..conformance::upload("f", Some(PART as u64))
     };
     store.join(&upload, &parts).await.expect("joined");
     assert_eq!(store.recover().await.expect("a directory"), 0);
-    store.create(&upload).await.expect("its bytes are still there");
+    store.create(&upload, None).await.expect("its bytes are still there");
     store.settled().await;
     assert!(read(&store, &upload).await == [1; PART]);
     // Left by a process that died, it is one.
@@ -225,17 +199,16 @@ async fn join_takes_no_longer_for_larger_parts() {
     let (_, release) = hold_copies(&store);
     let begin = Instant::now();
     let upload = Upload {
-        completed: Some(std::time::UNIX_EPOCH),
-        phase: Phase::Complete,
+        phase: Phase::Complete { at: UNIX_EPOCH },
         received: Ranges::from(0..4 << 30),
         role: Role::Final { partials: Vec::new(), text: String::new() },
         ..conformance::upload("f", Some(4 << 30))
     };
     store.join(&upload, &parts).await.expect("joined");
-    store.create(&upload).await.expect("created");
+    store.create(&upload, None).await.expect("created");
     // Copying 4 GiB takes a hundred times as long on any machine.
     assert!(begin.elapsed() < Duration::from_millis(500), "{:?}", begin.elapsed());
-    store.remove(&upload.id).await.expect("removed");
+    store.remove(&upload).await.expect("removed");
     drop(release);
     store.settled().await;
 }
