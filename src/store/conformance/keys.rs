@@ -287,7 +287,7 @@ async fn key_in_use_is_never_absent(bench: Bench) {
             tokio::task::yield_now().await;
         }
     });
-    for round in 0..100 {
+    for round in 0..30 {
         let next = succeed(&bench, keyed(&format!("a{round}"), "name"), &current).await;
         bench.remove(&current).await;
         current = next;

@@ -14,13 +14,13 @@ use super::{
     disk::Kind,
     entry::Held,
     lock,
-    pace::Cost,
+    pace::in_pool,
     shared::{Shared, failed},
 };
 use crate::{store::StoreError, upload::UploadId};
 
 /// Bytes copied between two looks at whether the process is ending: about a second of a slow disk.
-const STEP_BYTES: u64 = 64 << 20;
+pub(super) const STEP_BYTES: u64 = 64 << 20;
 
 /// How long a copy that failed waits for its cause to go away, such as a full disk.
 const RETRY_AFTER: Duration = Duration::from_secs(60);
@@ -82,7 +82,7 @@ impl LayDowns {
     }
 }
 
-/// The task that makes plain files. It ends with the store, whose lock it must not prolong.
+/// The task that makes plain files. It ends with the store, whose lock it prolongs by one step at most.
 struct Worker {
     shared: Weak<Shared>,
     done: bool,
@@ -91,12 +91,12 @@ struct Worker {
 impl Worker {
     /// Works until nothing is left to do.
     async fn work(mut self) {
-        while let Some(shared) = self.shared.upgrade() {
-            let Some(id) = shared.lay_downs.next() else {
+        while let Some(next) = self.shared.upgrade().map(|shared| shared.lay_downs.next()) {
+            let Some(id) = next else {
                 self.done = true;
                 return;
             };
-            if let Err(e) = lay_down(&shared, &id).await {
+            if let Some(Err(e)) = lay_down(&self.shared, &id).await {
                 tracing::warn!(%id, error = %e, "cannot lay a final upload down; its parts serve");
                 tokio::spawn(retry(self.shared.clone(), id));
             }
@@ -125,12 +125,13 @@ impl Drop for Worker {
     }
 }
 
-/// Makes the plain file of `id`. Its bytes can be read all the time.
-async fn lay_down(shared: &Arc<Shared>, id: &UploadId) -> Result<(), StoreError> {
-    let mut held = shared.cache.entry(id).hold().await;
-    let begun = shared.run(Cost::Disk, move |shared| Copy::begin(shared, &mut held));
-    let Some(mut copy) = begun.await? else {
-        return Ok(());
+/// Makes the plain file of `id`. Its bytes can be read all the time. `None` when the store is gone.
+async fn lay_down(store: &Weak<Shared>, id: &UploadId) -> Option<Result<(), StoreError>> {
+    let mut held = hold(store, id).await?;
+    let mut copy = match run(store, move |shared| Copy::begin(shared, &mut held)).await? {
+        Ok(Some(copy)) => copy,
+        Ok(None) => return Some(Ok(())),
+        Err(e) => return Some(Err(e)),
     };
     // The copying itself is done with nothing held, so that the upload can be removed meanwhile.
     let mut outcome = Ok(false);
@@ -139,15 +140,30 @@ async fn lay_down(shared: &Arc<Shared>, id: &UploadId) -> Result<(), StoreError>
             let outcome = copy.step(shared);
             (copy, outcome)
         };
-        (copy, outcome) = shared.run(Cost::Disk, step).await;
+        (copy, outcome) = run(store, step).await?;
     }
-    let mut held = shared.cache.entry(id).hold().await;
+    let mut held = hold(store, id).await?;
     let end = move |shared: &Arc<Shared>| match outcome {
         Ok(_) => copy.publish(shared, &mut held),
         Err(e) => copy.discard(shared).and(Err(e)),
     };
-    let ended = shared.run(Cost::Disk, end).await;
-    ended.map_err(failed("laying down", id))
+    let ended = run(store, end).await?;
+    Some(ended.map_err(failed("laying down", id)))
+}
+
+/// Waits to be alone with the files of an upload. Does not keep the store while it waits.
+async fn hold(store: &Weak<Shared>, id: &UploadId) -> Option<Held> {
+    let entry = store.upgrade()?.cache.entry(id);
+    Some(entry.hold().await)
+}
+
+/// Does one step of the work. The directory is not free before its end, even if the store is dropped.
+async fn run<T: Send + 'static>(
+    store: &Weak<Shared>,
+    work: impl FnOnce(&Arc<Shared>) -> T + Send + 'static,
+) -> Option<T> {
+    let shared = store.upgrade()?;
+    Some(in_pool(move || work(&shared)).await)
 }
 
 /// The bytes of a final upload on their way into one file.

@@ -13,7 +13,7 @@ use std::{
 use tokio::sync::Semaphore;
 
 use super::{
-    super::{FileStore, disk::Step, lock},
+    super::{FileStore, OpenError, disk::Step, lay_down::STEP_BYTES, lock},
     Directory, VOIDED, full, set,
 };
 use crate::{
@@ -36,10 +36,10 @@ async fn part(store: &FileStore, id: &str, byte: u8) -> Arc<Upload> {
     store.commit(&upload, &[received, completed]).await.expect("committed")
 }
 
-/// A final upload of parts, joined and created.
-async fn join(store: &FileStore, id: &str, parts: &[Arc<Upload>]) -> Upload {
-    let length = (PART * parts.len()) as u64;
-    let upload = Upload {
+/// A final upload of parts, complete, that is not created yet.
+fn final_of(id: &str, parts: &[Arc<Upload>]) -> Upload {
+    let length = parts.iter().map(|part| part.offset()).sum();
+    Upload {
         phase: Phase::Complete { at: UNIX_EPOCH },
         received: Ranges::from(0..length),
         role: Role::Final {
@@ -47,7 +47,12 @@ async fn join(store: &FileStore, id: &str, parts: &[Arc<Upload>]) -> Upload {
             text: String::new(),
         },
         ..conformance::upload(id, Some(length))
-    };
+    }
+}
+
+/// A final upload of parts, joined and created.
+async fn join(store: &FileStore, id: &str, parts: &[Arc<Upload>]) -> Upload {
+    let upload = final_of(id, parts);
     store.join(&upload, parts).await.expect("joined");
     store.create(&upload, None).await.expect("created");
     upload
@@ -154,17 +159,43 @@ async fn lay_down_that_failed_is_tried_again() {
     assert!(!place.names().contains("f.join"));
 }
 
+/// The copy goes on when the next store has looked at the upload.
+#[tokio::test]
+async fn lay_down_ends_with_its_store() {
+    let place = Directory::new(Durability::Relaxed);
+    let store = place.open().await;
+    let small = part(&store, "p1", 1).await;
+    // Several steps, without the time it takes to write them: mostly a hole.
+    let file = fs::File::options().write(true).open(place.file("p1.part"));
+    file.and_then(|file| file.set_len(3 * STEP_BYTES)).expect("a sparse file");
+    let parts = [Arc::new(Upload {
+        length: Some(3 * STEP_BYTES),
+        received: Ranges::from(0..3 * STEP_BYTES),
+        ..(*small).clone()
+    })];
+    let upload = final_of("f", &parts);
+    let (reached, release) = hold_copies(&store);
+    store.join(&upload, &parts).await.expect("joined");
+    store.create(&upload, None).await.expect("created");
+    drop(reached.acquire().await.expect("never closed"));
+    drop(store);
+    let held = place.try_open().expect_err("somebody still writes");
+    assert!(matches!(held, OpenError::Held { .. }), "{held}");
+    drop(release);
+    let store = place.open().await;
+    assert!(place.names().contains("f.join"), "the copy went on without its store");
+    store.load(&upload.id).await.expect("a record");
+    store.settled().await;
+    let all = set(["f", "f.record", "p1.part", "p1.record"]);
+    assert_eq!(place.names(), all);
+}
+
 #[tokio::test]
 async fn join_that_waits_for_its_record_is_no_orphan() {
     let place = Directory::new(Durability::Synced);
     let store = place.open().await;
     let parts = [part(&store, "p1", 1).await];
-    let upload = Upload {
-        phase: Phase::Complete { at: UNIX_EPOCH },
-        received: Ranges::from(0..PART as u64),
-        role: Role::Final { partials: vec![parts[0].id.clone()], text: String::new() },
-        ..conformance::upload("f", Some(PART as u64))
-    };
+    let upload = final_of("f", &parts);
     store.join(&upload, &parts).await.expect("joined");
     assert_eq!(store.recover().await.expect("a directory"), 0);
     store.create(&upload, None).await.expect("its bytes are still there");
@@ -198,12 +229,7 @@ async fn join_takes_no_longer_for_larger_parts() {
     }
     let (_, release) = hold_copies(&store);
     let begin = Instant::now();
-    let upload = Upload {
-        phase: Phase::Complete { at: UNIX_EPOCH },
-        received: Ranges::from(0..4 << 30),
-        role: Role::Final { partials: Vec::new(), text: String::new() },
-        ..conformance::upload("f", Some(4 << 30))
-    };
+    let upload = final_of("f", &parts);
     store.join(&upload, &parts).await.expect("joined");
     store.create(&upload, None).await.expect("created");
     // Copying 4 GiB takes a hundred times as long on any machine.

@@ -10,6 +10,7 @@ mod power;
 pub(super) mod probe;
 mod script;
 mod surplus;
+mod wrapped;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
