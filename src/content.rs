@@ -3,9 +3,9 @@
 
 use std::{
     fmt,
-    future::poll_fn,
+    future::{Future, poll_fn},
     io,
-    pin::Pin,
+    pin::{Pin, pin},
     sync::{Arc, Mutex, PoisonError},
     task::{Context, Poll, ready},
 };
@@ -26,9 +26,13 @@ pub type AnyBody = UnsyncBoxBody<Bytes, io::Error>;
 /// How a dialect finds a checksum among the fields of a trailer.
 pub type TrailerChecksum = fn(&HeaderMap) -> Result<Option<Digest>, Refusal>;
 
+/// Resolves when a client does not wait for its answer any more.
+pub type Left = Pin<Box<dyn Future<Output = ()> + Send>>;
+
 /// The data of one request. Dropped before its end, it leaves the body to its [`Rest`].
 pub struct Content {
     body: Option<AnyBody>,
+    left: Option<Left>,
     peeked: Option<Step>,
     /// Bytes that come before those of the body, once more.
     replayed: Option<Replayed>,
@@ -58,6 +62,7 @@ impl Content {
     pub fn empty() -> Self {
         Self {
             body: None,
+            left: None,
             peeked: None,
             replayed: None,
             rest: Arc::default(),
@@ -67,7 +72,7 @@ impl Content {
         }
     }
 
-    /// The data of `body`. A client that waits for `100 Continue` is told to go on by the first
+    /// The data of `body`. A client that waits for `100 Continue` gets it with the first
     /// [`Content::next`], not by this. An error that is a [`Refusal`] becomes a
     /// [`Step::Refused`], so that a body may judge what it carries.
     pub fn new<B>(body: B) -> Self
@@ -97,6 +102,49 @@ impl Content {
     pub fn ignored(self) -> Self {
         drop(self);
         Self::empty()
+    }
+
+    /// The same data of a client that is gone when `left` resolves, see [`Content::while_present`].
+    #[must_use]
+    pub fn with_left(mut self, left: Left) -> Self {
+        self.left = Some(left);
+        self
+    }
+
+    /// Waits for something that is of use to the client of this request alone, such as its turn to
+    /// write. To be used where nothing is half done.
+    ///
+    /// # Errors
+    /// Those of `wait`, and [`Refusal::Busy`] when the client has left before.
+    ///
+    /// # Cancel safety
+    /// That of `wait`, which is dropped when the client leaves.
+    pub async fn while_present<T>(
+        &mut self,
+        wait: impl Future<Output = Result<T, Refusal>>,
+    ) -> Result<T, Refusal> {
+        let mut wait = pin!(wait);
+        poll_fn(|cx| {
+            let result = wait.as_mut().poll(cx);
+            if result.is_pending() && self.has_left(cx) {
+                return Poll::Ready(Err(Refusal::Busy));
+            }
+            result
+        })
+        .await
+    }
+
+    /// Whether the client has left. If not, the task is woken when it does.
+    fn has_left(&mut self, cx: &mut Context<'_>) -> bool {
+        let Some(left) = &mut self.left else {
+            return false;
+        };
+        let has_left = left.as_mut().poll(cx).is_ready();
+        if has_left {
+            // It must not be polled again, and its client does not come back.
+            self.left = Some(Box::pin(async {}));
+        }
+        has_left
     }
 
     /// Where the body goes if it is not read to its end.
@@ -264,7 +312,7 @@ pub struct Rest(Arc<Mutex<Option<Unread>>>);
 pub struct Unread {
     /// What is left of it.
     pub body: AnyBody,
-    /// Whether reading had begun, so that a client that waits for `100 Continue` was told to go on.
+    /// Whether reading had begun, so that a client that waits for `100 Continue` got it.
     pub started: bool,
 }
 
@@ -371,6 +419,22 @@ mod tests {
 
     fn rest_body(unread: Option<Unread>) -> Option<AnyBody> {
         unread.map(|unread| unread.body)
+    }
+
+    #[tokio::test]
+    async fn wait_ends_when_the_client_leaves() {
+        let forever = std::future::pending::<Result<(), Refusal>>;
+        let (present, left) = tokio::sync::oneshot::channel::<()>();
+        let left = Box::pin(async { drop(left.await) });
+        let mut content = framed(&["a"]).with_left(left);
+        let granted = content.while_present(async { Ok(()) }).await;
+        assert_eq!(granted, Ok(()));
+        let (waited, ()) = tokio::join!(content.while_present(forever()), async { drop(present) });
+        assert_eq!(waited, Err(Refusal::Busy));
+        // It does not come back, and takes what is to be had without waiting.
+        assert_eq!(content.while_present(forever()).await, Err(Refusal::Busy));
+        assert_eq!(content.while_present(async { Ok(()) }).await, Ok(()));
+        assert!(matches!(content.next().await, Some(Ok(Step::Data(_)))));
     }
 
     #[tokio::test]

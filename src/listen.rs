@@ -11,16 +11,24 @@ use std::{
     time::Duration,
 };
 
-use hyper::server::conn::{http1, http2};
+use hyper::{
+    body::Incoming,
+    server::conn::{http1, http2},
+    service::service_fn,
+};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use rustix::net::{Shutdown, shutdown};
 use tokio::{
     io::{AsyncRead, AsyncReadExt as _, AsyncWrite, ReadBuf},
-    net::{TcpListener, TcpStream},
+    net::{
+        TcpListener, TcpStream,
+        tcp::{OwnedReadHalf, OwnedWriteHalf},
+    },
     sync::watch,
     time::{Sleep, sleep, timeout},
 };
 
-use crate::service::Windlass;
+use crate::service::{Peer, Windlass};
 
 /// What a client says first that speaks HTTP/2 (RFC 9113, 3.4). No HTTP/1 request begins so.
 const HTTP2_PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
@@ -31,7 +39,8 @@ const HTTP2_HEADER_BYTES: u32 = 256 << 10;
 /// The largest HTTP/1 head, and the read buffer of a connection.
 const HTTP1_BUFFER_BYTES: usize = 400 << 10;
 
-/// What one HTTP/2 stream may have in flight: at a round-trip time of 100 ms, 40 MiB/s.
+/// What one HTTP/2 stream may have in flight: at a round-trip time of 100 ms, 40 MiB/s. One whose body
+/// is not read yet has the same: h2 has one initial window for all streams.
 const HTTP2_STREAM_WINDOW_BYTES: u32 = 4 << 20;
 
 /// What one HTTP/2 connection may have in flight: enough that a stalled upload does not starve its
@@ -157,7 +166,9 @@ impl Connections {
             return;
         };
         let is_http2 = opening.is_http2();
-        let io = TokioIo::new(Socket::new(stream, opening, limits.idle_timeout));
+        let socket = Socket::new(stream, opening, limits.idle_timeout);
+        let peer = Peer::of(&socket.write);
+        let io = TokioIo::new(socket);
         let service = self.service.clone();
         // The one that is larger and rarer is kept apart.
         let end = if is_http2 {
@@ -165,6 +176,10 @@ impl Connections {
             let finish = http2::Connection::graceful_shutdown;
             until_stopped(connection.as_mut(), finish, &mut stopped).await
         } else {
+            // hyper does not read, and so does not notice the end, while a request waits.
+            let service = service_fn(move |request: hyper::Request<Incoming>| {
+                service.handle_of(peer.clone(), request)
+            });
             let mut connection = pin!(self.http1.serve_connection(io, service));
             let finish = http1::Connection::graceful_shutdown;
             until_stopped(connection.as_mut(), finish, &mut stopped).await
@@ -246,7 +261,9 @@ struct Socket {
     stalled: Option<Timer>,
     left_bytes: usize,
     linger: Option<Timer>,
-    stream: TcpStream,
+    read: OwnedReadHalf,
+    /// Shared with the [`Peer`], which does not write.
+    write: Arc<OwnedWriteHalf>,
 }
 
 type Timer = Pin<Box<Sleep>>;
@@ -254,25 +271,34 @@ type Timer = Pin<Box<Sleep>>;
 impl Socket {
     /// The rest of `stream` after `opening`, which hyper gets to see first.
     fn new(stream: TcpStream, opening: Opening, read_timeout: Duration) -> Self {
+        let (read, write) = stream.into_split();
         Self {
             opening,
             read_timeout,
             stalled: None,
             left_bytes: LINGER_BYTES,
             linger: None,
-            stream,
+            read,
+            write: Arc::new(write),
         }
     }
 
-    /// A write as it went, or the end of the patience with a peer that takes nothing.
-    fn taken(
+    /// Makes a write as soon as there is room for it, or ends the patience with a peer that takes
+    /// nothing.
+    fn poll_taken(
         &mut self,
         cx: &mut Context<'_>,
-        write: Poll<io::Result<usize>>,
+        write: impl Fn(&OwnedWriteHalf) -> io::Result<usize>,
     ) -> Poll<io::Result<usize>> {
-        if write.is_ready() {
-            self.stalled = None;
-            return write;
+        let half = &*self.write;
+        while half.as_ref().poll_write_ready(cx)?.is_ready() {
+            match write(half) {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                written => {
+                    self.stalled = None;
+                    return Poll::Ready(written);
+                }
+            }
         }
         let wait = self.read_timeout;
         let timer = self.stalled.get_or_insert_with(|| Box::pin(sleep(wait)));
@@ -288,12 +314,12 @@ impl AsyncRead for Socket {
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         if self.opening.unread.is_empty() {
-            return Pin::new(&mut self.stream).poll_read(cx, buf);
+            return Pin::new(&mut self.read).poll_read(cx, buf);
         }
         // Together with what follows, so that a head that came in one piece stays one.
         self.opening.move_to(buf);
         if buf.remaining() > 0
-            && let Poll::Ready(Err(error)) = Pin::new(&mut self.stream).poll_read(cx, buf)
+            && let Poll::Ready(Err(error)) = Pin::new(&mut self.read).poll_read(cx, buf)
         {
             return Poll::Ready(Err(error));
         }
@@ -307,8 +333,7 @@ impl AsyncWrite for Socket {
         cx: &mut Context<'_>,
         buf: &[u8],
     ) -> Poll<io::Result<usize>> {
-        let write = Pin::new(&mut self.stream).poll_write(cx, buf);
-        self.taken(cx, write)
+        self.poll_taken(cx, |half| half.try_write(buf))
     }
 
     fn poll_write_vectored(
@@ -316,29 +341,29 @@ impl AsyncWrite for Socket {
         cx: &mut Context<'_>,
         bufs: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        let write = Pin::new(&mut self.stream).poll_write_vectored(cx, bufs);
-        self.taken(cx, write)
+        self.poll_taken(cx, |half| half.try_write_vectored(bufs))
     }
 
     fn is_write_vectored(&self) -> bool {
-        self.stream.is_write_vectored()
+        self.write.is_write_vectored()
     }
 
-    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_flush(cx)
+    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        // The kernel has everything.
+        Poll::Ready(Ok(()))
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         if self.linger.is_none() {
-            ready!(Pin::new(&mut self.stream).poll_shutdown(cx))?;
+            shutdown((*self.write).as_ref(), Shutdown::Write)?;
             self.linger = Some(Box::pin(sleep(LINGER_TIME)));
         }
-        let Self { left_bytes, linger, stream, .. } = &mut *self;
+        let Self { left_bytes, linger, read, .. } = &mut *self;
         let late = linger.as_mut().is_some_and(|linger| linger.as_mut().poll(cx).is_ready());
         let mut waste = [0; 16 << 10];
         while !late && *left_bytes > 0 {
             let mut buf = ReadBuf::new(&mut waste);
-            match ready!(Pin::new(&mut *stream).poll_read(cx, &mut buf)) {
+            match ready!(Pin::new(&mut *read).poll_read(cx, &mut buf)) {
                 Ok(()) if !buf.filled().is_empty() => {
                     *left_bytes = left_bytes.saturating_sub(buf.filled().len());
                 }

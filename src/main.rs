@@ -1,34 +1,129 @@
 //! The server: config -> store -> service -> listener -> graceful stop.
 
-use std::{io, net::SocketAddr, process::ExitCode, sync::Arc};
+use std::{
+    backtrace::{Backtrace, BacktraceStatus},
+    io::{self, IsTerminal as _, Write as _},
+    net::SocketAddr,
+    panic,
+    process::ExitCode,
+    sync::Arc,
+    time::Duration,
+};
 
-use clap::Parser as _;
 use tokio::{
     net::{TcpListener, TcpSocket},
-    signal::unix::{SignalKind, signal},
+    runtime,
 };
 use windlass::{
     Engine, Windlass,
-    config::{Config, Flags},
+    config::{Config, Listen},
+    server::{lines::Lines, notices, signals},
     store::file::FileStore,
-    wire::{resumable_js::ResumableJs, tus::Tus},
+    wire::{location::Locations, resumable_js::ResumableJs, tus::Tus},
 };
 
 /// Connections that may wait until they are accepted: a burst of clients meets no closed door. The
 /// kernel has a limit of its own (`net.core.somaxconn`).
 const BACKLOG: u32 = 4096;
 
+/// How long work on the disk that nobody waits for any more may go on after the last request, and
+/// how long the last lines of the log may take. Together with the drain that is less than 10 s.
+const END_TIME: Duration = Duration::from_millis(500);
+
 fn main() -> ExitCode {
-    match run(Flags::parse().check()) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(message) => {
-            eprintln!("windlass: {message}");
-            ExitCode::FAILURE
+    let config = Config::read().unwrap_or_else(|error| error.exit());
+    let lines = Lines::to("log", io::stderr())
+        .and_then(|log| Ok((log, Lines::to("output", io::stdout())?)));
+    let (log, output) = match lines {
+        Ok(lines) => lines,
+        Err(error) => {
+            let _ = writeln!(io::stderr(), "windlass: cannot start a thread: {error}");
+            return ExitCode::FAILURE;
         }
+    };
+    start_log(log.clone(), config.log_level);
+    let ended = start(config, &output);
+    if let Err(message) = &ended {
+        log.push(format!("windlass: {message}\n"));
     }
+    output.flush(END_TIME);
+    log.flush(END_TIME);
+    if ended.is_ok() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
-fn bind(address: SocketAddr) -> io::Result<TcpListener> {
+/// Sends the log to `lines`, panics included: what writes to standard error itself may wait there.
+fn start_log(lines: Lines, level: tracing::Level) {
+    tracing_subscriber::fmt()
+        .with_max_level(level)
+        .with_writer(Arc::new(lines))
+        .with_ansi(io::stderr().is_terminal())
+        .log_internal_errors(false)
+        .init();
+    panic::set_hook(Box::new(|panic| {
+        let trace = Backtrace::capture();
+        if trace.status() == BacktraceStatus::Captured {
+            tracing::error!("{panic}\n{trace}");
+        } else {
+            tracing::error!("{panic}");
+        }
+    }));
+}
+
+/// Runs the server on threads of its own until it is asked to stop.
+fn start(config: Config, output: &Lines) -> Result<(), String> {
+    let runtime = runtime::Builder::new_multi_thread().enable_all().build();
+    let runtime = runtime.map_err(|error| format!("cannot start: {error}"))?;
+    let ended = runtime.block_on(run(config, output));
+    // A disk that hangs does not keep the process.
+    runtime.shutdown_timeout(END_TIME);
+    ended
+}
+
+async fn run(config: Config, output: &Lines) -> Result<(), String> {
+    let stop = signals::until_stop().map_err(|error| format!("cannot watch signals: {error}"))?;
+    let store = FileStore::options()
+        .durability(config.durability)
+        .dir_mode(config.dir_mode)
+        .file_mode(config.file_mode)
+        .open(&config.data_dir);
+    let store = Arc::new(store.map_err(|error| error.to_string())?);
+    let listener = bind(&config.listen).map_err(|error| {
+        let listen = &config.listen;
+        format!("cannot listen on {listen}: {error}; use another address, such as --listen :8081")
+    })?;
+    let address = listener.local_addr().map_err(|error| error.to_string())?;
+    let engine = Engine::builder(store.clone()).limits(config.limits.clone()).build();
+    let service = mount(Windlass::new(engine.clone()), &config, store.secret());
+
+    output.push(notices::greeting(&config, address));
+    for warning in notices::warnings(&config) {
+        tracing::warn!("{warning}");
+    }
+    if let Some(hint) = notices::hint(&config) {
+        tracing::info!("{hint}");
+    }
+    engine.start();
+    let stop = async {
+        stop.await;
+        tracing::info!("stopping");
+    };
+    windlass::serve(listener, service, stop).await.map_err(|error| error.to_string())
+}
+
+/// Listens on the first address that this system knows. One that is taken is not passed over: a
+/// second server would stand beside the first.
+fn bind(listen: &Listen) -> io::Result<TcpListener> {
+    let mut failed = io::Error::from(io::ErrorKind::AddrNotAvailable);
+    for address in listen.addresses()? {
+        match bind_to(address) {
+            Err(error) if error.kind() != io::ErrorKind::AddrInUse => failed = error,
+            bound => return bound,
+        }
+    }
+    Err(failed)
+}
+
+fn bind_to(address: SocketAddr) -> io::Result<TcpListener> {
     let socket = match address {
         SocketAddr::V4(_) => TcpSocket::new_v4(),
         SocketAddr::V6(_) => TcpSocket::new_v6(),
@@ -39,62 +134,21 @@ fn bind(address: SocketAddr) -> io::Result<TcpListener> {
     socket.listen(BACKLOG)
 }
 
-#[tokio::main]
-async fn run(config: Config) -> Result<(), String> {
-    tracing_subscriber::fmt()
-        .with_max_level(config.log_level)
-        .with_writer(std::io::stderr)
-        .with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr()))
-        .init();
-    let store =
-        FileStore::open(&config.data_dir, config.durability).map_err(|error| error.to_string())?;
-    let listener = bind(config.listen)
-        .map_err(|error| format!("cannot listen on {}: {error}", config.listen))?;
-    let address = listener.local_addr().map_err(|error| error.to_string())?;
-    let store = Arc::new(store);
-    let engine = Engine::builder(store.clone()).limits(config.limits).build();
-    let (tus_path, resumable_path) = (config.tus.mount.clone(), config.resumable.mount.clone());
-    if tus_path == resumable_path {
-        return Err(format!(
-            "--tus-path and --resumable-path are both {tus_path}; give them different paths"
-        ));
+/// Serves the dialects that have a path. Each knows where the other one is, if it is.
+fn mount(service: Windlass, config: &Config, secret: &[u8]) -> Windlass {
+    let service = service.cors(config.cors.clone());
+    let resumable_js = |locations: &Locations| {
+        let dialect = ResumableJs::new(locations.clone(), secret);
+        dialect.with_max_chunk_bytes(config.max_chunk_bytes)
+    };
+    match (&config.tus, &config.resumable) {
+        (Some(tus), None) => service.mount(Tus::new(tus.clone())),
+        (None, Some(resumable)) => service.mount(resumable_js(resumable)),
+        (Some(tus), Some(resumable)) => {
+            let resumable = resumable_js(resumable).with_tus(tus.clone());
+            let tus = Tus::new(tus.clone()).with_resumable(resumable.clone());
+            service.mount(tus).mount(resumable)
+        }
+        (None, None) => service,
     }
-    let resumable = ResumableJs::new(config.resumable, store.secret()).with_tus(config.tus.clone());
-    let tus = Tus::new(config.tus).with_resumable(resumable.clone());
-    let service = Windlass::new(engine.clone()).cors(config.cors);
-    // The longer path first: it may lie below the other one, such as /.
-    let service = if tus_path.prefix().len() > resumable_path.prefix().len() {
-        service.mount(tus).mount(resumable)
-    } else {
-        service.mount(resumable).mount(tus)
-    };
-
-    // Before the lines that say how to stop.
-    let watch = |kind| signal(kind).map_err(|error| error.to_string());
-    let mut interrupt = watch(SignalKind::interrupt())?;
-    let mut terminate = watch(SignalKind::terminate())?;
-    let stop = async {
-        tokio::select! {
-            _ = interrupt.recv() => {}
-            _ = terminate.recv() => {}
-        }
-        tracing::info!("stopping");
-    };
-
-    println!("windlass {}: data in {}", env!("CARGO_PKG_VERSION"), config.data_dir.display());
-    println!("tus: http://{address}{tus_path}");
-    println!("resumable: http://{address}{resumable_path}");
-    println!("stop with Ctrl-C or SIGTERM");
-
-    tracing::warn!(
-        "nobody authenticates here: who guesses the name and size of a ResumableJS upload can \
-         disturb it"
-    );
-    tokio::spawn(async move {
-        if let Err(error) = store.recover().await {
-            tracing::error!(%error, "cannot clean the data directory up");
-        }
-    });
-    tokio::spawn(async move { engine.keep_swept().await });
-    windlass::serve(listener, service, stop).await.map_err(|error| error.to_string())
 }

@@ -2,8 +2,10 @@
 //! state.
 
 mod download;
+mod peer;
 
 use std::{
+    cmp::Reverse,
     convert::Infallible,
     fmt,
     future::Future,
@@ -22,10 +24,12 @@ use http_body::Body;
 use http_body_util::BodyExt as _;
 use tokio::{
     runtime::Handle,
+    sync::oneshot,
     time::{Instant, timeout, timeout_at},
 };
 
 use self::download::Download;
+pub(crate) use self::peer::Peer;
 use crate::{
     content::{Content, Rest, Unread},
     engine::{Engine, Running},
@@ -77,13 +81,16 @@ impl Windlass {
         Self(Arc::new(Inner { cors: Cors::default(), dialects: Vec::new(), engine }))
     }
 
-    /// The same service with one more dialect. Of several that claim a path the first mounted wins.
+    /// The same service with one more dialect. A request that several dialects match goes to the one
+    /// with the longest path, and of those to the one that was mounted first.
     ///
     /// # Panics
     /// When the service has been cloned already.
     #[must_use]
     pub fn mount(mut self, dialect: impl Dialect) -> Self {
-        self.inner().dialects.push(Box::new(dialect));
+        let dialects = &mut self.inner().dialects;
+        dialects.push(Box::new(dialect));
+        dialects.sort_by_key(|dialect| Reverse(dialect.locations().mount.prefix().len()));
         self
     }
 
@@ -108,6 +115,9 @@ impl Windlass {
 
     /// Answers one request.
     ///
+    /// An HTTP/1.1 request without `Host` is refused like every other that breaks HTTP; those who make
+    /// requests by hand, in tests, give one.
+    ///
     /// Extensions of the request, such as the identity that a layer in front has found, are handed
     /// to the engine's hooks.
     ///
@@ -115,24 +125,34 @@ impl Windlass {
     /// [`Aborted`]: close the connection without an answer.
     ///
     /// # Cancel safety
-    /// Safe: what changes the store runs on a task of its own and ends when the body does.
+    /// Safe: what changes the store runs on a task of its own and ends when the body does. What still
+    /// waits for another request does not wait any longer.
     pub fn handle<B>(&self, request: Request<B>) -> Answering<Aborted>
     where
         B: Body<Data = Bytes> + Send + 'static,
         B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
     {
-        let (head, body) = request.into_parts();
-        self.clone().answer(head, Content::new(body))
+        self.handle_of(Peer::default(), request)
     }
 
-    fn answer(self, mut head: Parts, content: Content) -> Answering<Aborted> {
+    /// The same, for the client at the other end of a connection that serves one request at a time.
+    pub(crate) fn handle_of<B>(&self, peer: Peer, request: Request<B>) -> Answering<Aborted>
+    where
+        B: Body<Data = Bytes> + Send + 'static,
+        B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+    {
+        let (head, body) = request.into_parts();
+        self.clone().answer(head, Content::new(body), peer)
+    }
+
+    fn answer(self, mut head: Parts, content: Content, peer: Peer) -> Answering<Aborted> {
         Box::pin(async move {
             let cors = &self.0.cors;
             let asked = Asked::new(&head);
             let drain = Drain::of(head.version, &head.headers);
             let rest = content.rest();
             let fault = framing::check(&head).err();
-            let Some(dialect) = self.dialect(head.uri.path()) else {
+            let Some(dialect) = self.dialect(&head) else {
                 drop(content);
                 let mut reply = self.nothing_here(&head, &asked, fault);
                 cors.apply(&asked, &NOTHING, &mut reply);
@@ -157,14 +177,17 @@ impl Windlass {
             let mut reply = match read {
                 Err(reply) => *reply,
                 Ok((intent, content)) => {
+                    let run = |intent, content| {
+                        self.run(intent, content, extensions.clone(), peer.clone())
+                    };
                     let mut result = match forged {
-                        None => self.run(intent, content, extensions.clone()).await,
+                        None => run(intent, content).await,
                         Some(why) => {
                             Err(Refusal::Denied(Denial::forbidden(why.to_string())).into())
                         }
                     };
                     while let Some(intent) = exchange.next(&result) {
-                        result = self.run(intent, Content::empty(), extensions.clone()).await;
+                        result = run(intent, Content::empty()).await;
                     }
                     if let Err(Refused { refusal: Refusal::Abandoned, .. }) = result {
                         return Err(Aborted);
@@ -176,7 +199,8 @@ impl Windlass {
             let (bytes, time) = dialect.drain();
             drain.begin(rest, bytes, self.drain_time(time));
             if let Some(Delay(delay)) = reply.extensions_mut().remove() {
-                tokio::time::sleep(delay).await;
+                // A client that sends nothing more does not repeat it either.
+                let _ = timeout(delay, peer.ended()).await;
             }
             Ok(reply)
         })
@@ -187,8 +211,8 @@ impl Windlass {
         if self.engine().is_closed() { time.min(CLOSING_DRAIN_TIME) } else { time }
     }
 
-    fn dialect(&self, path: &str) -> Option<&dyn Dialect> {
-        self.0.dialects.iter().find(|dialect| dialect.claims(path)).map(|dialect| &**dialect)
+    fn dialect(&self, head: &Parts) -> Option<&dyn Dialect> {
+        self.0.dialects.iter().find(|dialect| dialect.matches(head)).map(|dialect| &**dialect)
     }
 
     /// The answer where no dialect is: pages may ask whether they may ask, clients must stop, and people
@@ -215,18 +239,31 @@ impl Windlass {
         intent: Intent,
         content: Content,
         extensions: Extensions,
+        peer: Peer,
     ) -> impl Future<Output = Result<Outcome, Refused>> + use<> {
         let engine = self.engine().clone();
+        // Only writes wait for others; a question should not pay for it.
+        let (mut content, mut awaited) = (content, None);
+        if matches!(intent, Intent::Write(_)) {
+            let (sender, dropped) = oneshot::channel();
+            awaited = Some(sender);
+            content = content.with_left(Box::pin(async move {
+                tokio::select! {
+                    _ = dropped => {}
+                    () = peer.left() => {}
+                }
+            }));
+        }
         let run = async move {
             let outcome = engine.run(intent, content, &extensions).await?;
             Ok(lent(outcome, engine.limits().idle_timeout).await)
         };
-        let mut run = ToTheEnd(Some(Box::pin(run)));
+        let mut run = ToTheEnd { running: Some(Box::pin(run)), _awaited: awaited };
         std::future::poll_fn(move |cx| {
             let poll = std::panic::catch_unwind(AssertUnwindSafe(|| run.poll(cx)));
             poll.unwrap_or_else(|_| {
                 // It must not be polled again.
-                run.0 = None;
+                run.running = None;
                 Poll::Ready(panicked(&"a request"))
             })
         })
@@ -235,16 +272,21 @@ impl Windlass {
 
 /// A request that is done to its end even if nobody waits for it any more: hyper drops its future
 /// when the connection dies. It goes on as a task of its own only then, because tasks that wait for
-/// each other cost more than most requests.
-struct ToTheEnd(Option<Running<'static>>);
+/// each other cost more than most requests. As long as it has only waited for its turn, that is its
+/// end: see [`Content::while_present`].
+struct ToTheEnd {
+    running: Option<Running<'static>>,
+    /// Dropped with this, which tells the request that no client waits for it.
+    _awaited: Option<oneshot::Sender<()>>,
+}
 
 impl ToTheEnd {
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Result<Outcome, Refused>> {
-        let Some(running) = &mut self.0 else {
+        let Some(running) = &mut self.running else {
             return Poll::Pending;
         };
         let result = ready!(running.as_mut().poll(cx));
-        self.0 = None;
+        self.running = None;
         Poll::Ready(result)
     }
 }
@@ -252,7 +294,7 @@ impl ToTheEnd {
 impl Drop for ToTheEnd {
     fn drop(&mut self) {
         // Without a runtime everything ends here.
-        if let (Some(running), Ok(runtime)) = (self.0.take(), Handle::try_current()) {
+        if let (Some(running), Ok(runtime)) = (self.running.take(), Handle::try_current()) {
             runtime.spawn(running);
         }
     }

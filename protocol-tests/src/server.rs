@@ -17,6 +17,9 @@ use crate::site::Base;
 /// How long the server may take to print its URL.
 const START_PATIENCE: Duration = Duration::from_secs(20);
 
+/// How long a line of the log may take after the answer to the request that it is about.
+const LOG_PATIENCE: Duration = Duration::from_secs(5);
+
 /// The binary under test: `WINDLASS_BIN`, else the newest build in the target directory.
 pub fn binary() -> Option<PathBuf> {
     if let Some(path) = std::env::var_os("WINDLASS_BIN") {
@@ -56,35 +59,63 @@ impl Windlass {
 
     /// Starts the binary on a free port with a data directory of somebody else's.
     pub fn start_on(binary: &Path, data: &Path, flags: &[&str]) -> Result<Self, Failure> {
-        Self::start_there(Command::new(binary), binary, flags, data, None)
+        Self::start_there(Command::new(binary), binary, flags, (data, None), None)
     }
 
     /// Starts the binary so that no file can grow past `blocks` KiB: a disk that is full.
     pub fn start_with_full_disk(binary: &Path, blocks: u64) -> Result<Self, Failure> {
+        Self::start_in_shell(binary, &format!("ulimit -f {blocks}"), &[])
+    }
+
+    /// Starts the binary in a shell that has run `prelude`.
+    pub fn start_in_shell(binary: &Path, prelude: &str, flags: &[&str]) -> Result<Self, Failure> {
         let mut command = Command::new("bash");
-        // Without the ignored signal the kernel would end the process instead of failing its write.
-        let script = format!("trap '' XFSZ; ulimit -f {blocks}; exec \"$0\" \"$@\"");
+        command.arg("-c").arg(format!("{prelude}; exec \"$0\" \"$@\"")).arg(binary);
+        Self::start_by(command, binary, flags)
+    }
+
+    /// Starts the binary with a log that goes elsewhere: [`Self::log`] stays empty.
+    pub fn start_logging_to(
+        binary: &Path,
+        log: impl Into<Stdio>,
+        flags: &[&str],
+    ) -> Result<Self, Failure> {
+        let directory = directory()?;
+        let data = directory.path().join("data");
+        let to = Some(log.into());
+        Self::start_there(Command::new(binary), binary, flags, (&data, Some(directory)), to)
+    }
+
+    /// Starts the binary so that it has no more than so many descriptors.
+    pub fn start_with_descriptors(
+        binary: &Path,
+        flags: &[&str],
+        descriptors: u64,
+    ) -> Result<Self, Failure> {
+        let mut command = Command::new("bash");
+        let script = format!("ulimit -n {descriptors}; exec \"$0\" \"$@\"");
         command.arg("-c").arg(script).arg(binary);
-        Self::start_by(command, binary, &[])
+        Self::start_by(command, binary, flags)
     }
 
     fn start_by(command: Command, binary: &Path, flags: &[&str]) -> Result<Self, Failure> {
-        let directory = tempfile::Builder::new().prefix("windlass-conformance-").tempdir()?;
-        let data = directory.path().to_owned();
-        Self::start_there(command, binary, flags, &data, Some(directory))
+        let directory = directory()?;
+        let data = directory.path().join("data");
+        Self::start_there(command, binary, flags, (&data, Some(directory)), None)
     }
 
     fn start_there(
         command: Command,
         binary: &Path,
         flags: &[&str],
-        data: &Path,
-        directory: Option<TempDir>,
+        (data, directory): (&Path, Option<TempDir>),
+        stderr: Option<Stdio>,
     ) -> Result<Self, Failure> {
         let log = NamedTempFile::new()?;
+        let stderr = stderr.map_or_else(|| append(&log), Ok)?;
         let flags: Vec<String> = flags.iter().map(|flag| (*flag).to_owned()).collect();
         let listen = "127.0.0.1:0".to_owned();
-        let (child, urls) = spawn(command, &listen, &flags, data, &log)?;
+        let (child, urls) = spawn(command, &listen, &flags, data, stderr)?;
         Ok(Self {
             binary: binary.to_owned(),
             flags,
@@ -145,6 +176,18 @@ impl Windlass {
         String::from_utf8_lossy(&self.log()).contains(text)
     }
 
+    /// Whether the server logs this now: its lines may come a moment after its answers.
+    pub fn logs(&self, text: &str) -> bool {
+        let deadline = Instant::now() + LOG_PATIENCE;
+        while !self.has_logged(text) {
+            if Instant::now() > deadline {
+                return false;
+            }
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        true
+    }
+
     /// The data directory.
     pub fn data(&self) -> &Path {
         &self.data
@@ -158,7 +201,8 @@ impl Windlass {
     /// Starts the binary again on the same data directory; the old process must have ended.
     pub fn restart(&mut self) -> Result<(), Failure> {
         let command = Command::new(&self.binary);
-        let (child, urls) = spawn(command, &self.listen, &self.flags, &self.data, &self.log)?;
+        let (child, urls) =
+            spawn(command, &self.listen, &self.flags, &self.data, append(&self.log)?)?;
         self.child = child;
         self.url = urls.get("tus").cloned().unwrap_or_default();
         self.urls = urls;
@@ -175,6 +219,13 @@ impl Windlass {
     /// Asks the process to end (SIGTERM).
     pub fn terminate(&self) -> Result<(), Failure> {
         self.signal(Signal::TERM)
+    }
+
+    /// Whether the process has exited, even if the system still waits for a thread of it.
+    pub fn has_exited(&self) -> Result<bool, Failure> {
+        let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.pid()))?;
+        let state = stat.rsplit(") ").next().and_then(|rest| rest.chars().next());
+        Ok(state == Some('Z'))
     }
 
     /// Waits for the end of the process.
@@ -220,21 +271,32 @@ impl Drop for Windlass {
     }
 }
 
+fn directory() -> Result<TempDir, Failure> {
+    Ok(tempfile::Builder::new().prefix("windlass-conformance-").tempdir()?)
+}
+
+/// The log as a standard error of the server.
+fn append(log: &NamedTempFile) -> Result<Stdio, Failure> {
+    Ok(File::options().append(true).open(log.path())?.into())
+}
+
 fn spawn(
     mut command: Command,
     listen: &str,
     flags: &[String],
     directory: &Path,
-    log: &NamedTempFile,
+    stderr: Stdio,
 ) -> Result<(Child, Urls), Failure> {
-    command.args(["--listen", listen, "--data-dir"]).arg(directory).args(flags);
+    if !flags.iter().any(|flag| flag == "--listen") {
+        command.args(["--listen", listen]);
+    }
+    command.arg("--data-dir").arg(directory).args(flags);
     // Flags are also read from the environment; a developer's own must not change a case.
     let inherited = std::env::vars_os().map(|(name, _)| name);
     for name in inherited.filter(|name| name.to_string_lossy().starts_with("WINDLASS_")) {
         command.env_remove(name);
     }
-    let log = File::options().append(true).open(log.path())?;
-    let mut child = command.stdout(Stdio::piped()).stderr(log).stdin(Stdio::null()).spawn()?;
+    let mut child = command.stdout(Stdio::piped()).stderr(stderr).stdin(Stdio::null()).spawn()?;
     let output = child.stdout.take().ok_or_else(|| Failure::new("no standard output"))?;
     let (sender, receiver) = mpsc::channel();
     std::thread::spawn(move || {

@@ -5,7 +5,7 @@
 use std::fs;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -47,6 +47,13 @@ const TOO_MUCH: [u8; 4] = [0x7f, 0xff, 0xff, 0xff];
 
 /// How many threads make them.
 const CLIENTS: usize = 20;
+
+/// Clients that wait for the same chunk.
+const WAITING: usize = 500;
+
+/// The length of that chunk: no more than the kernel takes for a server that reads nothing, so that it
+/// also takes the end of the connection.
+const WAITED_FOR_BYTES: usize = 20_000;
 
 /// What one connection may cost the server.
 const CONNECTION_BYTES: u64 = 40 << 10;
@@ -101,6 +108,17 @@ impl Victim {
 
     fn descriptors(&self) -> Result<usize, Failure> {
         Ok(fs::read_dir(format!("/proc/{}/fd", self.process.pid()))?.count())
+    }
+
+    /// What the process has used of the CPU.
+    fn cpu_time(&self) -> Result<Duration, Failure> {
+        let stat = fs::read_to_string(format!("/proc/{}/stat", self.process.pid()))?;
+        // The name may hold blanks; what follows it are numbers, the times 12th and 13th.
+        let numbers = stat.rsplit_once(')').map_or("", |(_, numbers)| numbers);
+        let ticks = numbers.split_whitespace().skip(11).take(2).map(str::parse::<u64>);
+        let ticks: u64 = ticks.sum::<Result<_, _>>().map_err(Failure::new)?;
+        // Linux tells everybody ticks of 1/100 s, whatever its own are.
+        Ok(Duration::from_millis(ticks * 10))
     }
 
     fn memory_bytes(&self) -> Result<u64, Failure> {
@@ -505,6 +523,7 @@ fn request_that_two_servers_may_read_differently_ends_its_connection() -> Verdic
         ("NUL", "X: a\0b\r\nContent-Length: 0\r\n".to_owned(), ""),
         ("no colon", "Content-Length 0\r\n".to_owned(), ""),
         ("two hosts", "Host: other\r\nContent-Length: 0\r\n".to_owned(), ""),
+        ("one host twice", "Host: a\r\nContent-Length: 0\r\n".to_owned(), ""),
         ("size -1", chunked.to_owned(), "-1\r\n\r\n"),
         ("size +0", chunked.to_owned(), "+0\r\n\r\n"),
         ("size 0x0", chunked.to_owned(), "0x0\r\n\r\n"),
@@ -518,16 +537,17 @@ fn request_that_two_servers_may_read_differently_ends_its_connection() -> Verdic
         ("chunk longer than its size", chunked.to_owned(), "1\r\nab\r\n0\r\n\r\n"),
     ];
     let after = "DELETE /files/smuggled HTTP/1.1\r\nHost: a\r\n\r\n";
-    let mut row = |name: &str, fields: &str, begin: &str| {
-        rows.row(name, || {
+    let mut row = |path: &str, name: &str, fields: &str, begin: &str| {
+        rows.row(format!("{name} {path}"), || {
             let mut connection = victim.connect()?;
             let kind = format!("Content-Type: {OFFSET_OCTETS}\r\nUpload-Length: 5\r\n");
             let start =
-                format!("POST /files HTTP/1.1\r\nHost: a\r\nTus-Resumable: 1.0.0\r\n{kind}");
+                format!("POST {path} HTTP/1.1\r\nHost: a\r\nTus-Resumable: 1.0.0\r\n{kind}");
             connection.send(format!("{start}{fields}\r\n{begin}{after}").as_bytes())?;
             let answer = connection.read_head();
             if let Ok(answer) = answer {
-                ensure([201, 400].contains(&answer.status), answer.status)?;
+                let served = if path == "/files" { 201 } else { 404 };
+                ensure([served, 400].contains(&answer.status), answer.status)?;
                 let length = answer.field("Content-Length").unwrap_or("0");
                 connection.read_bytes(length.parse().map_err(Failure::new)?)?;
             }
@@ -538,11 +558,14 @@ fn request_that_two_servers_may_read_differently_ends_its_connection() -> Verdic
         });
     };
     victim.endures("smuggling", |_| {
-        for (name, fields, begin) in &table {
-            row(name, fields, begin);
-        }
         let extension = format!("0;{long}\r\n\r\n");
-        row("huge extension", chunked, &extension);
+        // Also where nothing is served: the connection is the same.
+        for path in ["/files", "/nowhere"] {
+            for (name, fields, begin) in &table {
+                row(path, name, fields, begin);
+            }
+            row(path, "huge extension", chunked, &extension);
+        }
         Ok(())
     })?;
     rows.verdict()
@@ -571,6 +594,156 @@ fn pipelined_requests_are_answered_in_order() -> Verdict {
         }
         Ok(())
     })
+}
+
+/// A chunk that a client keeps sending, byte by byte, until this is dropped. Nobody else gets to write
+/// it as long.
+struct HeldChunk {
+    /// Where the chunk is sent to.
+    target: String,
+    /// Its length.
+    bytes: usize,
+    feeder: Option<thread::JoinHandle<()>>,
+    is_over: Arc<AtomicBool>,
+}
+
+impl HeldChunk {
+    /// The first chunk of a file of two.
+    fn begin(victim: &Victim, name: &str, bytes: usize) -> Result<Self, Failure> {
+        let target = format!(
+            "/resumable?resumableChunkNumber=1&resumableChunkSize={bytes}&resumableTotalSize={}\
+             &resumableIdentifier={name}&resumableFilename={name}",
+            2 * bytes
+        );
+        let mut connection = victim.connect()?;
+        connection.send(&chunk_head(&target, bytes))?;
+        connection.send(b"x")?;
+        let status = Request::plain("GET", &target.replace("/resumable?", "/resumable/status?"));
+        let deadline = Instant::now() + SLACK;
+        while victim.ask(&status)?.status != 200 {
+            ensure(Instant::now() < deadline, "the chunk is not begun")?;
+        }
+        let is_over = Arc::new(AtomicBool::new(false));
+        let ended = Arc::clone(&is_over);
+        let feeder = thread::spawn(move || {
+            while !ended.load(Ordering::Relaxed) && connection.send(b"x").is_ok() {
+                thread::sleep(TIMEOUT / 10);
+            }
+        });
+        Ok(Self { target, bytes, feeder: Some(feeder), is_over })
+    }
+
+    /// Ends the request that holds it. The chunk is free then, and the upload is removed.
+    fn end(mut self, victim: &Victim) -> Verdict {
+        self.stop();
+        let whole = Request::plain("POST", &self.target)
+            .with("Content-Type", "application/octet-stream")
+            .body(bytes(self.bytes, 1));
+        victim.ask(&whole)?.is(200)?;
+        let status = self.target.replace("/resumable?", "/resumable/status?");
+        victim.ask(&Request::plain("DELETE", &status))?.is_one_of(&[200, 204])?;
+        Ok(())
+    }
+
+    fn stop(&mut self) {
+        self.is_over.store(true, Ordering::Relaxed);
+        let feeder = self.feeder.take().map(thread::JoinHandle::join);
+        assert!(feeder.is_none_or(|feeder| feeder.is_ok()), "the feeder panicked");
+    }
+}
+
+impl Drop for HeldChunk {
+    fn drop(&mut self) {
+        self.stop();
+    }
+}
+
+/// A POST of a chunk, without its body.
+fn chunk_head(target: &str, bytes: usize) -> Vec<u8> {
+    let request = Request::plain("POST", target)
+        .with("Content-Type", "application/octet-stream")
+        .with("Content-Length", bytes);
+    head(&request, "localhost")
+}
+
+/// A chunk is waited for by many, for up to a minute each. Those that leave take everything along that
+/// they have cost; those that have only ended their side are told.
+#[test]
+fn waits_end_when_their_clients_leave() -> Verdict {
+    type Leave = fn(Connection) -> Result<Option<Connection>, Failure>;
+    /// What the chunk and fresh clients have open.
+    const FRESH: usize = 20;
+    let victim = Victim::start(TIMEOUT)?;
+    let calm = victim.descriptors()?;
+    let mut rows = Rows::new();
+    let close: Leave = |_| Ok(None);
+    let reset: Leave = |connection| connection.reset().map(|()| None);
+    let half_close: Leave = |connection| {
+        connection.half_close()?;
+        Ok(Some(connection))
+    };
+    let table = [
+        ("closed before the body", 0, close),
+        ("closed within the body", WAITED_FOR_BYTES / 2, close),
+        ("closed behind the body", WAITED_FOR_BYTES, close),
+        ("reset", WAITED_FOR_BYTES / 2, reset),
+        ("ended on one side", WAITED_FOR_BYTES, half_close),
+    ];
+    for (at, (name, sent, leave)) in table.into_iter().enumerate() {
+        let attack = |victim: &Victim| {
+            let held = HeldChunk::begin(victim, &format!("waited{at}"), WAITED_FOR_BYTES)?;
+            let begin = [chunk_head(&held.target, WAITED_FOR_BYTES), bytes(sent, 1)].concat();
+            let mut waiting = Vec::new();
+            for _ in 0..WAITING {
+                let mut connection = victim.connect()?;
+                connection.send(&begin)?;
+                waiting.push(connection);
+            }
+            let deadline = Instant::now() + SLACK;
+            while victim.descriptors()? < calm + WAITING {
+                ensure(Instant::now() < deadline, "they do not wait")?;
+            }
+            let left = waiting.into_iter().map(leave).collect::<Result<Vec<_>, _>>()?;
+            for mut connection in left.into_iter().flatten() {
+                let request = Request::plain("POST", &held.target);
+                connection.read_answer(&request)?.is(503)?.carries("Retry-After")?;
+            }
+            victim.settles(calm + FRESH, victim.memory_bytes()? + KEPT_BYTES)?;
+            held.end(victim)
+        };
+        rows.row(name, || victim.endures(name, attack));
+    }
+    let name = "HTTP/2";
+    let attack = |victim: &Victim| {
+        // As much as the windows of a stream and of its connection allow.
+        const STREAM_BYTES: usize = 4 << 20;
+        let held = HeldChunk::begin(victim, "waited", 2 * STREAM_BYTES)?;
+        let memory = victim.memory_bytes()?;
+        let chunk = Request::plain("POST", &held.target)
+            .with("Content-Type", "application/octet-stream")
+            .with("Content-Length", held.bytes);
+        let begin = bytes(STREAM_BYTES, 1);
+        let mut waiting = Vec::new();
+        for _ in 0..8 {
+            let mut session = Session::open(victim.address)?;
+            let streams = (0..4).map(|_| session.start(&chunk, "localhost", false));
+            let mut streams = streams.collect::<Result<Vec<_>, _>>()?;
+            for stream in &mut streams {
+                ensure_eq("bytes sent", session.fill(stream, &begin), STREAM_BYTES)?;
+            }
+            waiting.push((session, streams));
+        }
+        let sent = (waiting.len() * 4 * STREAM_BYTES) as u64;
+        let deadline = Instant::now() + SLACK;
+        while victim.memory_bytes()? < memory + sent / 2 {
+            ensure(Instant::now() < deadline, "they do not wait")?;
+        }
+        drop(waiting);
+        victim.settles(calm + FRESH, memory + KEPT_BYTES)?;
+        held.end(victim)
+    };
+    rows.row(name, || victim.endures(name, attack));
+    rows.verdict()
 }
 
 /// Sends the same frames again and again, with new stream numbers, until the time is up or the
@@ -830,6 +1003,36 @@ fn what_is_too_large_is_refused_in_words() -> Verdict {
         }
         Ok(())
     })?;
+    rows.verdict()
+}
+
+/// What one query that says nothing may cost, on a busy machine and without optimisation.
+const QUERY_CPU: Duration = Duration::from_millis(150);
+
+#[test]
+fn queries_without_meaning_cost_little() -> Verdict {
+    const TIMES: u32 = 20;
+    let victim = Victim::start(TIMEOUT)?;
+    let mut rows = Rows::new();
+    for pair in
+        ["&", "=&", "a&", "%61&", "checksum&", "chunkNumber=1&", "resumableChunkNumbex=%41&"]
+    {
+        let query = pair.repeat(60_000 / pair.len());
+        victim.endures(pair, |victim| {
+            for path in ["/resumable", "/resumable/status", "/files/unknown"] {
+                rows.row(format!("{pair} {path}"), || {
+                    let request = Request::plain("GET", &format!("{path}?{query}"));
+                    let before = victim.cpu_time()?;
+                    for _ in 0..TIMES {
+                        victim.ask(&request)?.is_one_of(&[400, 404])?;
+                    }
+                    let each = (victim.cpu_time()? - before) / TIMES;
+                    ensure(each < QUERY_CPU, format!("{each:?} of CPU time each"))
+                });
+            }
+            Ok(())
+        })?;
+    }
     rows.verdict()
 }
 

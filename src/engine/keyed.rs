@@ -3,9 +3,13 @@
 use std::{sync::Arc, time::Duration};
 
 use http::Extensions;
-use tokio::time::{Instant, sleep_until};
+use tokio::time::{Instant, timeout};
 
-use super::{Action, Engine, append::Written, refusal_of, writers::Kind};
+use super::{
+    Action, Engine,
+    records::{Leaves, refusal_of},
+    writers::Kind,
+};
 use crate::{
     content::Content,
     rules::{
@@ -52,47 +56,57 @@ impl Engine {
         loop {
             let found =
                 self.find_or_begin(key, &new, write, other.as_ref(), content, extensions).await?;
-            let Found { compares, mut finished, is_new, upload } = found;
-            if !is_new {
-                self.admit(Action::Write(&upload), extensions).await?;
-            }
-            if matches!(write.at, At::Offset(_)) && content.is_end() {
-                // A creation that finds its upload made already goes on where that is (J-054).
-                write::plan(&upload, write, self.limits(), self.now())?;
-                let offset = upload.offset();
-                return Ok(Outcome::Stored { finished, is_news: is_new, offset, upload });
-            }
-            let reservation = self.reserve(&upload.id, write).await?;
-            let upload = match self.load(&upload.id).await {
-                Ok(upload) => upload,
-                // Whoever made it was refused and took it away again: make it anew.
-                Err(Refusal::Unknown) => continue,
-                Err(refusal) => return Err(refusal.into()),
-            };
-            let stored = Arc::clone(&upload);
-            let written =
-                self.write_reserved(upload, write, content, &reservation, extensions).await;
-            drop(reservation);
-            match written.and_then(Written::whole) {
-                Ok(mut outcome) => {
-                    if let Outcome::Stored { finished: now, is_news, .. } = &mut outcome {
-                        now.headers.append(&mut finished.headers);
-                        *is_news |= is_new;
-                    }
-                    return Ok(self.answered_alone(outcome, write.answer_when_alone).await?);
+            let (upload, compares, is_new) =
+                (Arc::clone(&found.upload), found.compares, found.is_new);
+            match self.write_found(found, write, content, extensions).await {
+                Ok(outcome) => {
+                    let delay = write.answer_when_alone;
+                    return Ok(self.answered_alone(outcome, delay, content).await?);
                 }
+                // Its first request was refused, and took it away again.
+                Err(Refusal::Unknown) if !is_new && content.taken_bytes() == 0 => {}
                 Err(Refusal::ContentConflict { .. }) if compares => {
-                    self.replay(&stored, content).await?;
-                    other = Some(stored.id.clone());
+                    self.replay(&upload, content).await?;
+                    other = Some(upload.id.clone());
                 }
                 Err(refusal) => {
+                    let id = upload.id.clone();
                     if is_new {
-                        self.remove_unused(stored.clone()).await;
+                        self.remove_unused(upload).await;
                     }
-                    return Err(self.refused(&stored.id, refusal).await);
+                    return Err(self.refused(&id, refusal).await);
                 }
             }
         }
+    }
+
+    /// Writes to the upload that was found.
+    async fn write_found(
+        &self,
+        found: Found,
+        write: &Write,
+        content: &mut Content,
+        extensions: &Extensions,
+    ) -> Result<Outcome, Refusal> {
+        let Found { mut finished, is_new, upload, .. } = found;
+        if !is_new {
+            self.admit(Action::Write(&upload), extensions).await?;
+        }
+        if matches!(write.at, At::Offset(_)) && content.is_end() {
+            // A creation that finds its upload made already goes on where that is (J-054).
+            write::plan(&upload, write, self.limits(), self.now())?;
+            let offset = upload.offset();
+            return Ok(Outcome::Stored { finished, is_news: is_new, offset, upload });
+        }
+        let reservation = content.while_present(self.reserve(&upload.id, write)).await?;
+        let upload = self.load(&upload.id).await?;
+        let written = self.write_reserved(upload, write, content, &reservation, extensions).await?;
+        let mut outcome = written.whole()?;
+        if let Outcome::Stored { finished: now, is_news, .. } = &mut outcome {
+            now.headers.append(&mut finished.headers);
+            *is_news |= is_new;
+        }
+        Ok(outcome)
     }
 
     /// Whether an upload that is made now begins a session of `key`. Should another one come first, it is
@@ -140,10 +154,10 @@ impl Engine {
                 }
                 (Choice::Continue, Some(upload)) => return Ok(Found::existing(upload, false)),
                 (Choice::Refuse(refusal), _) => return Err(refusal),
-                (Choice::Wait, _) => tokio::select! {
-                    () = begun => {}
-                    () = sleep_until(Instant::now() + LOOK_INTERVAL) => {}
-                },
+                (Choice::Wait, _) => {
+                    let look = async { Ok(timeout(LOOK_INTERVAL, begun).await.is_ok()) };
+                    content.while_present(look).await?;
+                }
                 (Choice::Begin | Choice::Compare | Choice::Continue, current) => {
                     let current = current.as_deref();
                     let begun = self.begin(key, new, write, current, content, extensions).await?;
@@ -224,6 +238,7 @@ impl Engine {
         &self,
         mut outcome: Outcome,
         delay: Duration,
+        content: &mut Content,
     ) -> Result<Outcome, Refusal> {
         let deadline = Instant::now() + delay;
         while let Outcome::Stored { upload, .. } = &mut outcome {
@@ -233,9 +248,10 @@ impl Engine {
                 break;
             }
             let writers = &self.0.writers;
-            let is_released = writers.one_released(&upload.id, &gaps, deadline).await;
+            let released = async { Ok(writers.one_released(&upload.id, &gaps, deadline).await) };
+            let is_released = content.while_present(released).await?;
             let current = self.load(&upload.id).await?;
-            // A gap that nobody writes may have been closed since it was looked for.
+            // A gap without a writer may have been closed since it was looked for.
             let is_longer = current.received != upload.received;
             *upload = current;
             if !is_released && (!is_longer || Instant::now() >= deadline) {
@@ -252,7 +268,7 @@ impl Engine {
             return;
         };
         let is_unused = |now: &Upload| now.phase == Phase::Open && now.received.runs() == 0;
-        if let Err(refusal) = self.0.records.remove_while(upload, is_unused).await {
+        if let Err(refusal) = self.0.records.end_while(upload, Leaves::Nothing, is_unused).await {
             tracing::warn!(%id, %refusal, "a refused upload was left behind");
         }
     }

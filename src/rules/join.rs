@@ -116,7 +116,7 @@ mod tests {
     use std::time::UNIX_EPOCH;
 
     use super::*;
-    use crate::upload::{MAX_POSITION_BYTES, Phase};
+    use crate::upload::{MAX_POSITION_BYTES, VoidReason};
 
     fn part(length: Option<u64>, role: Role, phase: Phase) -> Arc<Upload> {
         let new = NewUpload { length, role, ..NewUpload::default() };
@@ -126,25 +126,24 @@ mod tests {
         Arc::new(upload)
     }
 
+    const COMPLETE: Phase = Phase::Complete { at: UNIX_EPOCH };
+    const VOID: Phase = Phase::Void { why: VoidReason::Expired, until: None };
+
     #[test]
     fn parts_must_be_finished_partials() {
         let id: UploadId = "p".parse().expect("plain");
         let no_limits = Limits::default();
         let unfinished = Limits { join_unfinished: true, ..Limits::default() };
         for (part, limits, expected) in [
-            (part(Some(3), Role::partial(), Phase::Complete), &no_limits, Ok(())),
+            (part(Some(3), Role::partial(), COMPLETE), &no_limits, Ok(())),
             (part(Some(3), Role::partial(), Phase::Open), &unfinished, Ok(())),
             (
                 part(Some(3), Role::partial(), Phase::Open),
                 &no_limits,
                 Err(Refusal::PartialUnfinished { id: id.clone() }),
             ),
-            (
-                part(Some(3), Role::Whole, Phase::Complete),
-                &no_limits,
-                Err(Refusal::NotPartial { id }),
-            ),
-            (part(Some(3), Role::partial(), Phase::Void), &no_limits, Err(Refusal::Unknown)),
+            (part(Some(3), Role::Whole, COMPLETE), &no_limits, Err(Refusal::NotPartial { id })),
+            (part(Some(3), Role::partial(), VOID), &no_limits, Err(Refusal::Unknown)),
         ] {
             assert_eq!(usable(&part, limits, UNIX_EPOCH), expected, "{part:?}");
         }
@@ -153,7 +152,7 @@ mod tests {
     #[test]
     fn final_length_is_the_sum_of_its_parts() {
         let limits = Limits { max_size_bytes: Some(10), ..Limits::default() };
-        let of = |length| part(length, Role::partial(), Phase::Complete);
+        let of = |length| part(length, Role::partial(), COMPLETE);
         for (parts, given, expected) in [
             (vec![of(Some(3)), of(Some(4))], None, Ok(Some(7))),
             (vec![of(Some(3)), of(Some(4))], Some(7), Ok(Some(7))),

@@ -17,7 +17,7 @@ pub fn deadline(limits: &Limits, now: SystemTime) -> Option<SystemTime> {
 
 /// The change that moves the deadline of `upload` on, if it has to move (T-073). It never comes
 /// closer: a clock that was stepped back, or a shorter time configured since, takes nothing away
-/// that the client was told.
+/// that was acknowledged.
 pub fn renewed(upload: &Upload, limits: &Limits, now: SystemTime) -> Option<Change> {
     let expires = deadline(limits, now);
     let closer = expires.is_some() && expires < upload.expires;

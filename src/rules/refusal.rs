@@ -7,7 +7,7 @@ use crate::upload::UploadId;
 /// Why a request is not done, with the facts its client needs.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Refusal {
-    /// The client stopped sending or went away; nobody waits for an answer.
+    /// The client stopped sending or went away: there is no one to answer.
     #[error("the client stopped sending")]
     Abandoned,
     /// The body is longer or shorter than the bytes it stands for.
@@ -36,8 +36,8 @@ pub enum Refusal {
         /// The algorithm's name as given, cut to a sane length.
         name: String,
     },
-    /// The upload holds other bytes in the place of those sent.
-    #[error("the upload holds other bytes at position {at}")]
+    /// The upload has other bytes in the place of those sent.
+    #[error("the upload has other bytes at position {at}")]
     ContentConflict {
         /// The first position at which they differ, as far as known.
         at: u64,
@@ -55,7 +55,7 @@ pub enum Refusal {
     /// Final uploads take no bytes.
     #[error("a final upload takes no bytes")]
     FinalUpload,
-    /// The server failed in a way nobody planned for.
+    /// A bug of the server.
     #[error("internal error")]
     Internal,
     /// The length given contradicts what is known.
@@ -121,8 +121,8 @@ pub enum Refusal {
     /// The store failed; the log says how.
     #[error("the store failed; try again later")]
     StoreTrouble,
-    /// The upload would be in more separate pieces than allowed.
-    #[error("an upload may be in at most {limit} separate pieces")]
+    /// The upload would be in more separate ranges than allowed.
+    #[error("an upload may be in at most {limit} separate ranges")]
     TooFragmented {
         /// The limit.
         limit: usize,
@@ -153,6 +153,13 @@ pub enum Refusal {
     },
 }
 
+impl Refusal {
+    /// A request of which `field` breaks its grammar, or contradicts another one.
+    pub fn malformed(field: &'static str, reason: impl Into<String>) -> Self {
+        Self::Malformed { field, reason: reason.into() }
+    }
+}
+
 /// What is known of the length of an upload, in bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum KnownLength {
@@ -173,7 +180,7 @@ pub enum KnownLength {
 pub struct Denial {
     /// What kind of no.
     pub kind: DenialKind,
-    /// What the client is told.
+    /// The text for the client.
     pub message: String,
 }
 
@@ -220,7 +227,7 @@ impl Denial {
         Self { kind: DenialKind::Invalid, message: message.into() }
     }
 
-    /// A caller nobody knows.
+    /// A caller without valid credentials.
     pub fn unauthenticated(message: impl Into<String>) -> Self {
         Self { kind: DenialKind::Unauthenticated { challenge: None }, message: message.into() }
     }

@@ -133,8 +133,8 @@ pub fn plan(
     Ok(WritePlan { at, checksum: write.checksum.clone(), declares, end, exact, overflow, present })
 }
 
-/// The offset to write at. A keyed upload may have moved past its client, and nobody remembers what
-/// that client was told: any offset up to its own is right, and what is present is compared (J-051).
+/// The offset to write at. A keyed upload may have moved past its client, and what that client was
+/// answered is not remembered: any offset up to its own is right, and what is present is compared (J-051).
 fn offset(upload: &Upload, given: u64) -> Result<u64, Refusal> {
     let expected = upload.offset();
     if given == expected || (upload.key.is_some() && given < expected) {
@@ -180,7 +180,7 @@ fn declared(upload: &Upload, given: Option<u64>, limits: &Limits) -> Result<Opti
 pub enum BodyEnd {
     /// The store failed, or the upload is going away: what is not recorded is lost.
     Failed(Refusal),
-    /// In the middle, by nobody's fault: what has come is good.
+    /// It was cut off; the bytes received so far are good.
     Interrupted(Refusal),
     /// It breaks a rule.
     Refused(Refusal),
@@ -215,7 +215,7 @@ pub fn conclude(plan: &WritePlan, end: BodyEnd) -> Conclusion {
 }
 
 /// The changes that make `blocks` part of `upload`, as it is by now. If they make it full they complete
-/// it in the same step: nobody ever sees it full and not complete (I-05).
+/// it in the same step: it is never visible as full and not complete (I-05).
 ///
 /// Empty when nothing changed.
 ///

@@ -4,13 +4,13 @@
 //!
 //! ```
 //! # use std::sync::Arc;
-//! # use windlass::store::{Store, conformance::{self, Place}, memory::MemoryStore};
+//! # use windlass::store::{Store, conformance::{self, OpenError, Place}, memory::MemoryStore};
 //! struct Memory(Arc<dyn Store>);
 //!
 //! #[async_trait::async_trait]
 //! impl Place for Memory {
-//!     async fn open(&mut self) -> Arc<dyn Store> {
-//!         self.0.clone()
+//!     async fn open(&mut self) -> Result<Arc<dyn Store>, OpenError> {
+//!         Ok(self.0.clone())
 //!     }
 //! }
 //!
@@ -21,32 +21,63 @@
 
 mod bytes;
 mod joins;
+mod keys;
 mod records;
 
 use std::{
+    error::Error,
     future::{Future, poll_fn},
     io,
     ops::Range,
     pin::Pin,
     sync::Arc,
-    time::{Duration, UNIX_EPOCH},
+    time::{Duration, Instant, UNIX_EPOCH},
 };
 
 use ::bytes::Bytes;
 use async_trait::async_trait;
 
 use super::{ByteStream, Store, StoreError, UploadStream, Writer};
-use crate::upload::{Change, Completion, Phase, Ranges, Receipt, Role, Upload, UploadId};
+use crate::upload::{
+    Change, Completion, Key, Phase, Ranges, Receipt, Role, Upload, UploadId, VoidReason,
+};
 
 /// The change that completes an upload; when it does is all the same here.
 const COMPLETED: Change = Change::Completed { at: UNIX_EPOCH };
 
+/// The change that gives the bytes of an upload up; why is all the same here, too.
+const VOIDED: Change = Change::Voided { why: VoidReason::Removed, until: Some(UNIX_EPOCH) };
+
+/// How long a place may be in use by what is left of a store that was dropped.
+const RELEASE_TIME: Duration = Duration::from_secs(60);
+
+/// Why a place could not be opened.
+pub type OpenError = Box<dyn Error + Send + Sync>;
+
 /// A place where the content of one store lives, empty at first.
 #[async_trait]
 pub trait Place: Send + Sync {
-    /// Opens the store, as a process does that is started after the one before has died. The store
-    /// given before was dropped. What keeps nothing may give the same store again.
-    async fn open(&mut self) -> Arc<dyn Store>;
+    /// Opens the store, as a process does that is started after the one before has died. A store that
+    /// is in memory only may be the same again.
+    ///
+    /// # Errors
+    /// When the place cannot be opened now. The store given before was dropped, but work that it has
+    /// handed to the system may keep the place in use for a moment: the suite tries again for a while.
+    async fn open(&mut self) -> Result<Arc<dyn Store>, OpenError>;
+}
+
+/// Opens the store once nothing is left of the one before.
+async fn open(place: &mut dyn Place) -> Arc<dyn Store> {
+    let deadline = Instant::now() + RELEASE_TIME;
+    loop {
+        match place.open().await {
+            Ok(store) => return store,
+            Err(error) if Instant::now() >= deadline => {
+                panic!("the store cannot be opened: {error}")
+            }
+            Err(_) => tokio::task::yield_now().await,
+        }
+    }
 }
 
 /// Runs all checks, each in a place of its own.
@@ -54,10 +85,10 @@ pub trait Place: Send + Sync {
 /// # Panics
 /// When a promise is broken; the check is named on standard error.
 pub async fn run(make: impl Fn() -> Box<dyn Place>) {
-    for (name, check) in [records::CHECKS, bytes::CHECKS, joins::CHECKS].concat() {
+    for (name, check) in [records::CHECKS, keys::CHECKS, bytes::CHECKS, joins::CHECKS].concat() {
         let named = Named(name);
         let mut place = make();
-        let store = Some(place.open().await);
+        let store = Some(open(&mut *place).await);
         check(Bench { place, store }).await;
         drop(named);
     }
@@ -108,18 +139,32 @@ impl Bench {
     /// Has the process die and start again.
     async fn reopen(&mut self) {
         drop(self.store.take());
-        self.store = Some(self.place.open().await);
+        self.store = Some(open(&mut *self.place).await);
     }
 
     /// A new upload, created.
     async fn create(&self, upload: Upload) -> Upload {
-        self.store().create(&upload).await.expect("an upload is created");
+        self.store().create(&upload, None).await.expect("an upload is created");
         upload
+    }
+
+    /// An upload removed.
+    async fn remove(&self, upload: &Upload) {
+        self.store().remove(upload).await.expect("an upload is removed");
     }
 
     /// The record.
     async fn load(&self, upload: &Upload) -> Arc<Upload> {
         self.store().load(&upload.id).await.expect("the record is there")
+    }
+
+    /// The upload that a key leads to; `None` when there is none.
+    async fn by_key(&self, key: &Key) -> Option<Arc<Upload>> {
+        match self.store().by_key(key).await {
+            Ok(upload) => Some(upload),
+            Err(StoreError::Absent) => None,
+            Err(e) => panic!("finding an upload by its key: {e}"),
+        }
     }
 
     /// Whether there is no record.
@@ -139,6 +184,24 @@ impl Bench {
         let mut writer = self.store().write(upload, at).await.expect("a sink");
         push(&mut *writer, bytes).await;
         writer.finish().await.expect("bytes made durable")
+    }
+
+    /// Bytes of the pattern of seed 1, made durable and not committed: one change for each receipt of one
+    /// writer that begins at 0, up to each of `ends`.
+    async fn blocks(&self, upload: &Upload, ends: &[u64]) -> Vec<Change> {
+        let mut writer = self.store().write(upload, 0).await.expect("a sink");
+        let (mut changes, mut start) = (Vec::new(), 0);
+        let (last, others) = ends.split_last().expect("one end at least");
+        for end in others {
+            push(&mut *writer, &pattern(1, start..*end)).await;
+            let receipt = writer.checkpoint().await.expect("bytes made durable");
+            changes.push(Change::Received { range: start..*end, receipt });
+            start = *end;
+        }
+        push(&mut *writer, &pattern(1, start..*last)).await;
+        let receipt = writer.finish().await.expect("bytes made durable");
+        changes.push(Change::Received { range: start..*last, receipt });
+        changes
     }
 
     /// The bytes `range` of the pattern of `seed`, written and committed.
@@ -170,20 +233,24 @@ impl Bench {
 /// An open upload that is not created yet, with some metadata.
 pub fn upload(id: &str, length: Option<u64>) -> Upload {
     Upload {
-        completed: None,
         id: id.parse().expect("ids of tests are plain"),
         completion: Completion::WhenFull,
         created: UNIX_EPOCH + Duration::from_millis(1_700_000_000_123),
         expires: None,
+        key: None,
         length,
         metadata: "filename d29ybGQucGRm,is_confidential".parse().expect("plain metadata"),
-        named: false,
+        owner: None,
         phase: Phase::Open,
         received: Ranges::new(),
-        removed: false,
         revision: 0,
         role: Role::Whole,
     }
+}
+
+/// What a client's own name hashes to.
+pub fn key(name: &str) -> Key {
+    Key::new(b"conformance", &[name.as_bytes()])
 }
 
 /// All bytes of a stream.
@@ -239,7 +306,8 @@ async fn push(writer: &mut dyn Writer, bytes: &[u8]) {
     }
 }
 
-/// A change.
+/// The change that counts bytes of which the store needs no receipt, or that is refused for another
+/// reason.
 fn received(range: Range<u64>) -> Change {
     Change::Received { range, receipt: Receipt::default() }
 }

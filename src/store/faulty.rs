@@ -286,6 +286,10 @@ impl Store for FaultyStore {
         self.faults.call(Operation::Remove, self.inner.remove(upload)).await
     }
 
+    async fn recover(&self) -> Result<(), StoreError> {
+        self.inner.recover().await
+    }
+
     fn list(&self) -> UploadStream {
         match self.faults.next(Operation::List) {
             Some(Fault::Fail(error)) => Box::pin(Failure(Some(error()))),
@@ -352,8 +356,8 @@ mod tests {
         struct Once(Arc<dyn Store>);
         #[async_trait]
         impl conformance::Place for Once {
-            async fn open(&mut self) -> Arc<dyn Store> {
-                Arc::clone(&self.0)
+            async fn open(&mut self) -> Result<Arc<dyn Store>, conformance::OpenError> {
+                Ok(Arc::clone(&self.0))
             }
         }
         conformance::run(|| Box::new(Once(store().0))).await;
@@ -364,10 +368,10 @@ mod tests {
         let (store, faults) = store();
         faults.fail(Operation::Create, 2, || StoreError::Full);
         let [a, b] = ["a", "b"].map(|id| conformance::upload(id, Some(5)));
-        store.create(&a).await.expect("the first call is sound");
-        assert!(matches!(store.create(&b).await, Err(StoreError::Full)));
+        store.create(&a, None).await.expect("the first call is sound");
+        assert!(matches!(store.create(&b, None).await, Err(StoreError::Full)));
         assert!(matches!(store.load(&b.id).await, Err(StoreError::Absent)));
-        store.create(&b).await.expect("the third call is sound");
+        store.create(&b, None).await.expect("the third call is sound");
         assert_eq!(faults.calls(Operation::Create), 3);
     }
 
@@ -376,7 +380,7 @@ mod tests {
         let (store, faults) = store();
         faults.lose_answer(Operation::Create, 1);
         let upload = conformance::upload("a", Some(5));
-        assert!(matches!(store.create(&upload).await, Err(StoreError::Io { .. })));
+        assert!(matches!(store.create(&upload, None).await, Err(StoreError::Io { .. })));
         assert_eq!(*store.load(&upload.id).await.expect("it was made"), upload);
     }
 
@@ -386,7 +390,7 @@ mod tests {
         let upload = conformance::upload("a", Some(5));
         let mut stall = faults.stall(Operation::Create, 1);
         let (own, id) = (Arc::clone(&store), upload.id.clone());
-        let creating = tokio::spawn(async move { own.create(&upload).await });
+        let creating = tokio::spawn(async move { own.create(&upload, None).await });
         stall.reached().await;
         assert!(matches!(store.load(&id).await, Err(StoreError::Absent)));
         stall.release();
@@ -398,7 +402,7 @@ mod tests {
     async fn full_store_takes_what_fits() {
         let (store, faults) = store();
         let upload = conformance::upload("a", Some(5));
-        store.create(&upload).await.expect("sound");
+        store.create(&upload, None).await.expect("sound");
         faults.fill_up(Some(3));
         let mut writer = store.write(&upload, 0).await.expect("sound");
         writer.push(Bytes::from_static(b"ab")).await.expect("fits");

@@ -300,8 +300,8 @@ mod tests {
 
     #[async_trait]
     impl conformance::Place for Same {
-        async fn open(&mut self) -> Arc<dyn Store> {
-            Arc::new(self.0.clone())
+        async fn open(&mut self) -> Result<Arc<dyn Store>, conformance::OpenError> {
+            Ok(Arc::new(self.0.clone()))
         }
     }
 

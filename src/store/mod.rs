@@ -2,7 +2,7 @@
 //! checksum, no hook.
 
 #[cfg(any(test, feature = "test-support"))]
-// pub mod conformance;
+pub mod conformance;
 #[cfg(any(test, feature = "test-support"))]
 pub mod faulty;
 pub mod file;
@@ -41,8 +41,8 @@ pub enum StoreError {
     /// There is no such upload.
     #[error("no such upload")]
     Absent,
-    /// The record cannot be understood; it is left as it is.
-    #[error("damaged record: {0}")]
+    /// The record cannot be understood, or its bytes are not all there. Everything is left as it is.
+    #[error("damaged: {0}")]
     Damaged(String),
     /// There is an upload of this id already.
     #[error("an upload of this id exists already")]
@@ -67,8 +67,13 @@ pub enum StoreError {
 }
 
 impl StoreError {
-    /// The error for `source`, met while `doing` something. A full disk has a kind of its own.
+    /// The error for `source`, met while `doing` something. A full disk has a kind of its own; an error
+    /// of this type that was passed on as `source` stays what it is.
     pub fn io(doing: impl fmt::Display, source: io::Error) -> Self {
+        let source = match source.downcast::<Self>() {
+            Ok(error) => return error,
+            Err(source) => source,
+        };
         let full = matches!(
             source.kind(),
             io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded | io::ErrorKind::FileTooLarge
@@ -119,7 +124,8 @@ pub trait Store: Send + Sync + fmt::Debug + 'static {
     /// The record, reflecting every commit that returned before.
     ///
     /// # Errors
-    /// [`StoreError::Absent`], [`StoreError::Damaged`], or what the system below says.
+    /// [`StoreError::Absent`], also when its owner has taken the published bytes away;
+    /// [`StoreError::Damaged`]; or what the system below says.
     async fn load(&self, id: &UploadId) -> Result<Arc<Upload>, StoreError>;
 
     /// A sink for bytes of `upload` from position `at` on. Nothing becomes visible by it.
@@ -151,7 +157,8 @@ pub trait Store: Send + Sync + fmt::Debug + 'static {
     /// The bytes of `range`, which `upload` has received.
     ///
     /// # Errors
-    /// [`StoreError::Absent`], or what the system below says, here or in the stream.
+    /// [`StoreError::Absent`], [`StoreError::Damaged`] when not all of them are there, or what the
+    /// system below says; in the stream as the source of an [`io::Error`].
     async fn read(&self, upload: &Upload, range: Range<u64>) -> Result<ByteStream, StoreError>;
 
     /// Removes an upload, record and bytes, as long as its record is `upload`. On return later loads
@@ -165,11 +172,21 @@ pub trait Store: Send + Sync + fmt::Debug + 'static {
 
     /// All records, in no order.
     fn list(&self) -> UploadStream;
+
+    /// Takes the steps that a crash left undone, and removes what belongs to no upload. Called once,
+    /// beside serving; without it all else works, and leftovers stay.
+    ///
+    /// # Errors
+    /// What the system below says; it is tried again at the next start.
+    async fn recover(&self) -> Result<(), StoreError> {
+        Ok(())
+    }
 }
 
 /// A sink for consecutive bytes of one upload.
 ///
-/// Dropping it leaves bytes that nobody refers to; a later write of that range replaces them.
+/// Bytes may be committed as long as there is the writer or a receipt for them. After that those that
+/// were not are given back, sooner or later; a later write of that range replaces them.
 #[async_trait]
 pub trait Writer: Send {
     /// Takes the next bytes. Returns late rather than buffer more than a fixed window.

@@ -51,7 +51,7 @@ pub struct Upload {
 
 /// How an upload relates to others.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
+#[serde(deny_unknown_fields, rename_all = "snake_case")]
 pub enum Role {
     /// An upload of its own.
     #[default]
@@ -118,7 +118,8 @@ pub enum VoidReason {
     Removed,
 }
 
-/// Opaque bytes by which a store finds written data again. Carried unread.
+/// Opaque bytes by which a store finds written data again. Carried unread, and kept until the commit:
+/// a store may free data whose receipts are all gone.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct Receipt(pub Bytes);
@@ -133,7 +134,7 @@ impl Receipt {
 /// The only way an upload changes. Nothing that was recorded is ever taken back: no change withdraws
 /// bytes or a length.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
+#[serde(deny_unknown_fields, rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum Change {
     /// It was made. Always the first change, and only the first.

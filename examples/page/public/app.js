@@ -46,9 +46,11 @@ function uploadByResumable(endpoint, file, on) {
     // A file that failed counts as done here, and one that is done has its own event.
     if (resumable.progress() < 1) on.progress(resumable.progress() * file.size)
   })
-  resumable.on('fileSuccess', (_, answer) =>
-    on.success(new URL(JSON.parse(answer).upload.url, endpoint).href),
-  )
+  resumable.on('fileSuccess', (_, answer) => {
+    // Of a file that was there already the server tells no URL: anybody may guess its name.
+    const { url } = JSON.parse(answer).upload
+    on.success(url && new URL(url, endpoint).href)
+  })
   resumable.on('fileError', (_, answer) => {
     failed = true
     on.error(answer && JSON.parse(answer).error.message)
@@ -161,7 +163,8 @@ async function begin(file, protocol) {
       unfinished.forget()
       unfinished.show()
       showProgress(file.size, file.size)
-      const link = Object.assign(document.createElement('a'), { href: url, textContent: file.name })
+      const link = Object.assign(document.createElement('a'), { textContent: file.name })
+      if (url) link.href = url
       status.replaceChildren('Uploaded: ', link)
       enter('idle')
     },

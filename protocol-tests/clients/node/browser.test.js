@@ -394,6 +394,20 @@ describe('in the browser', () => {
           1000,
           { addRequestId: true, headers: { Authorization: 'Bearer abc' } },
         ],
+        [
+          'D-57: fields that applications and the tools that watch them add',
+          1000,
+          {
+            headers: {
+              'Cache-Control': 'no-cache',
+              'X-CSRF-Token': 'abc',
+              'x-upsert': 'true',
+              baggage: 'a=b',
+              'sentry-trace': '1-2-0',
+              traceparent: '00-1-2-01',
+            },
+          },
+        ],
       ]) {
         test(`${label}, ${size} bytes`, async () => {
           const data = bytes(size)
@@ -406,6 +420,16 @@ describe('in the browser', () => {
           await assertStored(server, outcome.url, data)
         })
       }
+
+      test('D-57, F-51: a page that uploads to nowhere reads 404 and stops', async () => {
+        await browser.choose(page, { 'lost.bin': bytes(1000) })
+        const outcome = await page.evaluate(
+          ([version, options]) => window.uploadByTus(version, options),
+          [version, { endpoint: new URL('/nowhere', server.url).href }],
+        )
+        assert.equal(outcome.status, 404, outcome.error)
+        assert.ok(outcome.error.includes('tus is at /files'), outcome.error)
+      })
 
       test('C-08: abort(true) after the first chunk', async () => {
         await browser.choose(page, { 'aborted.bin': bytes(3 * MIB) })

@@ -6,6 +6,7 @@ import { after, before, describe, test } from 'node:test'
 import { Browser, finished, recordRequests } from './support/browser.js'
 import { assertGone, assertStored, bytes, direct, head, KIB, offsetOf } from './support/content.js'
 import { CuttingProxy } from './support/cutting-proxy.js'
+import { recipe } from './support/recipes.js'
 import { FOREIGN_SERVER, startServer } from './support/server.js'
 import { patchOffsets } from './support/tus-upload.js'
 import { until } from './support/wait.js'
@@ -49,6 +50,15 @@ const SIZES = [1, CHUNK - 1, CHUNK, CHUNK + 1, 2 * CHUNK - 1, 2 * CHUNK, 2 * CHU
 
 /** Names that a URL, a form, a header or a path could get wrong. */
 const NAMES = ['žluťoučký 漢字 🎉.txt', `a "quoted" name; 100%41 +&=#'[*].txt`, '.hidden', 'no-dot']
+
+/** What applications and the tools that watch them add to every request. */
+const TRACING = {
+  'X-Mine': '1',
+  'Cache-Control': 'no-cache',
+  baggage: 'a=b',
+  'sentry-trace': '1-2-0',
+  traceparent: '00-1-2-01',
+}
 
 /** flow.js and simple-uploader.js retry nothing unless told; a restart takes longer than one try. */
 const RETRYING = { maxChunkRetries: 200, chunkRetryInterval: 50 }
@@ -124,12 +134,16 @@ describe('ResumableJS in the browser', { skip: FOREIGN_SERVER }, () => {
   /** The tus URL that an answer names. */
   const urlOf = ({ upload }, of = server) => new URL(upload.url, of.url).href
 
+  /** The URLs of uploads by their files' paths: answers that a name alone gets have none (S-002). */
+  const urls = new Map()
+
   /** Asserts that each outcome is a success, and that the bytes are there. */
   async function assertUploaded(outcomes, files, of = server) {
     assert.deepEqual(outcomes.map(({ path }) => path).sort(), Object.keys(files).sort())
     for (const { name, path, failed, answer } of outcomes) {
       assert.equal(failed, false, `${path}: ${JSON.stringify(answer)}`)
-      await assertStored(of, urlOf(answer, of), files[path])
+      if (answer.upload.url) urls.set(path, urlOf(answer, of))
+      await assertStored(of, urls.get(path), files[path])
       lastAnswers.push(answer)
       if (answer.fileUploadStatus) assert.equal(answer.upload.name, name)
       else assert.equal(answer.chunkUploadStatus, true)
@@ -241,6 +255,21 @@ describe('ResumableJS in the browser', { skip: FOREIGN_SERVER }, () => {
           assert.deepEqual(asked, Array(4).fill(`${testMethod} 200`), 'F-16, S-010: all is there')
           if (testMethod !== 'HEAD') await assertUploaded(second.outcomes, files)
         })
+      }
+
+      // JSON has no infinity, so that the page makes it.
+      for (const chunkSize of ['Infinity', 'Number.MAX_VALUE']) {
+        for (const method of ['multipart', 'octet']) {
+          test(`J-001: chunkSize: ${chunkSize}, ${method}: the file is one chunk`, async () => {
+            const files = { [`${client} ${chunkSize} ${method}.bin`]: bytes(2.5 * CHUNK, client) }
+            const { outcomes, requests } = await upload(files, { method, chunkSize: { chunkSize } })
+            await assertUploaded(outcomes, files)
+            assert.deepEqual(
+              requests.map(({ status }) => status),
+              [204, 200],
+            )
+          })
+        }
       }
 
       if (!testsByHead) {
@@ -381,6 +410,24 @@ describe('ResumableJS in the browser', { skip: FOREIGN_SERVER }, () => {
         await assertUploaded(await finished(page), files, small)
       })
 
+      for (const [path, told] of [
+        ['/files', 'go to /resumable'],
+        ['/nowhere', 'ResumableJS is at /resumable'],
+      ]) {
+        test(`F-51: a page that uploads to ${path} stops at once, and reads where to go`, async (t) => {
+          const { page, noted } = await openPage(t)
+          await browser.choose(page, { 'lost.bin': bytes(MANY * CHUNK) })
+          await start(page, client, server, { target: new URL(path, server.url).href })
+          const [{ failed, answer }] = await finished(page)
+          assert.equal(failed, true)
+          const requests = noted.length
+          assert.ok(requests <= 6, `${requests} requests`)
+          if (answer) assert.ok(answer.includes(told), answer)
+          const texts = noted.filter(isUpload).map(({ text }) => text)
+          assert.ok(texts.some((text) => text?.includes(told)) || noted.every(isTest), texts)
+        })
+      }
+
       for (const signal of ['SIGKILL', 'SIGTERM']) {
         test(`F-39, J-035: ${signal} and a new start in mid-upload: the client does not notice`, async (t) => {
           const restarted = await startServer()
@@ -471,24 +518,79 @@ describe('ResumableJS in the browser', { skip: FOREIGN_SERVER }, () => {
     const before = stored()
     const since = noted.length
     await browser.chooseAgain(page, name)
-    // As docs/resumablejs.md has it.
-    await page.evaluate(
-      ([target, chunkSize]) =>
-        window.startChunks('simple', {
-          chunkSize,
-          target: (file, chunk, isTest) => (isTest ? `${target}/status` : target),
-          permanentErrors: [400, 415, 500, 501],
-          checkChunkUploadedByResponse: (chunk, message) =>
-            (JSON.parse(message).uploaded_chunks || []).includes(chunk.offset + 1),
-        }),
-      [targetOf(proxy.url), CHUNK],
-    )
+    await startByStatus(page, proxy)
     await assertUploaded(await finished(page), files)
     const requests = noted.slice(since)
     const sent = chunksWith(requests, isUpload)
     assert.equal(requests.filter(isTest).length, 1)
     assert.deepEqual(without(sent, before), sent, 'what was acknowledged is not sent again')
   })
+
+  /** Starts simple-uploader.js as docs/resumablejs.md has it for the status resource. */
+  const startByStatus = (page, of) =>
+    page.evaluate(
+      ([code, chunkSize]) => {
+        class Uploader {
+          constructor(documented) {
+            window.startChunks('simple', { chunkSize, ...documented })
+          }
+        }
+        window.runRecipe(code, 'uploader', { Uploader })
+      },
+      [recipe('With simple-uploader.js:', of), CHUNK],
+    )
+
+  /** Starts resumable.js as docs/resumablejs.md has it, with the one method that npm's lacks. */
+  const startByMarks = (page, of) =>
+    page.evaluate(
+      async ([code, target, chunkSize]) => {
+        const r = window.makeResumable({ target, chunkSize })
+        const [file] = await r.added
+        file.markChunksCompleted = (count) => {
+          if (file.chunks.length <= count) return
+          for (const chunk of file.chunks.slice(0, count)) chunk.status = () => 'success'
+        }
+        await window.runRecipe(`return (async () => {${code}})()`, 'null', { r, file })
+      },
+      [recipe('With resumable.js from its repository:', of), targetOf(of.url), CHUNK],
+    )
+
+  for (const [title, startBy] of [
+    ['simple-uploader.js', startByStatus],
+    ['resumable.js', startByMarks],
+  ]) {
+    test(`section 5, 4: ${title} asks the status resource: what is there is not sent again`, async (t) => {
+      const client = title === 'resumable.js' ? 'resumable110' : 'simple'
+      const { page, noted, proxy, name, files } = await underway(t, client, 'recipe.bin')
+      await browser.load(page)
+      proxy.cut('fin')
+      const since = noted.length
+      await browser.chooseAgain(page, name)
+      await startBy(page, proxy)
+      await assertUploaded(await finished(page), files)
+      const sent = noted.slice(since).filter(isUpload)
+      assert.ok(sent.length < MANY, `${sent.length} of ${MANY} chunks sent`)
+    })
+
+    test(`J-044: ${title} asks the status resource: an edited file is not taken for stored`, async (t) => {
+      const { page, noted } = await openPage(t)
+      const name = `${title} edited.bin`
+      const data = bytes(4 * CHUNK, name)
+      await browser.choose(page, { [name]: data })
+      await startBy(page, server)
+      await assertUploaded(await finished(page), { [name]: data })
+
+      const since = noted.length
+      data[CHUNK + 1] ^= 1
+      await browser.choose(page, { [name]: data })
+      await startBy(page, server)
+      const [{ failed, answer }] = await finished(page)
+      assert.notDeepEqual(chunksWith(noted.slice(since), isUpload), [], 'it is sent')
+      // Either it is refused while the first one is held, or stored as an upload of its own.
+      if (failed) assert.equal(answer.error.code, 'content_conflict')
+      else await assertStored(server, urlOf(answer), data)
+    })
+  }
 
   for (const version of [4, 5]) {
     test(`F-45, J-052: tus-js-client ${version} finishes what resumable.js began`, async (t) => {
@@ -518,7 +620,8 @@ describe('ResumableJS in the browser', { skip: FOREIGN_SERVER }, () => {
     ['another origin listed', () => ['--cors-origin', 'https://example.com'], {}, false],
     ['CORS off', () => ['--no-cors'], {}, false],
     ['withCredentials', (origin) => ['--cors-origin', origin], { withCredentials: true }, false],
-    ['a header field that is not allowed', () => [], { headers: { 'X-Mine': '1' } }, false],
+    ['header fields of its own', () => [], { headers: TRACING }, true],
+    ['the same, its origin listed', (origin) => ['--cors-origin', origin], { headers: TRACING }, true],
   ]) {
     test(`F-32: ${label}: the page ${allowed ? 'uploads' : 'is kept out by the browser'}`, async (t) => {
       // The page first, so that it is gone, with its connections, when the server stops.

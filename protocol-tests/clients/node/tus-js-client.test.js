@@ -639,10 +639,10 @@ for (const { name, tus, FileUrlStorage } of CLIENTS) {
           await abandoned.upload.abort()
           proxy.cut('fin')
           const { url } = abandoned.upload
-          await until('410', async () => (await head(forgetful, url)).status === 410)
+          await until('404', async () => (await head(forgetful, url)).status === 404)
           // Once told, it stays so, also while the server gives up the bytes.
           await until('the bytes removed', async () => {
-            assert.equal((await head(forgetful, url)).status, 410)
+            assert.equal((await head(forgetful, url)).status, 404)
             return !(await exists(fileOf(forgetful, url, '.part')))
           })
 

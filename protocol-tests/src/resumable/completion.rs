@@ -61,8 +61,11 @@ pub(super) const CASES: &[Case] = &[
     ),
 ];
 
-/// How often the log of a server says of each upload that it is complete.
-pub(super) fn completions(own: &Own) -> HashMap<String, usize> {
+/// Ends a server, which writes the rest of its log then, and says how often that says of each
+/// upload that it is complete.
+pub(super) fn completions(own: &mut Own) -> Result<HashMap<String, usize>, Failure> {
+    own.process.terminate()?;
+    own.process.ended_within(Duration::from_secs(15))?;
     let log = String::from_utf8_lossy(&own.process.log()).into_owned();
     let mut counts = HashMap::new();
     for line in log.lines().filter(|line| line.contains(": complete id=")) {
@@ -70,11 +73,11 @@ pub(super) fn completions(own: &Own) -> HashMap<String, usize> {
         let id = id.split_whitespace().next().unwrap_or_default();
         *counts.entry(id.to_owned()).or_default() += 1;
     }
-    counts
+    Ok(counts)
 }
 
 fn orders(site: &Site) -> Verdict {
-    let own = site.launch(&["--durability", "relaxed"])?;
+    let mut own = site.launch(&["--durability", "relaxed"])?;
     let site = &own.site;
     let mut orders = vec![vec![]];
     for number in 1..=5u64 {
@@ -101,7 +104,7 @@ fn orders(site: &Site) -> Verdict {
         }
         file.completes(site, order[4]).map_err(within)?;
     }
-    let counts = completions(&own);
+    let counts = completions(&mut own)?;
     ensure_eq("complete uploads", counts.len(), 120)?;
     ensure(counts.values().all(|count| *count == 1), format!("{counts:?}"))
 }

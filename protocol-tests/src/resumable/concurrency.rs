@@ -118,7 +118,7 @@ fn first_chunks(site: &Site) -> Verdict {
 }
 
 fn last_two(site: &Site) -> Verdict {
-    let own = site.launch(&["--durability", "relaxed"])?;
+    let mut own = site.launch(&["--durability", "relaxed"])?;
     let site = &own.site;
     let mut ids = Vec::new();
     for round in 0..1000 {
@@ -135,7 +135,7 @@ fn last_two(site: &Site) -> Verdict {
         file.reads_back(site, &answers[0]).map_err(within)?;
         ids.push(answers[0].upload["id"].as_str().unwrap_or_default().to_owned());
     }
-    let counts = completions(&own);
+    let counts = completions(&mut own)?;
     for id in &ids {
         ensure_eq("completions of an upload", counts.get(id), Some(&1))?;
     }

@@ -22,6 +22,24 @@ pub(super) const CASES: &[Case] = &[
         numbers,
     ),
     Case::ours(
+        "chunk_size_that_switches_chunks_off_is_a_chunk",
+        &["J-001"],
+        "Number.MAX_VALUE, Infinity, fractions: the file is one chunk, in every form, and its test",
+        one_chunk_of_any_size,
+    ),
+    Case::ours(
+        "chunks_of_dropzone_are_stored",
+        &["J-004", "J-012", "J-055"],
+        "numbers from 0, no size of the chunk, the name with the file; refusals as a text",
+        dropzone,
+    ),
+    Case::ours(
+        "refused_form_says_what_is_wrong",
+        &["J-006", "J-023"],
+        "fields that are missing are named, a form without its closing boundary is told so",
+        form_faults,
+    ),
+    Case::ours(
         "parameters_that_are_optional_may_be_absent_or_empty",
         &["J-002", "J-012", "F-08"],
         "without size, count, name, path, type; required ones are missed",
@@ -140,6 +158,99 @@ fn numbers(site: &Site) -> Verdict {
         rows.row(format!("{name}=0"), || {
             let ask = File::new(30, 10).ask(1).set(name, "0");
             ask.put(site)?.is(refused(400, "bad_number"))
+        });
+    }
+    rows.verdict()
+}
+
+fn one_chunk_of_any_size(site: &Site) -> Verdict {
+    let mut rows = Rows::new();
+    for size in ["1.7976931348623157e+308", "Infinity", "1e+21", "33.5", "9007199254740992"] {
+        for form in Form::ALL {
+            rows.row(format!("{size} {form:?}"), || {
+                let file = File::new(33, 33).form(form);
+                // What JavaScript makes of infinity less infinity.
+                let current = if size == "Infinity" { "NaN" } else { "33" };
+                let ask = file.ask(1).set("c", size).set("s", current);
+                said(&site.ask(&ask.test(site))?)?.is(Said::Absent)?;
+                let answer = ask.put(site)?;
+                answer.clone().is(Said::File)?;
+                file.reads_back(site, &answer)?;
+                let part = File::new(33, 10).form(form).ask(2).set("c", size);
+                part.put(site)?.is(refused(400, "bad_number"))
+            });
+        }
+    }
+    rows.verdict()
+}
+
+fn dropzone(site: &Site) -> Verdict {
+    let mut rows = Rows::new();
+    for length in [0, 1, 10, 11, 12, 20, 21, 29] {
+        rows.row(length, || {
+            let file = File::new(length, 10).ceil();
+            let name = String::from_utf8_lossy(&file.name).into_owned();
+            let put = |index: u64, bytes: &[u8]| {
+                let form = [
+                    ("dzuuid", name.clone()),
+                    ("dzchunkindex", index.to_string()),
+                    ("dztotalfilesize", length.to_string()),
+                    ("dzchunksize", "10".to_owned()),
+                    ("dztotalchunkcount", file.count().to_string()),
+                    ("dzchunkbyteoffset", (index * 10).to_string()),
+                ];
+                let form = form.iter().fold(Multipart::new(), |form, (name, value)| {
+                    form.field(name, value.as_bytes())
+                });
+                let form = form.file("file", &format!("{name}.txt"), bytes);
+                site.ask(&form.into_request(Request::plain("POST", site.collection())))
+            };
+            for number in 1..file.count() {
+                said(&put(number - 1, &file.ask(number).payload)?)?.is(Said::Chunk)?;
+            }
+            let last = file.count();
+            let answer = said(&put(last - 1, &file.ask(last).payload)?)?;
+            answer.clone().is(Said::File)?;
+            let given = answer.upload["name"].as_str();
+            ensure_eq("the name", given, Some(&*format!("{name}.txt")))?;
+            file.reads_back(site, &answer)
+        });
+    }
+    rows.verdict()
+}
+
+fn form_faults(site: &Site) -> Verdict {
+    let mut rows = Rows::new();
+    let file = || File::new(30, 10);
+    let post = |body: Vec<u8>| {
+        let kind = format!("multipart/form-data; boundary={BOUNDARY}");
+        let request = Request::plain("POST", site.collection()).with("Content-Type", kind);
+        said(&site.ask(&request.body(body))?)
+    };
+    let chunk = |file: &File| fields(file, 1).file("file", "x", &file.ask(1).payload);
+    let end = format!("\r\n--{BOUNDARY}--\r\n");
+    let unclosed = {
+        let bytes = chunk(&file()).end();
+        bytes[..bytes.len() - end.len()].to_vec()
+    };
+    let short = fields(&file(), 1).file("file", "x", b"0123").end();
+    let alone = Multipart::new().file("file", "x", b"0123456789").end();
+    for (what, body, code, words) in [
+        ("no closing boundary", unclosed, "bad_form", &["before its closing boundary"][..]),
+        ("a short chunk", short, "length_mismatch", &["4 bytes", "10 were announced"]),
+        (
+            "no fields",
+            alone,
+            "fields_after_file",
+            &["missing", "resumableChunkNumber", "flowIdentifier", "dzuuid", "forceChunking"],
+        ),
+    ] {
+        rows.row(what, || {
+            let answer = post(body.clone())?;
+            let message = answer.body["error"]["message"].as_str().unwrap_or_default().to_owned();
+            answer.is(refused(400, code))?;
+            let says = words.iter().all(|word| message.contains(word));
+            crate::failure::ensure(says, format!("{message:?} lacks one of {words:?}"))
         });
     }
     rows.verdict()

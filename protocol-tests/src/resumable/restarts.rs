@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::client::{File, Form, Said};
 use super::completion::completions;
 use crate::case::{Case, OWN};
-use crate::failure::{Rows, Verdict, ensure_eq};
+use crate::failure::{Rows, Verdict, ensure, ensure_eq};
 use crate::http1::body;
 use crate::site::Own;
 use crate::site::Site;
@@ -57,10 +57,12 @@ fn kill(site: &Site) -> Verdict {
                 file.stores(&own.site, 1)?;
                 let last = file.put(&own.site, 2)?;
                 last.clone().is(Said::File)?;
+                // A kill takes along what the log has not been written yet.
+                ensure(own.process.logs(": complete id="), "it is not announced")?;
                 end(&mut own, killed)?;
                 file.is_complete(&own.site, 3)?;
                 file.reads_back(&own.site, &last)?;
-                let count = completions(&own).values().sum::<usize>();
+                let count = completions(&mut own)?.values().sum::<usize>();
                 ensure_eq("completions", count, 1)
             });
         }

@@ -8,6 +8,12 @@ use crate::site::{Own, Site, path_of};
 use crate::tus::patch::BAD_NUMBERS;
 
 pub(super) const CASES: &[Case] = &[
+    Case::ours(
+        "post_answers_with_names_that_scripts_look_for",
+        &["T-057"],
+        "Location and the tus fields in title case over HTTP/1.1, though case does not matter",
+        title_case,
+    ),
     Case::must(
         "post_creates_an_upload",
         &["T-040", "T-056", "T-057", "T-058", "D-19", "0.4"],
@@ -98,6 +104,21 @@ pub(super) const CASES: &[Case] = &[
     )
     .under(BOTH),
 ];
+
+fn title_case(site: &Site) -> Verdict {
+    let mut link = site.connect()?;
+    let create = site.post().with("Upload-Length", 3).body(b"");
+    link.raw.send_request(&create, &site.base.host)?;
+    let mut head = Vec::new();
+    while !head.ends_with(b"\r\n\r\n") {
+        head.extend(link.raw.read_bytes(1)?);
+    }
+    let head = String::from_utf8_lossy(&head);
+    for name in ["Location", "Upload-Offset", "Tus-Resumable", "Cache-Control", "Vary"] {
+        ensure(head.contains(&format!("\r\n{name}: ")), format!("no {name}: in {head:?}"))?;
+    }
+    Ok(())
+}
 
 fn creates(site: &Site) -> Verdict {
     let create = site.post().with("Upload-Length", "3").body(b"");

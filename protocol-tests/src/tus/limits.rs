@@ -224,6 +224,7 @@ fn one_connection(site: &Site) -> Verdict {
         (site.post().body(b""), 400),
         (complete.request("GET"), 200),
         (complete.request("GET").with("Range", "bytes=1-1"), 206),
+        (upload.request("GET"), 204),
         (Request::plain("GET", &upload.path), 404),
         (Request::tus("HEAD", &site.below("unknown")), 404),
         (patch(5).body(b"fghij"), 204),

@@ -612,3 +612,15 @@ async fn creation_that_must_be_new_leads_nobody_to_an_upload_that_is_there_s_002
     let (third, _) = stored(create("a", b"").await).expect("made");
     assert!(third.id != first.id && third.id != second.id, "J-044");
 }
+
+#[tokio::test(start_paused = true)]
+async fn chunk_that_has_made_an_upload_and_may_not_write_leaves_nothing_s_009() {
+    let (bench, faults) = faulty_bench(Limits::default());
+    let mut stall = faults.hold_answer(Operation::Create, 1);
+    let first = bench.spawn(chunk("a", 10, 0..5), whole(b"01234"));
+    stall.reached().await;
+    bench.engine.close().await;
+    stall.release();
+    assert_eq!(first.await.expect("no panic").err(), Some(Refusal::ShuttingDown));
+    assert_eq!(bench.uploads().await, 0);
+}

@@ -1,7 +1,7 @@
 //! The engine on the memory store, in paused time: no socket, no file.
 
-// mod model;
 mod keyed;
+mod model;
 
 use std::{
     collections::VecDeque,
@@ -672,4 +672,20 @@ impl futures_core::Stream for Frames {
     fn poll_next(mut self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Option<Self::Item>> {
         Poll::Ready(self.0.pop_front())
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn started_engine_sweeps_once_an_interval_until_its_last_handle_goes() {
+    use crate::store::faulty::{FaultyStore, Operation};
+    let store = FaultyStore::new(Arc::new(MemoryStore::default()));
+    let faults = store.faults();
+    let limits = Limits { expire_after: Some(Duration::from_secs(40)), ..Limits::default() };
+    let bench = Bench::on(Arc::new(store), limits);
+    bench.engine.start();
+    bench.engine.start();
+    tokio::time::sleep(Duration::from_secs(25)).await;
+    assert_eq!(faults.calls(Operation::List), 3);
+    drop(bench);
+    tokio::time::sleep(Duration::from_secs(100)).await;
+    assert_eq!(faults.calls(Operation::List), 3);
 }

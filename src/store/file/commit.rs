@@ -44,8 +44,16 @@ impl Shared {
         let line = record::line(next.revision, changes);
         let bytes = line.len() as u64;
         let completes = next.is_complete() && !current.is_complete();
-        if completes {
-            self.fit(held, &next).map_err(failed("completing", id))?;
+        let brings_bytes = changes.iter().any(|change| matches!(change, Change::Received { .. }));
+        let checked = match (completes, brings_bytes) {
+            (true, _) => self.fit(held, &next),
+            (false, true) => self.check_received(&next),
+            (false, false) => Ok(()),
+        };
+        if let Err(e) = checked {
+            // Its files are not what they were in memory.
+            self.distrust(&held.entry);
+            return Err(failed("recording bytes of", id)(e));
         }
         let record = self.append(held, line);
         let record = record.map_err(failed("changing the record of", id))?;
@@ -68,6 +76,10 @@ impl Shared {
             self.names_unsynced.store(false, Ordering::Relaxed);
         }
         let record = self.record(&held.entry)?;
+        if self.disk.linked_length(&record)?.is_none() {
+            self.distrust(&held.entry);
+            return Err(io::Error::other(StoreError::Absent));
+        }
         if held.log.torn {
             self.disk.truncate(&record, held.log.bytes)?;
         }
@@ -99,8 +111,9 @@ impl Shared {
     /// Takes a completion back that failed after it was recorded.
     fn retract(&self, held: &mut Held, record: &File) {
         let id = &held.entry.id;
-        let is_private = self.disk.exists(id, Kind::Part).unwrap_or(false);
-        if is_private {
+        let exists = |kind| self.disk.exists(id, kind);
+        let is_private = exists(Kind::Part).and_then(|part| Ok(part || !exists(Kind::Plain)?));
+        if is_private.unwrap_or(false) {
             self.cut_back(held, record);
         } else {
             // Published after all. The record says so too, and is read again the next time.
@@ -141,7 +154,7 @@ impl Shared {
         self.disk.write_at(&file, &[line.into()], 0)?;
         self.disk.sync(&file)?;
         self.disk.rename(id, Kind::RecordTmp, Kind::Record)?;
-        self.handles.keep(&held.entry, Which::Record, Arc::new(file));
+        self.disk.handles().keep(&held.entry, Which::Record, Arc::new(file));
         if self.disk.sync_names().is_err() {
             // Both logs say the same by now. The next append tries again first.
             self.names_unsynced.store(true, Ordering::Relaxed);

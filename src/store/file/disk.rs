@@ -3,16 +3,19 @@
 
 use std::{
     ffi::OsStr,
-    fs::{self, File, ReadDir},
+    fs::{self, DirBuilder, File, ReadDir},
     io::{self, IoSlice, Read as _},
-    os::unix::fs::MetadataExt as _,
+    ops::Range,
+    os::unix::fs::{DirBuilderExt as _, MetadataExt as _},
     path::{Path, PathBuf},
 };
 
 use bytes::Bytes;
-use rustix::fs::{Mode, OFlags, SeekFrom};
+#[cfg(any(target_os = "linux", target_os = "android"))]
+use rustix::fs::FallocateFlags;
+use rustix::fs::{AtFlags, Mode, OFlags, RawMode};
 
-use super::{pace::Pace, rounds::Rounds};
+use super::{handles::Handles, options::Modes, pace::Pace, rounds::Rounds};
 use crate::{store::Durability, upload::UploadId};
 
 /// What a name in the directory stands for.
@@ -53,7 +56,7 @@ impl Kind {
     ];
 
     /// What follows the id in the name.
-    const fn suffix(self) -> &'static str {
+    pub(super) const fn suffix(self) -> &'static str {
         match self {
             Self::Gone => ".gone",
             Self::Join => ".join",
@@ -85,6 +88,9 @@ pub(super) struct Disk {
     /// Its syncs, which uploads share.
     names_synced: Rounds,
     durability: Durability,
+    /// Files that are kept open, as long as there are descriptors for them.
+    handles: Handles,
+    modes: Modes,
     /// Nobody else has the directory as long as this is open: whoever may still write holds it.
     _lock: File,
     pace: Pace,
@@ -97,13 +103,20 @@ impl Disk {
     ///
     /// # Errors
     /// What the system says about opening it.
-    pub(super) fn open(dir: PathBuf, durability: Durability, lock: File) -> io::Result<Self> {
+    pub(super) fn open(
+        dir: PathBuf,
+        durability: Durability,
+        modes: Modes,
+        lock: File,
+    ) -> io::Result<Self> {
         let names = File::open(&dir)?;
         Ok(Self {
             dir,
             names,
             names_synced: Rounds::default(),
             durability,
+            handles: Handles::within_limits(),
+            modes,
             _lock: lock,
             pace: Pace::default(),
             #[cfg(test)]
@@ -114,6 +127,11 @@ impl Disk {
     /// Which promises syncs have to keep.
     pub(super) fn durability(&self) -> Durability {
         self.durability
+    }
+
+    /// Files that are kept open.
+    pub(super) fn handles(&self) -> &Handles {
+        &self.handles
     }
 
     /// How fast it is.
@@ -156,12 +174,22 @@ impl Disk {
         path
     }
 
+    /// Opens something. When there is no descriptor left, files that are only kept open are closed, and
+    /// it is tried once more.
+    fn making_room<T>(&self, open: impl Fn() -> io::Result<T>) -> io::Result<T> {
+        match open() {
+            Err(e) if is_out_of_descriptors(&e) && self.handles.close_all() => open(),
+            result => result,
+        }
+    }
+
     /// Opens a path of this directory: by its name, so that the way to the directory is not looked up
     /// each time.
     fn open_at(&self, path: &Path, flags: OFlags) -> io::Result<File> {
-        let (flags, mode) = (flags | OFlags::CLOEXEC, Mode::from_raw_mode(0o666));
+        let mode = Mode::from_raw_mode(self.modes.file as RawMode);
+        let flags = flags | OFlags::CLOEXEC;
         let open = || rustix::fs::openat(&self.names, name_of(path), flags, mode);
-        Ok(rustix::io::retry_on_intr(open)?.into())
+        self.making_room(|| Ok(rustix::io::retry_on_intr(open)?.into()))
     }
 
     /// Makes an empty file, or empties the one that is there.
@@ -202,7 +230,21 @@ impl Disk {
 
     /// Whether the name is there.
     pub(super) fn exists(&self, id: &UploadId, kind: Kind) -> io::Result<bool> {
-        self.path(id, kind).try_exists()
+        Ok(self.length_of(id, kind)?.is_some())
+    }
+
+    /// The length in bytes of the file that has the name now; `None` when there is none.
+    pub(super) fn length_of(&self, id: &UploadId, kind: Kind) -> io::Result<Option<u64>> {
+        let path = self.path(id, kind);
+        let about = || rustix::fs::statat(&self.names, name_of(&path), AtFlags::empty());
+        let about = found(rustix::io::retry_on_intr(about).map_err(io::Error::from))?;
+        Ok(about.map(|about| u64::try_from(about.st_size).unwrap_or_default()))
+    }
+
+    /// The length of an open file in bytes; `None` when no name is left of it.
+    pub(super) fn linked_length(&self, file: &File) -> io::Result<Option<u64>> {
+        let about = file.metadata()?;
+        Ok((about.nlink() > 0).then_some(about.len()))
     }
 
     /// Whether the name still stands for `file`.
@@ -250,16 +292,25 @@ impl Disk {
         io::copy(&mut from.take(limit), &mut &*to)
     }
 
-    /// The length of a file in bytes.
-    pub(super) fn length(&self, file: &File) -> io::Result<u64> {
-        // Cheaper than all that there is to know about it; nobody cares where it stands.
-        Ok(rustix::fs::seek(file, SeekFrom::End(0))?)
-    }
-
     /// Cuts a file to `len` bytes.
     pub(super) fn truncate(&self, file: &File, len: u64) -> io::Result<()> {
         self.step(Step::Truncate { file, len })?;
         file.set_len(len)
+    }
+
+    /// Frees the space of a range inside of a file, which reads as zeros then. Some file systems cannot
+    /// do that.
+    #[cfg(any(target_os = "linux", target_os = "android"))]
+    pub(super) fn punch(&self, file: &File, range: &Range<u64>) -> io::Result<()> {
+        self.step(Step::Punch { file, range })?;
+        let flags = FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE;
+        Ok(rustix::fs::fallocate(file, flags, range.start, range.end - range.start)?)
+    }
+
+    /// Other systems cannot do that.
+    #[cfg(not(any(target_os = "linux", target_os = "android")))]
+    pub(super) fn punch(&self, _: &File, _: &Range<u64>) -> io::Result<()> {
+        Err(io::ErrorKind::Unsupported.into())
     }
 
     /// Makes the content of a file survive the loss of power, if that was promised.
@@ -333,7 +384,7 @@ impl Disk {
     pub(super) fn unlink_tree(&self, id: &UploadId, kind: Kind) -> io::Result<bool> {
         let path = self.path(id, kind);
         self.step(Step::Unlink { path: &path })?;
-        Ok(found(fs::remove_dir_all(path))?.is_some())
+        Ok(found(self.making_room(|| fs::remove_dir_all(&path)))?.is_some())
     }
 
     /// Makes the directory `<id>.join` with a link for each `(position, partial)`, named after the
@@ -343,14 +394,14 @@ impl Disk {
         let tmp = self.path(id, Kind::JoinTmp);
         self.unlink_tree(id, Kind::JoinTmp)?;
         self.step(Step::Create { path: &tmp })?;
-        fs::create_dir(&tmp)?;
+        DirBuilder::new().mode(self.modes.dir).create(&tmp)?;
         for (position, partial) in parts {
             let (from, to) = (self.path(partial, Kind::Part), tmp.join(position.to_string()));
             self.step(Step::Link { from: &from, to: &to })?;
             fs::hard_link(from, to)?;
         }
         if self.durability == Durability::Synced {
-            let links = File::open(&tmp)?;
+            let links = self.making_room(|| File::open(&tmp))?;
             self.step(Step::SyncNames { dir: &links })?;
             links.sync_all()?;
         }
@@ -361,7 +412,7 @@ impl Disk {
     pub(super) fn links(&self, id: &UploadId) -> io::Result<Option<Vec<u64>>> {
         let path = self.path(id, Kind::Join);
         self.step(Step::Open { path: &path })?;
-        let Some(entries) = found(fs::read_dir(path))? else {
+        let Some(entries) = found(self.making_room(|| fs::read_dir(&path)))? else {
             return Ok(None);
         };
         let mut positions = Vec::new();
@@ -373,17 +424,30 @@ impl Disk {
         Ok(Some(positions))
     }
 
+    /// Whether the bytes of a link in such a directory have no other name any more.
+    pub(super) fn has_last_link(&self, id: &UploadId, kind: Kind) -> io::Result<bool> {
+        let Some(links) = found(fs::read_dir(self.path(id, kind)))? else {
+            return Ok(false);
+        };
+        for link in links {
+            if link?.metadata()?.nlink() == 1 {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
     /// Opens the link of `<id>.join` at `position` for reading.
     pub(super) fn open_link(&self, id: &UploadId, position: u64) -> io::Result<File> {
         let path = self.path(id, Kind::Join).join(position.to_string());
         self.step(Step::Open { path: &path })?;
-        File::open(path)
+        self.making_room(|| File::open(&path))
     }
 
     /// All names in the directory, ours or not.
     pub(super) fn entries(&self) -> io::Result<ReadDir> {
         self.step(Step::Open { path: &self.dir })?;
-        fs::read_dir(&self.dir)
+        self.making_room(|| fs::read_dir(&self.dir))
     }
 }
 
@@ -402,6 +466,12 @@ fn sync_file_system(dir: &File) -> io::Result<()> {
 #[cfg(not(any(target_os = "linux", target_os = "android")))]
 fn sync_file_system(_: &File) -> io::Result<()> {
     Err(io::ErrorKind::Unsupported.into())
+}
+
+/// Whether this process, or all of them together, can have no further descriptor.
+fn is_out_of_descriptors(error: &io::Error) -> bool {
+    use rustix::io::Errno;
+    matches!(Errno::from_io_error(error), Some(Errno::MFILE | Errno::NFILE))
 }
 
 /// The most slices given to one `pwritev`: `IOV_MAX` of Linux and the BSDs.
@@ -430,6 +500,8 @@ pub(super) enum Step<'a> {
     Open { path: &'a Path },
     /// Bytes read.
     Read { file: &'a File, at: u64 },
+    /// Space inside of a file freed.
+    Punch { file: &'a File, range: &'a Range<u64> },
     /// A name changed.
     Rename { from: &'a Path, to: &'a Path },
     /// A pointer of a key.

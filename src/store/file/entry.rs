@@ -11,7 +11,7 @@ use std::{
 
 use tokio::sync::OwnedMutexGuard;
 
-use super::{handles::Files, lock, writer::Pump};
+use super::{handles::Files, lock, surplus::Surplus, writer::Pump};
 use crate::upload::{Role, Upload, UploadId};
 
 /// Entries kept at most, as long as nobody uses the rest: well above the uploads of a busy hour, at
@@ -37,6 +37,8 @@ pub(super) struct Entry {
     log: Arc<tokio::sync::Mutex<Log>>,
     /// Writers given up in mid-write. See [`Entry::quiet`].
     abandoned: Mutex<Vec<Weak<Pump>>>,
+    /// Bytes in its data file that are not recorded.
+    pub(super) surplus: Surplus,
     /// Whether it was asked for since the cache last looked for room.
     touched: AtomicBool,
     /// Where it is kept.
@@ -60,7 +62,7 @@ pub(super) struct Log {
 }
 
 /// An entry that somebody uses: it stays where it is until this is dropped.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(super) struct Lease {
     /// `None` only while it is dropped.
     entry: Option<Arc<Entry>>,
@@ -84,6 +86,12 @@ impl Lease {
     pub(super) async fn hold(self) -> Held {
         let log = Arc::clone(&self.log).lock_owned().await;
         Held { log, entry: self }
+    }
+
+    /// The same without waiting; `None` while its files are in use.
+    pub(super) fn try_hold(self) -> Option<Held> {
+        let log = Arc::clone(&self.log).try_lock_owned().ok()?;
+        Some(Held { log, entry: self })
     }
 
     /// The entry, as long as somebody else keeps it.
@@ -142,6 +150,7 @@ impl Entry {
             current: Mutex::default(),
             log: Arc::default(),
             abandoned: Mutex::default(),
+            surplus: Surplus::default(),
             touched: AtomicBool::new(true),
             files: Mutex::default(),
             weight: AtomicUsize::new(0),
@@ -160,12 +169,13 @@ impl Entry {
         abandoned.push(Arc::downgrade(pump));
     }
 
-    /// Waits until no thread writes for a writer that was given up. Bytes written after that cannot
-    /// be overwritten with older ones.
+    /// Waits until no thread writes for a writer that was given up, or cuts off what it wrote. Bytes
+    /// written after that cannot be overwritten with older ones.
     ///
     /// # Cancel safety
     /// May be dropped at any time.
     pub(super) async fn quiet(&self) {
+        self.surplus.wait().await;
         let abandoned = lock(&self.abandoned).clone();
         if abandoned.is_empty() {
             return;

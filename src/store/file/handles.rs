@@ -9,14 +9,23 @@ use std::{
     },
 };
 
+use rustix::process::{Resource, getrlimit};
+
 use super::{
     entry::{Entry, Lease},
     lock,
 };
 
-/// Uploads whose files are kept open at most, at two descriptors each. More only costs the time to
+/// Uploads whose files are kept open at most, at [`DESCRIPTORS_EACH`]. More only costs the time to
 /// open them again.
 const MAX_UPLOADS: usize = 128;
+
+/// Descriptors of an upload whose files are kept open.
+const DESCRIPTORS_EACH: usize = 2;
+
+/// They take no more than this part of the descriptors that the process may have: connections and
+/// requests need the others.
+const DESCRIPTORS_SHARE: usize = 4;
 
 /// Which file of an upload.
 #[derive(Debug, Clone, Copy)]
@@ -46,8 +55,10 @@ impl Drop for Counted {
 
 /// Which uploads have files open. Whoever gives one of their names to another file, or takes it away,
 /// has them forgotten.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Handles {
+    /// How many there may be.
+    max_uploads: usize,
     /// How many there are.
     uploads: Arc<AtomicUsize>,
     /// In the order in which they came, and some that have no file open any more.
@@ -55,6 +66,19 @@ pub(super) struct Handles {
 }
 
 impl Handles {
+    /// Without files. There will be as many as suit the limits of the process.
+    pub(super) fn within_limits() -> Self {
+        let descriptors = getrlimit(Resource::Nofile).current;
+        let descriptors = descriptors.and_then(|limit| usize::try_from(limit).ok());
+        Self::within(descriptors.unwrap_or(usize::MAX))
+    }
+
+    /// Without files, in a process that may have so many descriptors.
+    fn within(descriptors: usize) -> Self {
+        let max_uploads = MAX_UPLOADS.min(descriptors / DESCRIPTORS_SHARE / DESCRIPTORS_EACH);
+        Self { max_uploads, uploads: Arc::default(), order: Mutex::default() }
+    }
+
     /// The file, if it is open.
     pub(super) fn get(entry: &Entry, which: Which) -> Option<Arc<File>> {
         lock(&entry.files).files[which as usize].clone()
@@ -73,16 +97,22 @@ impl Handles {
         let mut order = lock(&self.order);
         order.push_back(entry.downgrade());
         let mut oldest = None;
-        if before >= MAX_UPLOADS {
+        if before >= self.max_uploads {
             oldest = std::iter::from_fn(|| order.pop_front()).find_map(|entry| closed(&entry));
         }
-        if order.len() > 2 * MAX_UPLOADS {
+        if order.len() > 2 * self.max_uploads {
             let mut seen = HashSet::new();
             order.retain(|entry| has_files(entry) && seen.insert(entry.as_ptr()));
         }
         drop(order);
         // Closed without the lock.
         drop(oldest);
+    }
+
+    /// Closes all files, those in use once they are not. Says whether there were any.
+    pub(super) fn close_all(&self) -> bool {
+        let order = std::mem::take(&mut *lock(&self.order));
+        order.iter().filter_map(closed).count() > 0
     }
 
     /// Closes the files, once nobody uses them.
@@ -113,7 +143,7 @@ mod tests {
 
     #[test]
     fn so_many_files_are_kept_and_no_more() {
-        let (cache, handles) = (Cache::default(), Handles::default());
+        let (cache, handles) = (Cache::default(), Handles::within(usize::MAX));
         let file = Arc::new(tempfile::tempfile().expect("a file"));
         let entry = |index: usize| cache.entry(&format!("a{index}").parse().expect("plain"));
         let entries: Vec<_> = (0..3 * MAX_UPLOADS).map(entry).collect();

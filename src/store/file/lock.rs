@@ -1,13 +1,17 @@
 //! Opening a data directory, alone: [`OpenError`] and the lock file.
 
 use std::{
-    fs::{self, File, OpenOptions, TryLockError},
+    fs::{DirBuilder, File, OpenOptions, TryLockError},
     io::{self, Read as _, Write as _},
+    os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _, PermissionsExt as _},
     path::{Path, PathBuf},
 };
 
 /// The file that is locked while a process has the directory. Not the name of any upload.
 const LOCK_NAME: &str = ".lock";
+
+/// Whoever may open the lock file may lock it and keep the server from starting.
+const LOCK_MODE: u32 = 0o600;
 
 /// Bytes of a lock file that are shown: a process id and a label. Whatever else may lie there is
 /// not worth more.
@@ -43,6 +47,18 @@ pub enum OpenError {
         /// The failure.
         source: io::Error,
     },
+    /// The secret that the names of uploads depend on is lost.
+    #[error(
+        "{} {fault}, and without it clients do not find the uploads that they name (ResumableJS); \
+         restore it from a backup, or give those uploads up with: head -c {} /dev/urandom > {}",
+        path.display(), super::secret::SECRET_BYTES, path.display()
+    )]
+    Secret {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        fault: &'static str,
+    },
     /// The directory cannot be written to.
     #[error("cannot use the data directory {}: {source}; let this user write to it", path.display())]
     Use {
@@ -53,16 +69,25 @@ pub enum OpenError {
     },
 }
 
-/// Makes the directory if it is not there, durably.
-pub(super) fn create_dir(path: &Path) -> Result<(), OpenError> {
+/// Makes the directory and its parents if they are not there, durably and with this mode. Warns of
+/// one that lets in more users.
+pub(super) fn create_dir(path: &Path, mode: u32) -> Result<(), OpenError> {
     let failed = |source| OpenError::Create { path: path.to_owned(), source };
     // An absolute path has a parent for every name that is made.
     let absolute = std::path::absolute(path).map_err(failed)?;
     let missing = absolute.ancestors().take_while(|dir| !dir.exists());
     let parents: Vec<&Path> = missing.filter_map(Path::parent).collect();
-    fs::create_dir_all(&absolute).map_err(failed)?;
+    DirBuilder::new().recursive(true).mode(mode).create(&absolute).map_err(failed)?;
     for parent in parents {
         File::open(parent).and_then(|dir| dir.sync_all()).map_err(failed)?;
+    }
+    let found = absolute.metadata().map_err(failed)?.permissions().mode() & 0o777;
+    if found & !mode != 0 {
+        let path = path.display();
+        tracing::warn!(
+            "the data directory {path} has mode {found:04o}, so other users may read uploads: \
+             chmod {mode:04o} {path}, or open it with that mode (--dir-mode {found:04o})"
+        );
     }
     Ok(())
 }
@@ -71,7 +96,9 @@ pub(super) fn create_dir(path: &Path) -> Result<(), OpenError> {
 /// the file given, or with the process.
 pub(super) fn take(dir: &Path, label: &str) -> Result<File, OpenError> {
     let path = dir.join(LOCK_NAME);
-    let opened = OpenOptions::new().read(true).write(true).create(true).truncate(false).open(&path);
+    let mut options = OpenOptions::new();
+    options.read(true).write(true).create(true).truncate(false).mode(LOCK_MODE);
+    let opened = options.open(&path);
     let mut file = opened.map_err(|source| OpenError::Use { path: dir.to_owned(), source })?;
     match file.try_lock() {
         Ok(()) => {}

@@ -25,12 +25,16 @@
 //! into the keys, so that nobody can tell which name one stands for. Names of any other
 //! form are never touched, nor is a plain file without a record.
 //!
+//! Files and directories are made with the modes of [`OpenOptions`], which other users cannot read
+//! by default; `.lock` and `.secret` are of this user alone in any case.
+//!
 //! The first line of a record is a revision and the changes that make the upload as it then was; each
 //! further line is one commit and one revision. Every line ends with a sum of the rest of it. A last line without its end, or with bytes that
 //! never reached the disk (they read as zeros), was never committed; a record without a whole first
-//! line never existed. Everything else that does not parse, does not fit or skips a revision is
+//! line never existed, unless there are bytes, which are kept then. Everything else that does not parse, does not fit or skips a revision is
 //! damage: that upload answers [`StoreError::Damaged`], its files are left alone, and no other
-//! upload is concerned. A long log is rewritten as one line now and then.
+//! upload is concerned. The same goes for a data file that is shorter than its record says, and for a
+//! line with more in it than this version knows. A long log is rewritten as one line now and then.
 //!
 //! # Order
 //!
@@ -42,20 +46,25 @@
 //! | --- | --- |
 //! | create | record (empty) and `.part` made, **first line** -> pointer swung, if it has a key; names -> |
 //! | create, complete | record and `.part` made, names -> **first line** -> as completed |
-//! | write | bytes into `.part` -> (nothing refers to them yet) |
+//! | write | bytes into `.part` -> (nothing refers to them yet; what is not committed is cut off) |
 //! | commit | **line** -> |
 //! | .. completed | `.part` cut to its length -> **line** -> `.part` renamed to the plain name -> |
 //! | .. completed, joined | names of the join -> **line** -> laid down later |
 //! | .. voided | **line** -> bytes unlinked |
 //! | join | links in `.join.tmp/` -> renamed to `.join/` (decided by create or commit) |
 //! | lay down | bytes copied into `.part`, its name -> **`.join/` renamed** to `.join.tmp/`, `.part` renamed to the plain name -> links unlinked |
-//! | remove | **record renamed** to `.gone`, pointer unlinked if it led there -> plain file unlinked -> all else unlinked, `.gone` last |
+//! | remove | **record renamed** to `.gone`, pointer unlinked if it led there -> all bytes unlinked -> `.gone` unlinked |
+//! | .. complete | **record renamed** to `.gone`, pointer unlinked if it led there, all bytes unlinked -> `.gone` unlinked |
 //! | shorten a log | `.record.tmp` written -> **renamed** to `.record` -> |
 //!
 //! Names are those of one directory, so uploads that wait for them to last share a sync (`rounds.rs`).
 //!
 //! [`Durability::Relaxed`] takes the same steps in the same order and leaves the syncs out: the
 //! kernel outlives the process and forgets nothing.
+//!
+//! So no crash leaves bytes without a record. Where there are some, the record was damaged by other
+//! means: they are kept, and logged. A complete upload without its file was moved away by its owner: it
+//! is absent, and the next listing removes its record.
 //!
 //! What is missing after a crash is done when the record is first read, or by
 //! [`FileStore::recover`], which also removes what belongs to no upload. What an earlier process has
@@ -76,8 +85,10 @@ mod data;
 mod disk;
 mod entry;
 mod handles;
+mod in_place;
 mod lay_down;
 mod lock;
+mod options;
 mod pace;
 mod reader;
 mod record;
@@ -85,6 +96,7 @@ mod rounds;
 mod scan;
 mod secret;
 mod shared;
+mod surplus;
 #[cfg(test)]
 mod tests;
 mod writer;
@@ -98,9 +110,7 @@ use std::{
 
 use async_trait::async_trait;
 
-pub use self::lock::OpenError;
 use self::{
-    disk::{Disk, found},
     entry::{Held, Lease},
     pace::Cost,
     reader::{Ahead, Pieces},
@@ -108,6 +118,7 @@ use self::{
     shared::{Shared, failed},
     writer::FileWriter,
 };
+pub use self::{lock::OpenError, options::OpenOptions};
 use super::{ByteStream, Durability, Store, StoreError, UploadStream, Writer};
 use crate::upload::{Capabilities, Change, Key, Phase, Upload, UploadId};
 
@@ -130,32 +141,18 @@ pub struct FileStore {
 }
 
 impl FileStore {
-    /// The uploads in `dir`, which is made if it is not there. Reads none of them.
+    /// The uploads in `dir`, which is made if it is not there, for this user alone. Reads none of
+    /// them.
     ///
     /// # Errors
     /// When the directory cannot be used, or another process (or store) has it.
     pub fn open(dir: impl Into<PathBuf>, durability: Durability) -> Result<Self, OpenError> {
-        Self::open_labelled(dir, durability, "")
+        Self::options().durability(durability).open(dir)
     }
 
-    /// The same; `label` tells whoever is refused meanwhile who has the directory.
-    ///
-    /// # Errors
-    /// Those of [`Self::open`].
-    pub fn open_labelled(
-        dir: impl Into<PathBuf>,
-        durability: Durability,
-        label: &str,
-    ) -> Result<Self, OpenError> {
-        let path = dir.into();
-        lock::create_dir(&path)?;
-        let lock = lock::take(&path, label)?;
-        let disk = Disk::open(path.clone(), durability, lock);
-        // A process that died may have left names unsynced that this one is going to rely on.
-        let disk = disk.and_then(|disk| disk.sync_names().map(|()| disk));
-        let opened = disk.and_then(|disk| Ok((secret::load_or_make(&path)?, disk)));
-        let (secret, disk) = opened.map_err(|source| OpenError::Use { path, source })?;
-        Ok(Self { secret, shared: Arc::new(Shared::new(disk)) })
+    /// What can be chosen when a store is opened.
+    pub fn options() -> OpenOptions {
+        OpenOptions::default()
     }
 
     /// What goes into keys, so that nobody can tell which name one stands for: random bytes that stay
@@ -222,18 +219,23 @@ impl FileStore {
         self.shared.run(cost, work).await
     }
 
-    /// The entry of an upload that is open.
-    async fn open_entry(&self, upload: &Upload) -> Result<Lease, StoreError> {
+    /// The entry of an upload that is open, and the end of the bytes that it counts.
+    async fn open_entry(&self, upload: &Upload) -> Result<(Lease, u64), StoreError> {
         let current = self.load(&upload.id).await?;
         if current.phase != Phase::Open {
             return Err(StoreError::Stale);
         }
-        Ok(self.shared.cache.entry(&upload.id))
+        Ok((self.shared.cache.entry(&upload.id), current.received.end()))
     }
 
-    /// The error for a data file that is not there: only a record that is gone makes it absent.
+    /// The error for bytes that cannot be read: the disk knows better than the memory.
     async fn explain(&self, id: &UploadId, doing: &'static str, source: io::Error) -> StoreError {
-        match self.load(id).await {
+        let held = self.hold(id).await;
+        let load = |shared: &Arc<Shared>, held: &mut Held| {
+            shared.distrust(&held.entry);
+            shared.load(held)
+        };
+        match self.run(held, Cost::Disk, load).await {
             Ok(_) => failed(doing, id)(source),
             Err(e) => e,
         }
@@ -271,17 +273,23 @@ impl Store for FileStore {
 
     async fn load(&self, id: &UploadId) -> Result<Arc<Upload>, StoreError> {
         if let Some(upload) = self.shared.cache.current(id) {
-            return Ok(upload);
+            if !upload.is_published() {
+                return Ok(upload);
+            }
+            let look = move |shared: &Arc<Shared>| shared.is_intact(&upload).then_some(upload);
+            if let Some(upload) = self.shared.run(Cost::Memory, look).await {
+                return Ok(upload);
+            }
         }
         let held = self.hold(id).await;
         self.run(held, Cost::Disk, Shared::load).await
     }
 
     async fn write(&self, upload: &Upload, at: u64) -> Result<Box<dyn Writer>, StoreError> {
-        let entry = self.open_entry(upload).await?;
+        let (entry, end) = self.open_entry(upload).await?;
         entry.quiet().await;
         let open = move |shared: &Arc<Shared>| {
-            let file = found(shared.part(&entry));
+            let file = shared.sound_part(&entry, end);
             (entry, file)
         };
         let id = &upload.id;
@@ -295,7 +303,7 @@ impl Store for FileStore {
             Err(e) => return Err(failed("opening the data file of", id)(e)),
         };
         let disk = Arc::clone(&self.shared.disk);
-        Ok(Box::new(FileWriter::new(disk, entry, file, at)))
+        Ok(Box::new(FileWriter::open(disk, entry, file, at).await))
     }
 
     async fn commit(&self, upload: &Upload, changes: &[Change]) -> Result<Arc<Upload>, StoreError> {
@@ -338,6 +346,14 @@ impl Store for FileStore {
             shared.remove(held, revision, pointer)
         };
         self.run(held, Cost::Disk, remove).await
+    }
+
+    async fn recover(&self) -> Result<(), StoreError> {
+        let uploads = Self::recover(self).await?;
+        if uploads > 0 {
+            tracing::info!(uploads, "cleaned up what unfinished creations and removals left");
+        }
+        Ok(())
     }
 
     fn list(&self) -> UploadStream {

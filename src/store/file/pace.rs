@@ -8,6 +8,8 @@ use std::{
 
 use tokio::task::{JoinError, spawn_blocking};
 
+use super::in_place::{InPlace, Permit};
+
 /// Work that should stay in the kernel's memory and takes longer than this had to wait for the disk.
 /// Copying a batch into the page cache takes a hundredth of it; the rest is room for a thread that is
 /// scheduled late.
@@ -38,10 +40,16 @@ pub(super) enum Cost {
 /// so it goes to the blocking pool. Going there and back wakes two threads and takes the bytes to
 /// another core's caches: more than most of the work itself, and a fifth of the cost of a GiB. So
 /// what stays in the kernel's memory is done right where it comes up, as long as it keeps to that:
-/// once it has been slow, because the disk lags behind, it goes to the pool too for a while.
+/// once it has been slow, because the disk lags behind, it goes to the pool too for a while. What
+/// hangs there all the same concerns no other request: see [`InPlace`].
+///
+/// Work that hangs in the pool keeps a thread each, of 512 in tokio. Further work waits in line, one
+/// piece for each request that needs the disk; all else does without the pool.
 #[derive(Debug)]
 pub(super) struct Pace {
     begin: Instant,
+    /// Pieces of work that are done right where they come up.
+    in_place: InPlace,
     /// Pieces of work since the last slow one.
     prompt_pieces: AtomicU32,
     /// The end of the time to be wary in, in milliseconds since `begin`.
@@ -52,6 +60,7 @@ impl Default for Pace {
     fn default() -> Self {
         Self {
             begin: Instant::now(),
+            in_place: InPlace::new(SLOW),
             prompt_pieces: AtomicU32::new(SIGN_WITHIN),
             wary_until_ms: AtomicU64::new(0),
         }
@@ -76,16 +85,16 @@ impl Pace {
         u64::try_from(self.begin.elapsed().as_millis()).unwrap_or(u64::MAX)
     }
 
-    /// Whether work should be done right where it comes up, by [`Self::here`].
-    pub(super) fn is_for_here(&self, cost: Cost) -> bool {
-        cost == Cost::Memory && self.is_prompt()
+    /// The right to do work right where it comes up, if that suits its cost.
+    pub(super) fn here(&self, cost: Cost) -> Option<Here<'_>> {
+        if cost == Cost::Disk || !self.is_prompt() {
+            return None;
+        }
+        Some(Here { pace: self, _permit: self.in_place.permit()? })
     }
 
-    /// Does `work` right here, and notes how long it takes.
-    pub(super) fn here<T>(&self, work: impl FnOnce() -> T) -> T {
-        let begin = Instant::now();
-        let value = work();
-        let took = begin.elapsed();
+    /// Notes how long a piece of work took.
+    fn note(&self, took: Duration) {
         if took <= SLOW {
             let pieces = self.prompt_pieces.load(Ordering::Relaxed);
             if pieces < SIGN_WITHIN {
@@ -95,6 +104,22 @@ impl Pace {
         } else if self.prompt_pieces.swap(0, Ordering::Relaxed) < SIGN_WITHIN {
             self.beware(took.saturating_mul(WARY_FACTOR));
         }
+    }
+}
+
+/// The right to do a piece of work right here.
+#[derive(Debug)]
+pub(super) struct Here<'a> {
+    pace: &'a Pace,
+    _permit: Permit<'a>,
+}
+
+impl Here<'_> {
+    /// Does `work`.
+    pub(super) fn run<T>(self, work: impl FnOnce() -> T) -> T {
+        let begin = Instant::now();
+        let value = work();
+        self.pace.note(begin.elapsed());
         value
     }
 }
@@ -123,25 +148,25 @@ async fn raise<T>(error: JoinError) -> T {
 mod tests {
     use super::*;
 
-    #[test]
-    fn slow_work_is_kept_away_for_a_while() {
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn slow_work_is_kept_away_for_a_while() {
         let pace = Pace::default();
-        assert!(pace.is_for_here(Cost::Memory));
-        assert!(!pace.is_for_here(Cost::Disk));
-        let slow = || std::thread::sleep(2 * SLOW);
+        let is_for_here = |cost| pace.here(cost).is_some();
+        assert!(is_for_here(Cost::Memory));
+        assert!(!is_for_here(Cost::Disk));
         for prompt in [0, SIGN_WITHIN, SIGN_WITHIN - 1] {
             for _ in 0..prompt {
-                assert!(pace.is_for_here(Cost::Memory), "{prompt}");
-                pace.here(|| ());
+                let here = pace.here(Cost::Memory);
+                here.expect("it is prompt").run(|| ());
             }
-            assert!(pace.is_for_here(Cost::Memory), "{prompt}");
-            pace.here(slow);
+            assert!(is_for_here(Cost::Memory), "{prompt}");
+            pace.note(2 * SLOW);
         }
-        assert!(!pace.is_for_here(Cost::Memory));
+        assert!(!is_for_here(Cost::Memory));
         pace.beware(Duration::ZERO);
-        assert!(pace.is_for_here(Cost::Memory));
+        assert!(is_for_here(Cost::Memory));
         pace.beware(Duration::from_secs(60));
-        assert!(!pace.is_for_here(Cost::Memory));
+        assert!(!is_for_here(Cost::Memory));
     }
 
     #[tokio::test]

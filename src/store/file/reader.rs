@@ -15,7 +15,10 @@ use bytes::Bytes;
 use futures_core::Stream;
 use tokio::task::{JoinHandle, spawn_blocking};
 
-use super::disk::{Disk, Kind, found};
+use super::{
+    data::damaged,
+    disk::{Disk, Kind, found},
+};
 use crate::{
     store::ByteStream,
     upload::{Upload, UploadId},
@@ -55,6 +58,22 @@ impl Segment {
     fn whole(file: impl Into<Arc<File>>) -> Self {
         Self { file: file.into(), range: 0..u64::MAX }
     }
+
+    /// The same, if the file has all bytes that are to be read from it: a short file is an error before
+    /// the first byte.
+    fn checked(self, disk: &Disk, id: &UploadId, rest: &Range<u64>) -> io::Result<Self> {
+        let length = disk.linked_length(&self.file)?;
+        let end = length.map_or(u64::MAX, |length| self.range.start.saturating_add(length));
+        if rest.is_empty() || self.range.end.min(rest.end) <= end {
+            return Ok(self);
+        }
+        Err(too_short(id, end))
+    }
+}
+
+/// The error for data that ends before its record says.
+fn too_short(id: &UploadId, end: u64) -> io::Error {
+    damaged(format!("the data of {id} ends at byte {end}, its record says more"))
 }
 
 impl Pieces {
@@ -69,13 +88,14 @@ impl Pieces {
             false => None,
         };
         if let Some(file) = plain {
-            return Ok(Self::of_file(disk, id, Arc::new(file), range));
+            let segment = Segment::whole(file).checked(&disk, &id, &range)?;
+            return Ok(Self { disk, id, rest: range, segment, links: Vec::new() });
         }
         let links = match upload.is_published() {
             true => disk.links(&id)?.unwrap_or_default(),
             false => Vec::new(),
         };
-        let segment = segment_at(&disk, &id, &links, range.start)?;
+        let segment = segment_at(&disk, &id, &links, range.start)?.checked(&disk, &id, &range)?;
         Ok(Self { disk, id, rest: range, segment, links })
     }
 
@@ -98,15 +118,15 @@ impl Pieces {
     fn piece(&mut self) -> io::Result<Bytes> {
         let at = self.rest.start;
         if at >= self.segment.range.end {
-            self.segment = segment_at(&self.disk, &self.id, &self.links, at)?;
+            let segment = segment_at(&self.disk, &self.id, &self.links, at)?;
+            self.segment = segment.checked(&self.disk, &self.id, &self.rest)?;
         }
         let Segment { file, range } = &self.segment;
         let limit = range.end.min(self.rest.end) - at;
         let limit = usize::try_from(limit).unwrap_or(READ_BYTES).min(READ_BYTES);
         let piece = self.disk.read_at(file, at - range.start, limit)?;
         if piece.is_empty() {
-            let why = format!("the data of {} ends at byte {at}", self.id);
-            return Err(io::Error::new(io::ErrorKind::UnexpectedEof, why));
+            return Err(too_short(&self.id, at));
         }
         self.rest.start += piece.len() as u64;
         Ok(piece)
@@ -137,7 +157,9 @@ impl Iterator for Pieces {
             return None;
         }
         let piece = self.piece();
-        if piece.is_err() {
+        if let Err(error) = &piece {
+            // The head of an answer is on its way already, and cannot say it.
+            tracing::error!(id = %self.id, %error, "cannot read on");
             // What follows cannot be right.
             self.rest.start = self.rest.end;
         }

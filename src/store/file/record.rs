@@ -1,6 +1,6 @@
 //! The change log as text: what one line says, and what a file of lines adds up to. No files.
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Serialize, de::IgnoredAny};
 use sha1::{Digest as _, Sha1};
 
 use crate::{
@@ -8,13 +8,29 @@ use crate::{
     upload::{Change, Upload, UploadId},
 };
 
-/// One commit.
-#[derive(Debug, Serialize, Deserialize)]
-struct Line<C> {
+/// One commit, to be written.
+#[derive(Debug, Serialize)]
+struct Line<'a> {
     /// The revision after it.
     rev: u64,
     /// What it changed.
-    changes: C,
+    changes: &'a [Change],
+}
+
+/// One commit, as read. An unknown field would be lost when the log is next rewritten.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Read {
+    rev: u64,
+    changes: Vec<Change>,
+    #[serde(rename = "sum")]
+    _sum: IgnoredAny,
+}
+
+/// Why a line with the right sum does not parse: it is as it was written, so its writer knew more than
+/// this version.
+fn newer(e: &serde_json::Error) -> String {
+    format!("written by a newer version of Windlass, which this one cannot read ({e})")
 }
 
 /// What a change log says.
@@ -85,8 +101,8 @@ pub(super) fn parse(id: &UploadId, text: &[u8]) -> Result<Option<Parsed>, StoreE
         if !is_sealed(raw) {
             return Err(damaged(&"its sum is another"));
         }
-        let Line { rev, changes }: Line<Vec<Change>> =
-            serde_json::from_slice(raw).map_err(|e| damaged(&e))?;
+        let line = serde_json::from_slice(raw);
+        let Read { rev, changes, .. } = line.map_err(|e| damaged(&newer(&e)))?;
         let bytes = u64::try_from(raw.len()).expect("a file in memory has fewer than 2^64 bytes");
         match &mut parsed {
             None => {
@@ -137,9 +153,10 @@ mod tests {
     fn upload() -> Upload {
         let created = Change::Created {
             completion: Completion::WhenFull,
+            key: None,
             length: Some(9),
             metadata: Metadata::default(),
-            named: false,
+            owner: None,
             role: Role::Whole,
             at: UNIX_EPOCH + Duration::from_millis(5),
         };
@@ -191,6 +208,28 @@ mod tests {
                 }
                 other => panic!("byte {at}, bit {bit}: {other:?}"),
             }
+        }
+    }
+
+    /// An unknown field would be lost when the log is next rewritten.
+    #[test]
+    fn line_that_says_more_is_of_a_newer_version() {
+        let sealed = |text: &str| {
+            let text = text.strip_suffix('}').expect("an object");
+            [text.as_bytes(), seal(text.as_bytes()).as_bytes()].concat()
+        };
+        let created = r#"{"rev":0,"changes":[{"created":{"at":5}}]}"#;
+        assert!(parse(&id(), &sealed(created)).expect("known").is_some());
+        for text in [
+            r#"{"version":2,"rev":0,"changes":[{"created":{"at":5}}]}"#,
+            r#"{"rev":0,"changes":[{"created":{"at":5,"color":"red"}}]}"#,
+            r#"{"rev":0,"changes":[{"created":{"at":5,"role":{"partial":{"text":"","of":1}}}}]}"#,
+            r#"{"rev":0,"changes":[{"created":{"at":5,"role":{"mirror":{}}}}]}"#,
+            r#"{"rev":0,"changes":[{"created":{"at":5}},{"renamed":{"to":"b"}}]}"#,
+            r#"{"rev":0,"changes":[{"created":{"at":5}},{"length_declared":{"length":5,"unit":"k"}}]}"#,
+        ] {
+            let error = parse(&id(), &sealed(text)).expect_err(text).to_string();
+            assert!(error.contains("a.record, line 1: written by a newer version"), "{error}");
         }
     }
 

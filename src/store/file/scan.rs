@@ -118,22 +118,47 @@ impl Records {
         Self(Names::new(shared))
     }
 
-    /// The record of `id`; `None` when it is gone by now or cannot be read.
+    /// The upload of a record; `None` when it is gone by now or cannot be read.
+    fn upload(&self, id: &UploadId) -> Option<Arc<Upload>> {
+        let shared = &self.0.shared;
+        let known = shared.cache.peek(id).or_else(|| self.record(id))?;
+        if shared.is_intact(&known) {
+            return Some(known);
+        }
+        let Some(mut held) = shared.cache.entry(id).try_hold() else {
+            return Some(known);
+        };
+        match shared.load(&mut held) {
+            Ok(upload) => return Some(upload),
+            // Its owner has moved the file away.
+            Err(StoreError::Absent) => match shared.discard(id) {
+                Ok(true) => tracing::info!(%id, "forgotten: its file was moved away"),
+                Ok(false) => {}
+                Err(e) => tracing::warn!(%id, error = %e, "cannot forget what was moved away"),
+            },
+            Err(e) => skipped(id, &e),
+        }
+        None
+    }
+
+    /// The record of `id`, from disk.
     fn record(&self, id: &UploadId) -> Option<Arc<Upload>> {
         let shared = &self.0.shared;
-        if let Some(upload) = shared.cache.peek(id) {
-            return Some(upload);
-        }
         let text = shared.disk.open_read(id, Kind::Record).and_then(|file| shared.disk.read(&file));
         let text = found(text).map_err(failed("reading the record of", id));
         match text.and_then(|text| record::parse(id, &text.unwrap_or_default())) {
             Ok(parsed) => parsed.map(|parsed| Arc::new(parsed.upload)),
             Err(e) => {
-                tracing::warn!(file = %format_args!("{id}.record"), error = %e, "record skipped");
+                skipped(id, &e);
                 None
             }
         }
     }
+}
+
+/// Notes that a listing lacks an upload.
+fn skipped(id: &UploadId, error: &StoreError) {
+    tracing::warn!(file = %format_args!("{id}.record"), %error, "record skipped");
 }
 
 impl Iterator for Records {
@@ -146,7 +171,7 @@ impl Iterator for Records {
                 Err(e) => return Some(Err(StoreError::io("listing the directory", e))),
             };
             if name.kind == Kind::Record
-                && let Some(upload) = self.record(&name.id)
+                && let Some(upload) = self.upload(&name.id)
             {
                 return Some(Ok(upload));
             }

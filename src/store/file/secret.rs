@@ -7,6 +7,8 @@ use std::{
     path::Path,
 };
 
+use super::{disk::Kind, lock::OpenError};
+
 /// Where the secret lies. Not the name of any upload.
 const SECRET_NAME: &str = ".secret";
 
@@ -19,16 +21,35 @@ pub(super) const SECRET_BYTES: usize = 32;
 /// Only the user that runs the server may read it.
 const SECRET_MODE: u32 = 0o600;
 
-/// The secret of `dir`, made if there is none yet. Whoever calls has the directory for himself.
-pub(super) fn load_or_make(dir: &Path) -> io::Result<[u8; SECRET_BYTES]> {
+/// The secret of `dir`, made if there is neither one nor an upload yet. The caller has locked the
+/// directory.
+///
+/// # Errors
+/// [`OpenError::Secret`] when it is lost or damaged: with another one, clients would not find the
+/// uploads that they name, and no error would say why.
+pub(super) fn load_or_make(dir: &Path) -> Result<[u8; SECRET_BYTES], OpenError> {
+    let unusable = |source| OpenError::Use { path: dir.to_owned(), source };
+    let lost = |fault| OpenError::Secret { path: dir.join(SECRET_NAME), fault };
     match fs::read(dir.join(SECRET_NAME)) {
-        Ok(bytes) => bytes.try_into().map_err(|_| {
-            let message = format!("{SECRET_NAME} is not {SECRET_BYTES} bytes long");
-            io::Error::new(io::ErrorKind::InvalidData, message)
-        }),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => make(dir),
-        Err(error) => Err(error),
+        Ok(bytes) => bytes.try_into().map_err(|_| lost("is damaged")),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            match has_uploads(dir).map_err(unusable)? {
+                true => Err(lost("is missing")),
+                false => make(dir).map_err(unusable),
+            }
+        }
+        Err(error) => Err(unusable(error)),
     }
+}
+
+/// Whether there is a record in `dir`. The secret was durable before the first one was made.
+fn has_uploads(dir: &Path) -> io::Result<bool> {
+    for entry in fs::read_dir(dir)? {
+        if matches!(Kind::parse(&entry?.file_name()), Some((_, Kind::Record))) {
+            return Ok(true);
+        }
+    }
+    Ok(false)
 }
 
 fn make(dir: &Path) -> io::Result<[u8; SECRET_BYTES]> {
@@ -60,7 +81,21 @@ mod tests {
         let other = tempfile::tempdir().expect("a directory");
         assert_ne!(load_or_make(other.path()).expect("made"), secret);
         fs::write(dir.path().join(SECRET_NAME), b"short").expect("writable");
-        let error = load_or_make(dir.path()).expect_err("damaged");
-        assert_eq!(error.kind(), io::ErrorKind::InvalidData);
+        let error = load_or_make(dir.path()).expect_err("damaged").to_string();
+        assert!(error.contains(".secret is damaged") && !error.contains('\n'), "{error}");
+    }
+
+    #[test]
+    fn lost_secret_is_not_made_anew_beside_uploads() {
+        let dir = tempfile::tempdir().expect("a directory");
+        // What is no upload does not count.
+        fs::write(dir.path().join("report"), b"").expect("writable");
+        let secret = load_or_make(dir.path()).expect("made");
+        fs::write(dir.path().join("a.record"), b"{}").expect("writable");
+        assert_eq!(load_or_make(dir.path()).expect("read"), secret);
+        fs::remove_file(dir.path().join(SECRET_NAME)).expect("there");
+        let error = load_or_make(dir.path()).expect_err("lost").to_string();
+        assert!(error.contains(".secret is missing") && !error.contains('\n'), "{error}");
+        assert!(!dir.path().join(SECRET_NAME).exists());
     }
 }

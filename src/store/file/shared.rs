@@ -32,8 +32,6 @@ pub(super) struct Shared {
     pub(super) disk: Arc<Disk>,
     /// What is in memory.
     pub(super) cache: Cache,
-    /// Files that are open.
-    pub(super) handles: Handles,
     /// Final uploads that wait for their plain file.
     pub(super) lay_downs: LayDowns,
     /// Ids joined by this process whose record is not there yet: no orphans.
@@ -56,13 +54,17 @@ pub(super) fn failed<'a>(
     move |source| StoreError::io(format_args!("{doing} {id}"), source)
 }
 
+/// What is wrong when bytes of no record lie in `kind`.
+pub(super) fn no_record(id: &UploadId, kind: Kind) -> String {
+    format!("{id}{} holds bytes, and {id}.record is missing or empty", kind.suffix())
+}
+
 impl Shared {
     /// What a store on `disk` starts with.
     pub(super) fn new(disk: Disk) -> Self {
         Self {
             disk: Arc::new(disk),
             cache: Cache::default(),
-            handles: Handles::default(),
             lay_downs: LayDowns::default(),
             unborn: Mutex::default(),
             names_unsynced: AtomicBool::new(false),
@@ -81,18 +83,24 @@ impl Shared {
         cost: Cost,
         work: impl FnOnce(&Arc<Self>) -> T + Send + 'static,
     ) -> T {
-        let pace = self.disk.pace();
-        if pace.is_for_here(cost) {
-            return pace.here(|| work(self));
+        if let Some(here) = self.disk.pace().here(cost) {
+            return here.run(|| work(self));
         }
         let shared = Arc::clone(self);
         in_pool(move || work(&shared)).await
     }
 
     /// The record, from memory or from disk.
+    ///
+    /// # Errors
+    /// [`StoreError::Absent`], also when the file of a complete upload was moved away;
+    /// [`StoreError::Damaged`].
     pub(super) fn load(self: &Arc<Self>, held: &mut Held) -> Result<Arc<Upload>, StoreError> {
         if let Some(upload) = held.entry.current() {
-            return Ok(upload);
+            if self.is_intact(&upload) {
+                return Ok(upload);
+            }
+            self.distrust(&held.entry);
         }
         let id = &held.entry.id;
         let file = found(self.disk.open_read(id, Kind::Record));
@@ -110,6 +118,7 @@ impl Shared {
             // The record is right all the same, and reads find the bytes where they are.
             tracing::warn!(%id, error = %e, "cannot finish what a crash left half done");
         }
+        self.inspect(&held.entry, &upload)?;
         held.entry.set(Some(Arc::clone(&upload)));
         *held.log = Log {
             bytes: parsed.bytes,
@@ -117,6 +126,12 @@ impl Shared {
             torn: parsed.bytes < text.len() as u64,
         };
         Ok(upload)
+    }
+
+    /// Drops what is in memory of an upload whose files another program has changed.
+    pub(super) fn distrust(&self, entry: &Lease) {
+        Handles::forget(entry);
+        entry.set(None);
     }
 
     /// The data file of an open upload, which is kept open for the next request.
@@ -134,7 +149,7 @@ impl Shared {
             return Ok(file);
         }
         let file = Arc::new(self.disk.open_write(&entry.id, kind)?);
-        self.handles.keep(entry, which, Arc::clone(&file));
+        self.disk.handles().keep(entry, which, Arc::clone(&file));
         Ok(file)
     }
 
@@ -167,7 +182,7 @@ impl Shared {
             }
         }
         if !upload.is_complete() {
-            self.handles.keep(&held.entry, Which::Record, Arc::new(record));
+            self.disk.handles().keep(&held.entry, Which::Record, Arc::new(record));
         }
         lock(&self.unborn).remove(id);
         held.entry.set(Some(Arc::new(upload.clone())));
@@ -191,6 +206,9 @@ impl Shared {
             Ok(_) => Ok(None),
             // A crash came before its first line was whole. Nobody was told of that upload.
             Err(StoreError::Absent) => {
+                if let Some(kind) = self.bytes_of(id).map_err(failed("creating", id))? {
+                    return Err(StoreError::Damaged(no_record(id, kind)));
+                }
                 let record = self.disk.create(id, Kind::Record);
                 record.map(Some).map_err(failed("creating", id))
             }
@@ -213,7 +231,7 @@ impl Shared {
             }
             let part = self.make_part(&held.entry)?;
             if !is_empty {
-                self.handles.keep(&held.entry, Which::Part, part);
+                self.disk.handles().keep(&held.entry, Which::Part, part);
             }
         }
         let line = record::first_line(upload);
@@ -247,7 +265,9 @@ impl Shared {
         let undone = turned_back
             .and_then(|()| self.disk.unlink(id, Kind::Record))
             .and_then(|_| self.disk.sync_names())
-            .and_then(|()| self.disk.unlink(id, Kind::Part));
+            .and_then(|()| self.disk.length_of(id, Kind::Part))
+            // One with bytes is none of this creation.
+            .and_then(|bytes| Ok(bytes == Some(0) && self.disk.unlink(id, Kind::Part)?));
         if let Err(e) = undone {
             tracing::warn!(%id, error = %e, "cannot undo a creation that failed");
         }
@@ -282,14 +302,17 @@ impl Shared {
         }
         let id = &held.entry.id;
         let gone = found(self.disk.rename(id, Kind::Record, Kind::Gone));
-        gone.map_err(failed("removing", id))?;
-        Handles::forget(&held.entry);
-        held.entry.set(None);
+        let gone = gone.map_err(failed("removing", id))?;
+        let was_complete = held.entry.current().is_some_and(|upload| upload.is_complete());
+        self.distrust(&held.entry);
         lock(&self.unborn).remove(id);
-        let cleared = self
-            .unpoint(pointer, id)
-            .and_then(|()| self.disk.sync_names())
-            .and_then(|()| self.clear(id));
+        let has_record = gone.is_some() || self.disk.exists(id, Kind::Gone).unwrap_or(true);
+        let cleared = self.unpoint(pointer, id).and_then(|()| match (has_record, was_complete) {
+            // Complete and without its bytes it is gone, whatever becomes of its record.
+            (true, true) => self.clear(id),
+            (true, false) => self.disk.sync_names().and_then(|()| self.clear(id)),
+            (false, _) => self.discard(id).map(drop),
+        });
         if cleared.is_err() {
             self.is_littered.store(true, Ordering::Relaxed);
         }
@@ -323,32 +346,73 @@ impl Shared {
                 self.disk.unlink(id, Kind::RecordTmp)?;
                 // From an earlier life of the id; its bytes were gone before this record was made.
                 self.disk.unlink(id, Kind::Gone)?;
-            } else if orphaned {
+                Ok(false)
+            } else if !orphaned {
+                Ok(false)
+            } else if self.disk.exists(id, Kind::Gone)? {
                 self.disk.unlink(id, Kind::Record)?;
-                self.clear(id)?;
+                self.clear(id).map(|()| true)
+            } else {
                 // It may as well be a key, whose upload is gone or never came to be.
                 self.disk.unlink(id, Kind::NameTmp)?;
                 if self.leads_to(id)?.is_none() {
                     self.disk.unlink(id, Kind::Name)?;
                 }
+                self.discard(id)
             }
-            Ok(orphaned)
         };
         cleaned().map_err(failed("cleaning up", id))
     }
 
-    /// Unlinks what belongs to an id that has no record.
+    /// Unlinks what is left of a removed upload, whose record is `.gone`.
     pub(super) fn clear(&self, id: &UploadId) -> io::Result<()> {
-        // A plain name may be somebody else's; it is ours if a record went before it. That it is
-        // gone must last before the proof is thrown away.
-        if self.disk.exists(id, Kind::Gone)? && self.disk.unlink(id, Kind::Plain)? {
+        let had_bytes = self.disk.unlink(id, Kind::Plain)?
+            | self.disk.unlink(id, Kind::Part)?
+            | self.disk.unlink_tree(id, Kind::Join)?
+            | self.disk.unlink_tree(id, Kind::JoinTmp)?
+            | self.disk.unlink(id, Kind::RecordTmp)?;
+        if had_bytes {
+            // Bytes without the proof that they were removed look like bytes whose record is lost.
             self.disk.sync_names()?;
         }
+        self.disk.unlink(id, Kind::Gone)?;
+        Ok(())
+    }
+
+    /// Unlinks what a crash leaves of an upload that never came to be. Says whether it did: such an
+    /// upload has no bytes, so where there are some the record is lost, and everything is kept.
+    pub(super) fn discard(&self, id: &UploadId) -> io::Result<bool> {
+        if let Some(kind) = self.bytes_of(id)? {
+            tracing::error!("{}; they are kept", no_record(id, kind));
+            return Ok(false);
+        }
+        self.disk.unlink(id, Kind::Record)?;
         self.disk.unlink(id, Kind::Part)?;
         self.disk.unlink_tree(id, Kind::Join)?;
         self.disk.unlink_tree(id, Kind::JoinTmp)?;
         self.disk.unlink(id, Kind::RecordTmp)?;
-        self.disk.unlink(id, Kind::Gone)?;
-        Ok(())
+        Ok(true)
+    }
+
+    /// What holds bytes of an id without a record that are nowhere else.
+    fn bytes_of(&self, id: &UploadId) -> io::Result<Option<Kind>> {
+        let has_bytes =
+            |kind| self.disk.length_of(id, kind).map(|bytes| bytes.is_some_and(|n| n > 0));
+        for kind in [Kind::Part, Kind::RecordTmp] {
+            if has_bytes(kind)? {
+                return Ok(Some(kind));
+            }
+        }
+        // A plain file is not ours if it has no record at all.
+        if self.disk.exists(id, Kind::Record)? && has_bytes(Kind::Plain)? {
+            return Ok(Some(Kind::Plain));
+        }
+        // Links are made before the record, and the partials have the same bytes.
+        for kind in [Kind::Join, Kind::JoinTmp] {
+            if self.disk.has_last_link(id, kind)? {
+                return Ok(Some(kind));
+            }
+        }
+        Ok(None)
     }
 }

@@ -17,6 +17,7 @@ use super::{
     lock,
     pace::{Cost, in_pool},
     reader::Pieces,
+    surplus::Stake,
 };
 use crate::{
     store::{ByteStream, Durability, Pending, StoreError, Writer},
@@ -38,18 +39,18 @@ const MIN_FRAME_BYTES: usize = 4 << 10;
 
 /// A sink into the data file of one upload.
 #[derive(Debug)]
-pub(super) struct FileWriter {
-    entry: Lease,
-    pump: Arc<Pump>,
-    start: u64,
-}
+pub(super) struct FileWriter(Arc<Pump>);
 
 impl FileWriter {
     /// A sink into `file`, which belongs to `entry`, from position `start` on.
-    pub(super) fn new(disk: Arc<Disk>, entry: Lease, file: Arc<File>, start: u64) -> Self {
+    ///
+    /// # Cancel safety
+    /// May be dropped at any time.
+    pub(super) async fn open(disk: Arc<Disk>, entry: Lease, file: Arc<File>, start: u64) -> Self {
+        let stake = Stake::take(&disk, entry, Arc::clone(&file), start).await;
         let flow = Flow { pushed: start, written: start, ..Flow::default() };
-        let pump = Arc::new(Pump { disk, file, flow: Mutex::new(flow), moved: Notify::new() });
-        Self { entry, pump, start }
+        let (flow, moved) = (Mutex::new(flow), Notify::new());
+        Self(Arc::new(Pump { disk, file, flow, moved, stake }))
     }
 }
 
@@ -58,34 +59,35 @@ impl Writer for FileWriter {
     /// # Cancel safety
     /// A push dropped while it waits has taken nothing.
     async fn push(&mut self, bytes: Bytes) -> Result<(), StoreError> {
-        self.pump.wait(|flow| flow.waiting_bytes < WINDOW_BYTES).await?;
-        self.pump.accept(bytes);
+        self.0.wait(|flow| flow.waiting_bytes < WINDOW_BYTES).await?;
+        self.0.accept(bytes);
         Ok(())
     }
 
     fn checkpoint(&mut self) -> Pending<Result<Receipt, StoreError>> {
-        let pump = Arc::clone(&self.pump);
+        let pump = Arc::clone(&self.0);
         let target = pump.flush();
         Box::pin(async move {
             pump.wait(|flow| flow.written >= target).await?;
             pump.sync().await?;
-            Ok(Receipt::default())
+            Ok(pump.stake.receipt())
         })
     }
 
     async fn reread(&mut self) -> Result<ByteStream, StoreError> {
-        let target = self.pump.flush();
-        self.pump.wait(|flow| flow.written >= target).await?;
-        let (disk, file) = (Arc::clone(&self.pump.disk), Arc::clone(&self.pump.file));
-        let pieces = Pieces::of_file(disk, self.entry.id.clone(), file, self.start..target);
+        let target = self.0.flush();
+        self.0.wait(|flow| flow.written >= target).await?;
+        let (disk, file) = (Arc::clone(&self.0.disk), Arc::clone(&self.0.file));
+        let (id, start) = (self.0.stake.id().clone(), self.0.stake.start());
+        let pieces = Pieces::of_file(disk, id, file, start..target);
         Ok(pieces.stream())
     }
 
     async fn finish(self: Box<Self>) -> Result<Receipt, StoreError> {
-        let target = self.pump.flush();
-        self.pump.wait(|flow| flow.written >= target).await?;
-        self.pump.sync().await?;
-        Ok(Receipt::default())
+        let target = self.0.flush();
+        self.0.wait(|flow| flow.written >= target).await?;
+        self.0.sync().await?;
+        Ok(self.0.stake.receipt())
     }
 }
 
@@ -93,8 +95,8 @@ impl Drop for FileWriter {
     /// Nothing that waits is written any more. What is being written right now cannot be called
     /// back, so the entry makes later writers wait for it.
     fn drop(&mut self) {
-        if self.pump.abandon() {
-            self.entry.abandon(&self.pump);
+        if self.0.abandon() {
+            self.0.stake.abandoned_by(&self.0);
         }
     }
 }
@@ -107,6 +109,8 @@ pub(super) struct Pump {
     flow: Mutex<Flow>,
     /// Called whenever `flow` has got further.
     moved: Notify,
+    /// What keeps the bytes from being freed.
+    stake: Arc<Stake>,
 }
 
 /// How far a writer has got.
@@ -177,6 +181,7 @@ impl Pump {
         }
         let mut flow = lock(&self.flow);
         flow.pushed += length(&frame);
+        self.stake.extend(flow.pushed);
         flow.waiting_bytes += frame.len();
         flow.add(frame);
         let is_full = flow.waiting_bytes >= BATCH_BYTES;
@@ -202,9 +207,8 @@ impl Pump {
         if std::mem::replace(&mut lock(&self.flow).running, true) {
             return;
         }
-        let pace = self.disk.pace();
-        if pace.is_for_here(Cost::Memory) {
-            pace.here(|| self.run());
+        if let Some(here) = self.disk.pace().here(Cost::Memory) {
+            here.run(|| self.run());
         } else {
             let shift = Shift { pump: Arc::clone(self), begun: false };
             spawn_blocking(move || shift.begin());

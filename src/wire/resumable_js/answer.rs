@@ -117,7 +117,7 @@ pub(super) fn body_of<'u>(
 
 #[cfg(test)]
 mod tests {
-    use std::{ops::Range, sync::Arc};
+    use std::sync::Arc;
 
     use serde_json::{Value, json};
 

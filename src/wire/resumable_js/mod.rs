@@ -46,7 +46,7 @@ const STATUS: &str = "status";
 
 /// The largest chunk, in bytes, unless configured: far above what browsers cut, and small enough to
 /// send again.
-const MAX_CHUNK_BYTES: u64 = 256 << 20;
+pub(crate) const MAX_CHUNK_BYTES: u64 = 256 << 20;
 
 /// How a chunk waits for another request with the same bytes (J-024). Long: any answer would have it
 /// sent once more.
@@ -506,7 +506,7 @@ mod tests {
     fn keys_depend_on_owner_route_and_names_s_001_f_36_f_37() {
         let key = |dialect: &ResumableJs, owner: Option<&str>, names: [&str; 3]| {
             let [id, name, path] = names;
-            dialect.key(owner.map(str::as_bytes), id, name, path).id(0)
+            dialect.key(owner.map(str::as_bytes), id, name, path).to_id()
         };
         let dialect = dialect();
         let usual = key(&dialect, Some("o"), ["i", "n", "p"]);

@@ -141,8 +141,8 @@ impl Params {
     pub(super) fn add_query(&mut self, query: &str) {
         // A query may have as many pairs as the target has room for: what says nothing costs next to
         // nothing.
-        for pair in query.split('&').filter(|pair| !pair.is_empty()) {
-            let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
+        let pairs = query.split('&').map(|pair| pair.split_once('=').unwrap_or((pair, "")));
+        for (name, value) in pairs.filter(|(name, _)| !name.is_empty()) {
             let encoded = Some(name).filter(|name| name.contains('%'));
             let decoded = encoded.and_then(|name| percent_decoded(name).and_then(text).ok());
             self.add(name, decoded.as_deref(), || {
@@ -294,34 +294,32 @@ impl Chosen {
     /// Which chunk of it.
     pub(super) fn chunk(&self) -> Result<Chunk, Fault> {
         let number = self.chunk_number()?;
-        let size = self.positive(Parameter::ChunkSize);
-        let current = self.number(Parameter::CurrentChunkSize);
-        let total = self.number(Parameter::TotalSize);
-        // `Number.MAX_VALUE` and `Infinity` switch chunks off: any size will do for a file that is
-        // one chunk (J-001).
-        let whole = match (&size, &total) {
-            (Err(fault), Ok(Some(total))) if fault.code == refuse::BAD_NUMBER => {
-                let is_whole = match &current {
-                    Ok(current) => current.is_none_or(|current| current == *total),
-                    Err(_) => self.is_nan(Parameter::CurrentChunkSize),
-                };
-                (number == 1 && is_whole).then_some(*total)
+        let total = self.number(Parameter::TotalSize)?;
+        let total = total.ok_or_else(|| self.missing(Parameter::TotalSize))?;
+        let (size, current) = match self.positive(Parameter::ChunkSize) {
+            Err(fault)
+                if fault.code == refuse::BAD_NUMBER && number == 1 && self.is_whole(total) =>
+            {
+                (total.max(1), None)
             }
-            _ => None,
+            size => (
+                size?.ok_or_else(|| self.missing(Parameter::ChunkSize))?,
+                self.number(Parameter::CurrentChunkSize)?,
+            ),
         };
-        let (size, current) = match whole {
-            Some(total) => {
-                (total.max(1), Some(total).filter(|_| current.is_ok_and(|c| c.is_some())))
-            }
-            None => (size?.ok_or_else(|| self.missing(Parameter::ChunkSize))?, current?),
-        };
-        Ok(Chunk {
-            number,
-            size,
-            current,
-            total: total?.ok_or_else(|| self.missing(Parameter::TotalSize))?,
-            chunks: self.number(Parameter::TotalChunks)?,
-        })
+        let chunks = self.number(Parameter::TotalChunks)?;
+        Ok(Chunk { number, size, current, total, chunks })
+    }
+
+    /// Whether the first chunk may be all of a file of `total` bytes. Then its size is anything:
+    /// `Number.MAX_VALUE` and `Infinity` switch chunks off, and the latter makes of the size of the
+    /// chunk no number (J-001).
+    fn is_whole(&self, total: u64) -> bool {
+        match self.text(Parameter::CurrentChunkSize) {
+            Ok(None | Some("NaN")) => true,
+            Ok(Some(text)) => number(text) == Some(total),
+            Err(_) => false,
+        }
     }
 
     /// What is wrong with a chunk that does not fit its file.
@@ -420,11 +418,6 @@ impl Chosen {
             _ => self.positive(Parameter::ChunkNumber)?,
         };
         number.ok_or_else(|| self.missing(Parameter::ChunkNumber))
-    }
-
-    /// Whether `parameter` is what JavaScript makes of a difference of infinities.
-    fn is_nan(&self, parameter: Parameter) -> bool {
-        self.slots[parameter.index()].given() == Some("NaN")
     }
 
     fn required(&self, parameter: Parameter) -> Result<&str, Fault> {

@@ -17,11 +17,11 @@ use super::{
 };
 use crate::{
     content::{Content, Step},
+    fields::{Invalid, content_encoding, content_type, single, upload_checksum},
     rules::{At, Checksum, Intent, NewUpload, Refusal, Target, Test, Write, create::fits},
     upload::{Completion, Digest, Limits, Metadata, Role},
     wire::{
         cors,
-        fields::{content_encoding, content_type, single, upload_checksum},
         form::{Form, Part, Shape},
         mount::Resource,
     },
@@ -58,6 +58,12 @@ impl From<Fault> for Unread {
 impl From<Refusal> for Unread {
     fn from(refusal: Refusal) -> Self {
         Self::Refused(refusal)
+    }
+}
+
+impl From<Invalid> for Unread {
+    fn from(invalid: Invalid) -> Self {
+        Self::Refused(invalid.into())
     }
 }
 
@@ -780,7 +786,7 @@ mod tests {
         let key = |lines: &str, body: String| {
             let content = Content::new(Full::new(Bytes::from(body)));
             let (read, key) = read_content(&dialect(), lines, content);
-            key.unwrap_or_else(|| panic!("{read:?}")).id(0)
+            key.unwrap_or_else(|| panic!("{read:?}")).to_id()
         };
         let target = query(&CHUNK);
         let usual = key(&format!("GET {target}"), String::new());
@@ -1113,7 +1119,7 @@ mod tests {
         assert_eq!(
             write,
             Write {
-                answer_when_alone: ANSWER_DELAY,
+                answer_when_alone: super::super::ANSWER_DELAY,
                 at: At::Range(10..20),
                 checksum: Checksum::None,
                 content_bytes: Some(10),
@@ -1191,6 +1197,18 @@ mod tests {
         let small = dialect().with_max_chunk_bytes(9);
         let (read, _) = read_content(&small, &lines, empty());
         assert_eq!(read, Read::Refused(400, refuse::CHUNK_TOO_LARGE));
+        let large = 1 << 40;
+        let whole = format!(
+            "GET /up?flowChunkNumber=1&flowChunkSize=Infinity&flowTotalSize={large}&flowIdentifier=i"
+        );
+        for (most, expected) in [
+            (large - 1, Read::Refused(400, refuse::CHUNK_TOO_LARGE)),
+            (large, Read::Presence(0..large, large)),
+            (u64::MAX, Read::Presence(0..large, large)),
+        ] {
+            let dialect = dialect().with_max_chunk_bytes(most);
+            assert_eq!(read_content(&dialect, &whole, empty()).0, expected, "{most}");
+        }
     }
 
     /// What S-003 and F-35 name, and a few more. None of it is anything but an identifier.
@@ -1225,7 +1243,7 @@ mod tests {
             let (read, key) = read_content(&dialect(), &format!("POST /up\n{FORM}"), content);
             assert_eq!(matches!(read, Read::Write(..)), is_good, "{identifier:?} {read:?}");
             if let Some(key) = key {
-                let id = key.id(0).to_string();
+                let id = key.to_id().to_string();
                 assert!(id.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_".contains(&b)));
             }
         }

@@ -17,8 +17,9 @@ use super::{
     profile::{Answers, Parameter},
 };
 use crate::{
+    fields::upload_checksum,
     rules::{Denial, DenialKind, Refusal, Refused},
-    wire::{Delay, Reply, fields::upload_checksum, form, reply},
+    wire::{Delay, Reply, form, reply},
 };
 
 pub(super) const AMBIGUOUS: &str = "ambiguous_parameters";
@@ -297,7 +298,7 @@ mod tests {
     /// Every refusal, with what an upload is answered: rule, status and code, further fields.
     fn refusals() -> Vec<(&'static str, Refusal, &'static str, &'static str)> {
         let id = || "a".parse().expect("an id");
-        let known = "9 bytes long".to_owned();
+        let known = crate::rules::KnownLength::Declared(9);
         let again = "\nretry-after: 1";
         let again_and_close = "\nconnection: close\nretry-after: 1";
         let unavailable = DenialKind::Unavailable { retry_after: Duration::from_millis(9_001) };
@@ -354,7 +355,6 @@ mod tests {
             ("A-001", Refusal::StoreTrouble, "503 store_unavailable", again),
             ("S-008", Refusal::TooFragmented { limit: 9 }, "400 too_fragmented", ""),
             ("A-001", Refusal::TooManyPartials { limit: 9 }, "400 not_possible", ""),
-            ("S-010", Refusal::TooManyUploads { limit: 9 }, "400 too_many_uploads", ""),
             ("J-041", Refusal::Unknown, "404 upload_expired", ""),
             ("A-001", Refusal::Unsupported { what: "it" }, "400 not_possible", ""),
             ("A-001", Refusal::VersionUnsupported, "400 not_possible", ""),

@@ -19,13 +19,10 @@ use super::{
     refuse,
 };
 use crate::{
+    fields::{upload_expires, upload_length, upload_missing, upload_offset},
     rules::{Intent, Subject},
     upload::{Limits, Ranges, Upload},
-    wire::{
-        Reply,
-        fields::{upload_expires, upload_length, upload_missing, upload_offset},
-        reply,
-    },
+    wire::{Reply, reply},
 };
 
 /// The most chunk numbers in one answer: a chunk that is left out is tested by itself, or sent

@@ -8,21 +8,18 @@ use http::{HeaderMap, Method, request::Parts};
 use super::{TusExchange, etag};
 use crate::{
     content::Content,
+    fields::{
+        Invalid, Reason, content_encoding, content_type, if_none_match, if_range,
+        range::{self, Range},
+        tus_resumable, upload_checksum, upload_concat, upload_defer_length, upload_length,
+        upload_metadata, upload_offset,
+    },
     rules::{
         At, Checksum, Intent, Join, NewUpload, Refusal, Selection, Subject, Target, Wait, Write,
-        create::fits,
+        create::fits, lifecycle,
     },
     upload::{Completion, Limits, Role, UploadId},
-    wire::{
-        cors,
-        fields::{
-            content_encoding, content_type, if_none_match, if_range, malformed, range,
-            tus_resumable, upload_checksum, upload_concat, upload_defer_length, upload_length,
-            upload_metadata, upload_offset,
-        },
-        location,
-        mount::Resource,
-    },
+    wire::{cors, location, mount::Resource, trailer_checksum},
 };
 
 /// Why a head has no intent.
@@ -129,7 +126,7 @@ fn ask(method: &Method, resource: Resource, limits: &Limits) -> Result<Ask, Unre
 fn check_version(method: &Method, headers: &HeaderMap) -> Result<(), Refusal> {
     match *method {
         Method::GET => Ok(()),
-        Method::HEAD => tus_resumable::decode(headers).map(|_| ()),
+        Method::HEAD => Ok(tus_resumable::decode(headers).map(|_| ())?),
         _ if tus_resumable::decode(headers)? => Ok(()),
         _ => Err(Refusal::VersionUnsupported),
     }
@@ -147,14 +144,14 @@ fn append(
     }
     check_uncoded(headers)?;
     let at = upload_offset::decode(headers)?;
-    let length = upload_length::decode(headers, limits)?;
+    let length = length(headers, limits)?;
     let checksum = checksum(headers)?;
     let content_bytes = content.exact_bytes();
     let target = Target::Existing(id);
     let (at, wait) = (At::Offset(at), wait(limits));
     let answer_when_alone = Duration::ZERO;
     let write = Write { answer_when_alone, at, checksum, content_bytes, length, target, wait };
-    Ok((Intent::Write(write), content.with_trailer_checksum(upload_checksum::decode)))
+    Ok((Intent::Write(write), content.with_trailer_checksum(trailer_checksum)))
 }
 
 /// How a write waits for another one (D-46).
@@ -171,7 +168,8 @@ fn create(
 ) -> Result<(Intent, Content), Refusal> {
     let headers = &head.headers;
     let outer = location::path_of(&exchange.start);
-    let concat = upload_concat::decode(headers, &exchange.locations.mount, outer)?;
+    let mount = &exchange.locations.mount;
+    let concat = upload_concat::decode(headers, |url| mount.upload_at(url, outer))?;
     let is_final = matches!(concat, Some(Role::Final { .. }));
     let length = declared_length(headers, is_final, limits)?;
     let metadata = upload_metadata::decode(headers, limits.max_metadata_bytes)?;
@@ -208,6 +206,16 @@ fn create(
     Ok((Intent::Write(write), content))
 }
 
+/// The length that a request declares. One that no upload could ever have is over every limit.
+fn length(headers: &HeaderMap, limits: &Limits) -> Result<Option<u64>, Refusal> {
+    upload_length::decode(headers).map_err(|invalid| match invalid {
+        Invalid { reason: Reason::TooLarge, .. } => {
+            Refusal::OverLimit { limit_bytes: lifecycle::max_size(limits) }
+        }
+        invalid => invalid.into(),
+    })
+}
+
 /// The length a `POST` declares: exactly one of a length and its deferral must be there (T-046,
 /// D-31), but a final upload has that of its parts.
 fn declared_length(
@@ -215,12 +223,15 @@ fn declared_length(
     is_final: bool,
     limits: &Limits,
 ) -> Result<Option<u64>, Refusal> {
-    let length = upload_length::decode(headers, limits)?;
+    let length = length(headers, limits)?;
     match (length, upload_defer_length::decode(headers)?) {
-        (Some(_), true) => Err(malformed(LENGTH_AND_DEFERRAL, "only one of them may be given")),
-        (None, false) if !is_final => {
-            Err(malformed(upload_length::FIELD, "missing, and Upload-Defer-Length: 1 as well"))
+        (Some(_), true) => {
+            Err(Refusal::malformed(LENGTH_AND_DEFERRAL, "only one of them may be given"))
         }
+        (None, false) if !is_final => Err(Refusal::malformed(
+            upload_length::FIELD,
+            "missing, and Upload-Defer-Length: 1 as well",
+        )),
         (Some(length), false) => fits(length, limits).map(|()| Some(length)),
         (None, true | false) => Ok(None),
     }
@@ -237,7 +248,7 @@ fn first_bytes(
         return Ok((content.ignored(), Checksum::None));
     }
     check_uncoded(headers)?;
-    Ok((content.with_trailer_checksum(upload_checksum::decode), checksum))
+    Ok((content.with_trailer_checksum(trailer_checksum), checksum))
 }
 
 fn check_uncoded(headers: &HeaderMap) -> Result<(), Refusal> {
@@ -250,9 +261,10 @@ fn check_uncoded(headers: &HeaderMap) -> Result<(), Refusal> {
 /// The checksum of the body, which is in the head or announced for the trailer, not both (D-22).
 fn checksum(headers: &HeaderMap) -> Result<Checksum, Refusal> {
     match (upload_checksum::decode(headers)?, upload_checksum::is_trailing(headers)) {
-        (Some(_), true) => {
-            Err(malformed(upload_checksum::FIELD, "given, and announced for the trailer as well"))
-        }
+        (Some(_), true) => Err(Refusal::malformed(
+            upload_checksum::FIELD,
+            "given, and announced for the trailer as well",
+        )),
         (Some(digest), false) => Ok(Checksum::Given(digest)),
         (None, true) => Ok(Checksum::Trailing),
         (None, false) => Ok(Checksum::None),
@@ -265,7 +277,12 @@ fn selection(headers: &HeaderMap, id: &UploadId) -> Selection {
     if if_none_match::matches(headers, &etag) {
         Selection::Nothing
     } else if if_range::holds(headers, &etag) {
-        range::decode(headers)
+        match range::decode(headers) {
+            None => Selection::All,
+            Some(Range::From(first)) => Selection::From(first),
+            Some(Range::Last(count)) => Selection::Last(count),
+            Some(Range::Span(first, last)) => Selection::Span(first, last),
+        }
     } else {
         Selection::All
     }
@@ -396,7 +413,7 @@ mod tests {
             let mut exchange = exchange(&lines);
             exchange.resumable = Some(dialect.clone());
             let limits = Limits::default();
-            let read = read(&exchange, &head(&lines), Content::empty(), &limits);
+            let read = read(&mut exchange, &head(&lines), Content::empty(), &limits);
             let Ok((Intent::Write(write), _)) = read else { panic!("{read:?}") };
             let key = dialect.key(name, "i", "", "");
             match write.target {
@@ -660,7 +677,7 @@ mod tests {
         let other = (415, "other");
         for (lines, expected) in [
             (format!("POST /files\n{form}"), other),
-            (format!("POST /files/\nContent-Type: multipart/form-data"), other),
+            ("POST /files/\nContent-Type: multipart/form-data".to_owned(), other),
             (format!("PUT /files\n{form}"), other),
             (format!("POST /files/a\n{form}"), other),
             (format!("POST /files?{chunk}\n{binary}"), other),

@@ -10,15 +10,12 @@ use hyper::ext::ReasonPhrase;
 
 use super::{TUS_MAX_SIZE, TUS_VERSION, TusExchange, read::LENGTH_AND_DEFERRAL};
 use crate::{
-    rules::{Denial, DenialKind, Refusal, Refused},
-    wire::{
-        Dialect as _, Reply,
-        fields::{
-            range, tus_resumable, upload_checksum, upload_concat, upload_defer_length,
-            upload_expires, upload_length, upload_metadata, upload_offset,
-        },
-        reply,
+    fields::{
+        range, tus_resumable, upload_checksum, upload_concat, upload_defer_length, upload_expires,
+        upload_length, upload_metadata, upload_offset,
     },
+    rules::{Denial, DenialKind, Refusal, Refused},
+    wire::{Dialect as _, Reply, reply},
 };
 
 /// How long a client waits for the writer that is in its way, in seconds.
@@ -250,7 +247,7 @@ mod tests {
 
     /// Every refusal, with what a `PATCH` is answered: rule, status and code, further fields.
     fn refusals() -> Vec<(&'static str, Refusal, &'static str, &'static str)> {
-        let known = "9 bytes long".to_owned();
+        let known = crate::rules::KnownLength::Declared(9);
         let busy = "\nretry-after: 1";
         let close = "\nconnection: close";
         let ten = Duration::from_millis(9_001);

@@ -17,8 +17,8 @@ const LIBRARIES = {
 /** resumable.js has no `resume`: `upload` goes on after a pause. */
 const resume = (uploader) => (uploader.resume ? uploader.resume() : uploader.upload())
 
-/** The last answer to a file as its handler gets it: JSON of the server's, or nothing at all. */
-const parsed = (message) => (message ? JSON.parse(message) : null)
+/** The last answer to a file as its handler gets it: JSON, text of other paths, or nothing at all. */
+const parsed = (message) => (message?.startsWith('{') ? JSON.parse(message) : message || null)
 
 /** Uploads these files by one instance of a library; settles when each succeeded or failed. */
 function uploadFiles(client, options, files) {
@@ -51,6 +51,9 @@ function uploadFiles(client, options, files) {
  */
 export function startChunks(client, options, { apart } = {}) {
   const files = [...document.querySelector('input').files]
+  if (options.chunkSize?.chunkSize) {
+    options = { ...options, chunkSize: new Function(`return ${options.chunkSize.chunkSize}`)() }
+  }
   const groups = apart ? files.map((file) => [file]) : [files]
   const uploads = groups.map((group) => uploadFiles(client, options, group))
   window.uploaders = {
@@ -59,6 +62,24 @@ export function startChunks(client, options, { apart } = {}) {
     cancel: () => uploads.forEach(({ uploader }) => uploader.cancel()),
   }
   window.finished = Promise.all(uploads.map(({ ended }) => ended)).then((all) => all.flat())
+}
+
+/** A resumable.js with the chosen files, `added` once it has cut them. */
+export function makeResumable(options) {
+  const r = new Resumable110(options)
+  const files = [...document.querySelector('input').files]
+  window.finished = new Promise((resolve) => {
+    const note = (failed) => (file, message) =>
+      resolve([
+        { name: file.fileName, path: file.relativePath, failed, answer: parsed(message) },
+      ])
+    r.on('fileSuccess', note(false))
+    r.on('fileError', note(true))
+  })
+  // It makes its chunks in timers of their own.
+  r.added = new Promise((resolve) => r.on('chunkingComplete', () => resolve(r.files)))
+  r.addFiles(files)
+  return r
 }
 
 /** Tells the test (`noteRequest`) of every request once it ended, as a script sees it. */

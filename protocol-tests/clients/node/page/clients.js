@@ -4,7 +4,8 @@ import Uppy from '@uppy/core'
 import Tus from '@uppy/tus'
 import * as tus4 from 'tus4'
 import * as tus5 from 'tus5'
-import { NotedXMLHttpRequest, startChunks } from './chunk-clients.js'
+import { makeResumable, NotedXMLHttpRequest, startChunks } from './chunk-clients.js'
+import './page-clients.js'
 
 const chosenFiles = () => [...document.querySelector('input').files]
 
@@ -68,6 +69,7 @@ function uploadByTus(version, { asStream, abortAfterFirstChunk, ...options }) {
 }
 
 Object.assign(window, {
+  makeResumable,
   startChunks,
   startUppy,
   uploadByTus,

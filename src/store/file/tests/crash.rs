@@ -64,6 +64,7 @@ fn changes(step: &disk::Step<'_>) -> bool {
         disk::Step::Copy { .. }
         | disk::Step::Create { .. }
         | disk::Step::Link { .. }
+        | disk::Step::Punch { .. }
         | disk::Step::Rename { .. }
         | disk::Step::Truncate { .. }
         | disk::Step::Unlink { .. }

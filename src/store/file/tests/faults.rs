@@ -148,6 +148,7 @@ fn needs_space(step: &disk::Step<'_>) -> bool {
         | disk::Step::Link { .. }
         | disk::Step::Write { .. } => true,
         disk::Step::Open { .. }
+        | disk::Step::Punch { .. }
         | disk::Step::Read { .. }
         | disk::Step::Rename { .. }
         | disk::Step::Sync { .. }

@@ -18,7 +18,7 @@ use super::{
 };
 use crate::{
     store::{Durability, Store, conformance},
-    upload::{Change, Phase, Ranges, Receipt, Role, Upload},
+    upload::{Change, Phase, Ranges, Role, Upload},
 };
 
 /// The length of each part.
@@ -30,8 +30,8 @@ async fn part(store: &FileStore, id: &str, byte: u8) -> Arc<Upload> {
     store.create(&upload).await.expect("created");
     let mut writer = store.write(&upload, 0).await.expect("a sink");
     writer.push(vec![byte; PART].into()).await.expect("taken");
-    writer.finish().await.expect("durable");
-    let received = Change::Received { range: 0..PART as u64, receipt: Receipt::default() };
+    let receipt = writer.finish().await.expect("durable");
+    let received = Change::Received { range: 0..PART as u64, receipt };
     let completed = Change::Completed { at: upload.created };
     store.commit(&upload, &[received, completed]).await.expect("committed")
 }

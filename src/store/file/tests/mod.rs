@@ -2,16 +2,19 @@
 
 mod bytes;
 mod crash;
+mod damage;
 mod faults;
 mod joins;
 mod names;
 mod power;
 pub(super) mod probe;
 mod script;
+mod surplus;
 
 use std::{
-    collections::BTreeSet,
+    collections::{BTreeMap, BTreeSet},
     fs, io,
+    os::unix::fs::DirEntryExt as _,
     path::{Path, PathBuf},
     sync::Arc,
     time::{Duration, Instant},
@@ -100,16 +103,24 @@ fn names(path: &Path) -> BTreeSet<String> {
     names.filter(|name| name != ".lock" && name != ".secret").collect()
 }
 
-/// Copies a directory with everything in it.
+/// Copies a directory with everything in it. Names of one file are names of one file in the copy.
 fn copy_tree(from: &Path, to: &Path) -> io::Result<()> {
+    copy_into(from, to, &mut BTreeMap::new())
+}
+
+/// The same; `copied` are the files copied already, by their numbers.
+fn copy_into(from: &Path, to: &Path, copied: &mut BTreeMap<u64, PathBuf>) -> io::Result<()> {
     fs::create_dir_all(to)?;
     for entry in fs::read_dir(from)? {
         let entry = entry?;
         let target = to.join(entry.file_name());
         if entry.file_type()?.is_dir() {
-            copy_tree(&entry.path(), &target)?;
+            copy_into(&entry.path(), &target, copied)?;
+        } else if let Some(other) = copied.get(&entry.ino()) {
+            fs::hard_link(other, target)?;
         } else {
-            fs::copy(entry.path(), target)?;
+            fs::copy(entry.path(), &target)?;
+            copied.insert(entry.ino(), target);
         }
     }
     Ok(())

@@ -1,10 +1,18 @@
 //! What lies in the directory, who may have it, and what is made of damage.
 
-use std::{collections::BTreeSet, fs, sync::Arc};
+use std::{
+    collections::BTreeSet,
+    fs,
+    os::unix::fs::PermissionsExt as _,
+    path::{Path, PathBuf},
+    sync::{Arc, Mutex},
+};
 
 use super::{
-    super::{FileStore, OpenError},
-    Directory, names, set,
+    super::{FileStore, OpenError, lock},
+    Directory, names,
+    script::{Known, script},
+    set,
 };
 use crate::{
     store::{Durability, Store, StoreError, conformance},
@@ -12,20 +20,25 @@ use crate::{
 };
 
 /// An upload of 9 bytes, not created yet.
-fn nine(id: &str) -> Upload {
+pub(super) fn nine(id: &str) -> Upload {
     conformance::upload(id, Some(9))
 }
 
 /// Its bytes.
-const NINE: &[u8] = b"123456789";
+pub(super) const NINE: &[u8] = b"123456789";
 
 /// The id of an upload.
-fn of(id: &str) -> UploadId {
+pub(super) fn of(id: &str) -> UploadId {
     id.parse().expect("ids of tests are plain")
 }
 
 /// Bytes written and committed.
-async fn put(store: &FileStore, upload: &Upload, at: u64, bytes: &'static [u8]) -> Arc<Upload> {
+pub(super) async fn put(
+    store: &FileStore,
+    upload: &Upload,
+    at: u64,
+    bytes: &'static [u8],
+) -> Arc<Upload> {
     let mut writer = store.write(upload, at).await.expect("a sink");
     writer.push(bytes.into()).await.expect("bytes are taken");
     let receipt = writer.finish().await.expect("durable");
@@ -35,14 +48,14 @@ async fn put(store: &FileStore, upload: &Upload, at: u64, bytes: &'static [u8]) 
 }
 
 /// The end of an upload.
-async fn complete(store: &FileStore, upload: &Upload) -> Arc<Upload> {
+pub(super) async fn complete(store: &FileStore, upload: &Upload) -> Arc<Upload> {
     let at = upload.created;
     let committed = store.commit(upload, &[Change::Completed { at }]).await;
     committed.expect("committed")
 }
 
 /// An upload of [`NINE`], complete.
-async fn whole(store: &FileStore, id: &str, role: Role) -> Arc<Upload> {
+pub(super) async fn whole(store: &FileStore, id: &str, role: Role) -> Arc<Upload> {
     let upload = Upload { role, ..nine(id) };
     store.create(&upload).await.expect("created");
     let upload = put(store, &upload, 0, NINE).await;
@@ -79,13 +92,15 @@ async fn published_file_has_no_junk_behind_its_end() {
     // Bytes that are written, and given up.
     let mut writer = store.write(&upload, 9).await.expect("a sink");
     writer.push(vec![1; 1 << 20].into()).await.expect("taken");
-    writer.checkpoint().await.expect("durable");
+    let receipt = writer.checkpoint().await.expect("durable");
     drop(writer);
+    // They stay as long as they may still be recorded.
     assert_eq!(fs::metadata(place.file("a.part")).expect("there").len(), 9 + (1 << 20));
     let declared = Change::LengthDeclared { length: 9 };
     let at = upload.created;
     let changes = [declared, Change::Completed { at }];
     store.commit(&upload, &changes).await.expect("committed");
+    drop(receipt);
     assert_eq!(fs::read(place.file("a")).expect("published"), NINE);
 }
 
@@ -105,8 +120,7 @@ async fn record_is_lines_of_json() {
 #[tokio::test]
 async fn second_store_is_refused_and_told_who_has_the_directory() {
     let place = Directory::new(Durability::Synced);
-    let first = FileStore::open_labelled(place.path(), Durability::Synced, "serving\ntests");
-    let first = first.expect("opened");
+    let first = FileStore::options().label("serving\ntests").open(place.path()).expect("opened");
     let refused = FileStore::open(place.path(), Durability::Synced).expect_err("in use");
     let message = refused.to_string();
     let holder = format!("process {} servingtests;", std::process::id());
@@ -130,6 +144,59 @@ fn directory_is_made_with_its_parents() {
     assert!(!refused.to_string().contains('\n'), "{refused}");
 }
 
+/// The kind and permission bits of everything in a directory, itself included. What goes away
+/// meanwhile is left out.
+fn modes(path: &Path) -> Vec<(PathBuf, bool, u32)> {
+    let Ok(about) = fs::metadata(path) else { return Vec::new() };
+    let entries = fs::read_dir(path).into_iter().flatten().flatten();
+    let below = entries.flat_map(|entry| modes(&entry.path()));
+    let own = (path.to_owned(), about.is_dir(), about.permissions().mode() & 0o777);
+    std::iter::once(own).chain(below).collect()
+}
+
+/// What is there for a moment only too: all is looked at before every system call.
+#[tokio::test]
+async fn everything_is_made_with_the_modes_that_were_asked_for() {
+    let status = fs::read_to_string("/proc/self/status").expect("Linux");
+    let umask = status.lines().find_map(|line| line.strip_prefix("Umask:")).expect("a umask");
+    let umask = u32::from_str_radix(umask.trim(), 8).expect("octal");
+    let group = FileStore::options().dir_mode(0o750).file_mode(0o640);
+    for (options, dir, file) in [(FileStore::options(), 0o700, 0o600), (group, 0o750, 0o640)] {
+        let place = Directory::new(Durability::Relaxed);
+        let options = options.durability(Durability::Relaxed);
+        let store = options.open(place.path()).expect("opened");
+        let (seen, wrong) = (Arc::new(Mutex::new(BTreeSet::new())), Arc::new(Mutex::new(vec![])));
+        let (all, other) = (Arc::clone(&seen), Arc::clone(&wrong));
+        store.shared.disk.probe().set(move |path, _| {
+            for (path, is_dir, mode) in modes(path) {
+                let is_private = path.ends_with(".lock") || path.ends_with(".secret");
+                let expected = match (is_dir, is_private) {
+                    (true, _) => dir & !umask,
+                    (false, true) => 0o600,
+                    (false, false) => file & !umask,
+                };
+                if mode != expected {
+                    lock(&other).push(format!("{}: {mode:o}", path.display()));
+                }
+                let name = path.extension().map(|name| name.to_string_lossy().into_owned());
+                lock(&all).insert(name);
+            }
+            Ok(())
+        });
+        let mut known = Known::new();
+        for step in script() {
+            step.take(&store, &known).await.expect("nothing fails");
+            if let Some((id, upload)) = step.outcome(&known) {
+                known.insert(id, upload);
+            }
+        }
+        store.shared.disk.probe().clear();
+        assert_eq!(*lock(&wrong), Vec::<String>::new());
+        let seen: Vec<_> = lock(&seen).iter().flatten().cloned().collect();
+        assert_eq!(seen, ["gone", "join", "part", "record", "tmp"]);
+    }
+}
+
 #[tokio::test]
 async fn files_of_others_are_left_alone() {
     let place = Directory::new(Durability::Synced);
@@ -139,7 +206,7 @@ async fn files_of_others_are_left_alone() {
         fs::write(place.file(name), "mine").expect("written");
     }
     fs::create_dir(place.file("folder")).expect("made");
-    fs::write(place.file("orphan.part"), "junk").expect("written");
+    fs::write(place.file("orphan.part"), "").expect("written");
     let store = place.open().await;
     assert_eq!(store.recover().await.expect("a directory"), 1);
     for name in foreign {
@@ -179,9 +246,9 @@ async fn record_without_a_first_line_never_existed() {
     let place = Directory::new(Durability::Synced);
     let created = nine("a");
     for torn in [&b""[..], b"{\"rev\":0,\"changes\":[{\"cr", b"\0\0\0\0\n"] {
-        fs::create_dir_all(place.path()).expect("made");
+        drop(place.open().await);
         fs::write(place.file("a.record"), torn).expect("written");
-        fs::write(place.file("a.part"), "junk of long ago").expect("written");
+        fs::write(place.file("a.part"), "").expect("written");
         let store = place.open().await;
         assert!(matches!(store.load(&created.id).await, Err(StoreError::Absent)));
         whole(&store, "a", Role::Whole).await;
@@ -191,7 +258,7 @@ async fn record_without_a_first_line_never_existed() {
         // Without anybody asking for it, it is an orphan.
         fs::write(place.file("a.record"), torn).expect("written");
         if !torn.is_empty() {
-            fs::write(place.file("a.part"), "junk of long ago").expect("written");
+            fs::write(place.file("a.part"), "").expect("written");
         }
         assert_eq!(store.recover().await.expect("a directory"), 1);
         assert_eq!(place.names(), set([]));
@@ -228,7 +295,7 @@ async fn damaged_record_concerns_nobody_else() {
 }
 
 #[tokio::test]
-async fn missing_bytes_are_trouble_and_not_absence() {
+async fn missing_bytes_are_damage_unless_they_were_published() {
     let place = Directory::new(Durability::Synced);
     let store = place.open().await;
     let open = nine("open");
@@ -239,12 +306,12 @@ async fn missing_bytes_are_trouble_and_not_absence() {
     fs::remove_file(place.file("open.part")).expect("there");
     fs::remove_file(place.file("published")).expect("there");
     let store = place.open().await;
-    for upload in [&open, &published] {
-        let read = store.read(upload, 0..4).await.map(drop);
-        assert!(matches!(read, Err(StoreError::Io { .. })), "{read:?}");
-    }
+    let read = store.read(&open, 0..4).await.map(drop);
+    assert!(matches!(read, Err(StoreError::Damaged(_))), "{read:?}");
     let written = store.write(&open, 4).await.map(drop);
-    assert!(matches!(written, Err(StoreError::Io { .. })), "{written:?}");
+    assert!(matches!(written, Err(StoreError::Damaged(_))), "{written:?}");
+    let read = store.read(&published, 0..4).await.map(drop);
+    assert!(matches!(read, Err(StoreError::Absent)), "{read:?}");
     let part = whole(&store, "part", Role::partial()).await;
     fs::remove_file(place.file("part.part")).expect("there");
     let joined = store.join(&nine("f"), &[part]).await;
@@ -252,7 +319,8 @@ async fn missing_bytes_are_trouble_and_not_absence() {
     // A published file that somebody took away is not published twice.
     drop(store);
     let store = place.open().await;
-    store.load(&published.id).await.expect("a record");
+    let loaded = store.load(&published.id).await;
+    assert!(matches!(loaded, Err(StoreError::Absent)), "{loaded:?}");
     store.recover().await.expect("a directory");
     assert!(!place.names().contains("published"));
 }
@@ -285,8 +353,7 @@ async fn data_file_that_is_too_short_is_never_published() {
     fs::write(place.file("a.part"), &NINE[..8]).expect("written");
     let at = upload.created;
     let refused = store.commit(&upload, &[Change::Completed { at }]).await;
-    assert!(matches!(refused, Err(StoreError::Io { .. })), "{refused:?}");
-    assert_eq!(store.load(&upload.id).await.expect("a record"), upload);
+    assert!(matches!(refused, Err(StoreError::Damaged(_))), "{refused:?}");
     // Nor when only the rename is missing.
     fs::write(place.file("a.part"), NINE).expect("written");
     let upload = complete(&store, &upload).await;
@@ -294,10 +361,11 @@ async fn data_file_that_is_too_short_is_never_published() {
     fs::rename(place.file("a"), place.file("a.part")).expect("there");
     fs::write(place.file("a.part"), &NINE[..8]).expect("written");
     let store = place.open().await;
-    assert_eq!(store.load(&upload.id).await.expect("a record"), upload);
+    let loaded = store.load(&upload.id).await;
+    assert!(matches!(loaded, Err(StoreError::Damaged(_))), "{loaded:?}");
     assert_eq!(place.names(), set(["a.part", "a.record"]));
-    let stream = store.read(&upload, 0..9).await.expect("some bytes");
-    conformance::collect(stream).await.expect_err("too few bytes");
+    let read = store.read(&upload, 0..9).await.map(drop);
+    assert!(matches!(read, Err(StoreError::Damaged(_))), "{read:?}");
 }
 
 #[tokio::test]
@@ -377,7 +445,7 @@ async fn files_kept_open_are_those_that_have_the_names() {
 }
 
 #[tokio::test]
-async fn known_upload_is_loaded_without_a_system_call() {
+async fn known_upload_is_loaded_without_opening_a_file() {
     let place = Directory::new(Durability::Synced);
     let store = place.open().await;
     let upload = whole(&store, "a", Role::Whole).await;

@@ -12,7 +12,7 @@ use std::{
     hash::{Hash as _, Hasher as _},
     io::{self, Seek as _},
     os::{fd::AsRawFd as _, unix::fs::FileExt as _},
-    path::Path,
+    path::{Path, PathBuf},
     sync::{Arc, Mutex},
 };
 
@@ -103,6 +103,7 @@ fn event(dir: &Path, step: &disk::Step<'_>) -> Option<Event> {
             Event::Write(name_of(file, dir)?, at, frames.concat())
         }
         disk::Step::Open { .. }
+        | disk::Step::Punch { .. }
         | disk::Step::Read { .. }
         | disk::Step::Rename { .. }
         | disk::Step::SyncAll { .. }
@@ -319,13 +320,24 @@ impl Simulated {
         kept.fold(sure.clone(), |content, change| changed(content, &change))
     }
 
-    /// Lays a directory down in one of its states.
-    fn lay_down(&self, node: usize, state: &BTreeMap<usize, usize>, to: &Path) -> io::Result<()> {
+    /// Lays a directory down in one of its states. `laid` are the files laid down already, by node.
+    fn lay_down(
+        &self,
+        node: usize,
+        state: &BTreeMap<usize, usize>,
+        to: &Path,
+        laid: &mut BTreeMap<usize, PathBuf>,
+    ) -> io::Result<()> {
         fs::create_dir_all(to)?;
         for (name, node) in self.names_in(node, state[&node]) {
-            match &self.0[node] {
-                Node::Dir(..) => self.lay_down(node, state, &to.join(name))?,
-                Node::File(..) => fs::write(to.join(name), self.content_in(node, state[&node]))?,
+            let path = to.join(name);
+            match (&self.0[node], laid.get(&node)) {
+                (Node::Dir(..), _) => self.lay_down(node, state, &path, laid)?,
+                (Node::File(..), Some(other)) => fs::hard_link(other, path)?,
+                (Node::File(..), None) => {
+                    fs::write(&path, self.content_in(node, state[&node]))?;
+                    laid.insert(node, path);
+                }
             }
         }
         Ok(())
@@ -435,7 +447,9 @@ async fn explore(events: &[Event], without: Option<usize>) -> Result<usize, Stri
             }
             states += 1;
             let place = Directory::quick(Durability::Synced);
-            let laid = simulated.lay_down(0, &state, place.path());
+            let laid = simulated.lay_down(0, &state, place.path(), &mut BTreeMap::new());
+            // It was made before anything that the simulated disk knows of.
+            let laid = laid.and_then(|()| fs::write(place.file(".secret"), [7; 32]));
             laid.expect("a place for the state of the disk");
             let published = published(place.path(), &known, doubt.as_ref());
             published.map_err(|e| format!("power lost after {index}, {event}: {e}"))?;

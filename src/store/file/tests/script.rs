@@ -185,15 +185,18 @@ impl Step {
                 let mut writer = store.write(&now(id), LENGTH - 10).await?;
                 writer.push(Bytes::from(vec![0xee; 300_000])).await?;
                 drop(writer.checkpoint());
-                Ok(())
+                drop(writer);
+                // Waits until the bytes are cut off.
+                store.write(&now(id), LENGTH).await.map(drop)
             }
             Self::Put(id, range) => {
                 let mut writer = store.write(&now(id), range.start).await?;
                 let bytes = Bytes::from(content(&of(id)));
                 let range_bytes = range.start as usize..range.end as usize;
                 writer.push(bytes.slice(range_bytes)).await?;
-                writer.finish().await?;
-                store.commit(&now(id), &[received(range)]).await.map(drop)
+                let receipt = writer.finish().await?;
+                let received = Change::Received { range: range.clone(), receipt };
+                store.commit(&now(id), &[received]).await.map(drop)
             }
             Self::Remove(id) => store.remove(&of(id)).await,
             Self::Settle => {

@@ -1,0 +1,243 @@
+//! [`InPlace`]: blocking calls that run on async threads, bounded and watched. Knows no files.
+
+use std::{
+    sync::{Arc, Condvar, Mutex, PoisonError},
+    thread,
+    time::{Duration, Instant},
+};
+
+use tokio::runtime::Handle;
+
+use super::lock;
+
+/// The blocking calls that run on async threads right now.
+///
+/// A call that never returns, because the file system is frozen or its disk is gone, takes its thread
+/// along. Three things keep everything else running:
+///
+/// - One worker thread of the runtime is always left. While a call takes longer than it should, no
+///   further one is begun.
+/// - The task that this worker would run next, which other workers cannot steal, is first moved to
+///   where they can.
+/// - The worker may be the one that polled the system for events while the others slept. A watch,
+///   which is a plain thread, wakes another one up.
+///
+/// `block_in_place` gives the same by handing everything to a second thread before each call. That
+/// costs as much as doing the call on a second thread, which is what is to be saved. The watch leaves
+/// out one thing that it does: tasks of the worker that have used up their time slice stay with it.
+/// They move bytes from or to the same disk.
+#[derive(Debug)]
+pub(super) struct InPlace(Arc<Shared>);
+
+/// What calls and the watch share.
+#[derive(Debug)]
+struct Shared {
+    state: Mutex<State>,
+    /// Called when the watch has something to do.
+    wake: Condvar,
+    /// A call that takes longer is overdue.
+    overdue_after: Duration,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    running: Vec<Running>,
+    /// The number of the next call.
+    next: u64,
+    watch: Watch,
+}
+
+/// A call under way.
+#[derive(Debug)]
+struct Running {
+    number: u64,
+    begin: Instant,
+    runtime: Handle,
+    /// Whether another worker was woken because this call is overdue.
+    is_reported: bool,
+}
+
+/// What the watch does.
+#[derive(Debug, Default, PartialEq, Eq)]
+enum Watch {
+    /// Not started yet.
+    #[default]
+    Absent,
+    /// Looks at the running calls from time to time.
+    Awake,
+    /// Waits for a call.
+    Asleep,
+    /// Ends.
+    Dismissed,
+}
+
+/// The right to make one call right here, until dropped.
+#[derive(Debug)]
+pub(super) struct Permit<'a> {
+    shared: &'a Shared,
+    number: u64,
+}
+
+impl InPlace {
+    /// Without calls. One that takes longer than `overdue_after` is taken for one that hangs.
+    pub(super) fn new(overdue_after: Duration) -> Self {
+        let (state, wake) = (Mutex::default(), Condvar::new());
+        Self(Arc::new(Shared { state, wake, overdue_after }))
+    }
+
+    /// The right to make a blocking call on this thread; `None` when it would leave the runtime
+    /// without a worker, or another one hangs.
+    pub(super) fn permit(&self) -> Option<Permit<'_>> {
+        let runtime = Handle::try_current().ok()?;
+        let workers = runtime.metrics().num_workers();
+        let number = self.begin(&runtime, workers)?;
+        // Takes the place of the task that would be next, see `InPlace`.
+        runtime.spawn(async {});
+        Some(Permit { shared: &self.0, number })
+    }
+
+    /// Notes a call and sees that it is watched. Gives its number.
+    fn begin(&self, runtime: &Handle, workers: usize) -> Option<u64> {
+        let begin = Instant::now();
+        let mut state = lock(&self.0.state);
+        let is_overdue = |call: &Running| begin - call.begin > self.0.overdue_after;
+        if state.running.len() + 1 >= workers || state.running.iter().any(is_overdue) {
+            return None;
+        }
+        match state.watch {
+            Watch::Absent => {
+                let shared = Arc::clone(&self.0);
+                let watch = thread::Builder::new().name("windlass-watch".to_owned());
+                watch.spawn(move || shared.watch()).ok()?;
+                state.watch = Watch::Awake;
+            }
+            Watch::Asleep => {
+                self.0.wake.notify_one();
+                state.watch = Watch::Awake;
+            }
+            Watch::Awake | Watch::Dismissed => {}
+        }
+        let number = state.next;
+        state.next += 1;
+        let runtime = runtime.clone();
+        state.running.push(Running { number, begin, runtime, is_reported: false });
+        Some(number)
+    }
+}
+
+impl Drop for InPlace {
+    fn drop(&mut self) {
+        lock(&self.0.state).watch = Watch::Dismissed;
+        self.0.wake.notify_one();
+    }
+}
+
+impl Drop for Permit<'_> {
+    fn drop(&mut self) {
+        lock(&self.shared.state).running.retain(|call| call.number != self.number);
+    }
+}
+
+impl Shared {
+    /// Has another worker take over from each one whose call is overdue.
+    fn watch(&self) {
+        let mut state = lock(&self.state);
+        while state.watch != Watch::Dismissed {
+            if state.running.is_empty() {
+                state.watch = Watch::Asleep;
+                state = self.wake.wait(state).unwrap_or_else(PoisonError::into_inner);
+                continue;
+            }
+            let waited = self.wake.wait_timeout(state, self.overdue_after);
+            state = waited.unwrap_or_else(PoisonError::into_inner).0;
+            for call in &mut state.running {
+                if !call.is_reported && call.begin.elapsed() > self.overdue_after {
+                    call.is_reported = true;
+                    // A task from outside wakes a worker. It finds what else there is to do.
+                    call.runtime.spawn(async {});
+                }
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc;
+
+    use tokio::{
+        runtime::{Builder, Runtime},
+        sync::oneshot,
+    };
+
+    use super::*;
+
+    const OVERDUE_AFTER: Duration = Duration::from_millis(20);
+
+    fn runtime(workers: usize) -> Runtime {
+        let runtime = Builder::new_multi_thread().worker_threads(workers).enable_all().build();
+        runtime.expect("a runtime")
+    }
+
+    #[test]
+    fn one_worker_is_always_left() {
+        for workers in 1..4 {
+            let in_place = InPlace::new(Duration::from_secs(60));
+            runtime(workers).block_on(async {
+                let permits: Vec<_> = (0..4).map_while(|_| in_place.permit()).collect();
+                assert_eq!(permits.len(), workers - 1, "of {workers}");
+                drop(permits);
+                assert_eq!(in_place.permit().is_some(), workers > 1, "of {workers}");
+            });
+        }
+        let in_place = InPlace::new(OVERDUE_AFTER);
+        let current_thread = Builder::new_current_thread().build().expect("a runtime");
+        current_thread.block_on(async { assert!(in_place.permit().is_none()) });
+    }
+
+    #[test]
+    fn call_that_hangs_is_the_last_one() {
+        let in_place = InPlace::new(OVERDUE_AFTER);
+        runtime(8).block_on(async {
+            let hanging = in_place.permit();
+            assert!(hanging.is_some() && in_place.permit().is_some());
+            thread::sleep(2 * OVERDUE_AFTER);
+            assert!(in_place.permit().is_none());
+            drop(hanging);
+            assert!(in_place.permit().is_some());
+        });
+    }
+
+    /// A task hangs on the worker that was the only one awake. Another one, which it may have woken just
+    /// before, needs a timer.
+    #[test]
+    fn call_that_hangs_takes_no_other_task_along() {
+        for (round, wakes) in (0..40).zip([true, false].into_iter().cycle()) {
+            let runtime = runtime(2);
+            let in_place = InPlace::new(OVERDUE_AFTER);
+            let (go, gone) = oneshot::channel::<()>();
+            let (thaw, frozen) = mpsc::channel::<()>();
+            let (done, is_done) = mpsc::channel();
+            runtime.spawn(async move {
+                if wakes {
+                    let _ = gone.await;
+                }
+                tokio::time::sleep(Duration::from_millis(10)).await;
+                done.send(())
+            });
+            let hanging = runtime.spawn(async move {
+                // Both workers are idle by then, and the driver wakes this one.
+                tokio::time::sleep(Duration::from_millis(5)).await;
+                let _ = go.send(());
+                let permit = in_place.permit();
+                let is_permitted = permit.is_some();
+                let _ = frozen.recv();
+                is_permitted
+            });
+            let is_done = is_done.recv_timeout(Duration::from_secs(10));
+            drop(thaw);
+            assert!(runtime.block_on(hanging).expect("no panic"), "round {round}");
+            assert!(is_done.is_ok(), "round {round}");
+        }
+    }
+}
