@@ -150,15 +150,9 @@ fn mount(service: Windlass, config: &Config, secret: &[u8]) -> Windlass {
         (Some(tus), None) => service.mount(Tus::new(tus.clone())),
         (None, Some(resumable)) => service.mount(resumable_js(resumable)),
         (Some(tus), Some(resumable)) => {
-            let tus_is_longer = tus.mount.prefix().len() > resumable.mount.prefix().len();
             let resumable = resumable_js(resumable).with_tus(tus.clone());
             let tus = Tus::new(tus.clone()).with_resumable(resumable.clone());
-            // The longer path first: it may lie below the other one, such as /.
-            if tus_is_longer {
-                service.mount(tus).mount(resumable)
-            } else {
-                service.mount(resumable).mount(tus)
-            }
+            service.mount(resumable).mount(tus)
         }
         (None, None) => service,
     }

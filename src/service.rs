@@ -80,13 +80,17 @@ impl Windlass {
         Self(Arc::new(Inner { cors: Cors::default(), dialects: Vec::new(), engine }))
     }
 
-    /// The same service with one more dialect. Of several that claim a path the first mounted wins.
+    /// The same service with one more dialect. Of several that match a request the one with the longest
+    /// path answers it, and of several at one path the first mounted.
     ///
     /// # Panics
     /// When the service has been cloned already.
     #[must_use]
     pub fn mount(mut self, dialect: impl Dialect) -> Self {
-        self.inner().dialects.push(Box::new(dialect));
+        let dialects = &mut self.inner().dialects;
+        let length = |dialect: &dyn Dialect| dialect.locations().mount.prefix().len();
+        let place = dialects.partition_point(|other| length(&**other) >= length(&dialect));
+        dialects.insert(place, Box::new(dialect));
         self
     }
 
@@ -148,7 +152,7 @@ impl Windlass {
             let drain = Drain::of(head.version, &head.headers);
             let rest = content.rest();
             let fault = framing::check(&head).err();
-            let Some(dialect) = self.dialect(head.uri.path()) else {
+            let Some(dialect) = self.dialect(&head) else {
                 drop(content);
                 let mut reply = self.nothing_here(&head, &asked, fault);
                 cors.apply(&asked, &NOTHING, &mut reply);
@@ -207,8 +211,8 @@ impl Windlass {
         if self.engine().is_closed() { time.min(CLOSING_DRAIN_TIME) } else { time }
     }
 
-    fn dialect(&self, path: &str) -> Option<&dyn Dialect> {
-        self.0.dialects.iter().find(|dialect| dialect.claims(path)).map(|dialect| &**dialect)
+    fn dialect(&self, head: &Parts) -> Option<&dyn Dialect> {
+        self.0.dialects.iter().find(|dialect| dialect.matches(head)).map(|dialect| &**dialect)
     }
 
     /// The answer where no dialect is: pages may ask whether they may ask, clients must stop, and people
@@ -396,5 +400,31 @@ where
 impl fmt::Debug for Windlass {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Windlass").field("dialects", &self.0.dialects).finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        store::memory::MemoryStore,
+        wire::{location::Locations, tus::Tus},
+    };
+
+    #[test]
+    fn the_longest_path_answers_in_whatever_order_it_is_mounted() {
+        for paths in [["/", "/a", "/a/b"], ["/a/b", "/a", "/"], ["/a", "/a/b", "/"]] {
+            let engine = Engine::builder(Arc::new(MemoryStore::default())).build();
+            let service = paths.into_iter().fold(Windlass::new(engine), |service, path| {
+                service.mount(Tus::new(Locations::new(path.parse().expect("a path"))))
+            });
+            for (target, expected) in
+                [("/a/b/c", "/a/b"), ("/a/b", "/a/b"), ("/a/c", "/a"), ("/ab", "/"), ("/", "/")]
+            {
+                let (head, ()) = Request::get(target).body(()).expect("plain").into_parts();
+                let found = service.dialect(&head).map(|d| d.locations().mount.to_string());
+                assert_eq!(found.as_deref(), Some(expected), "{target} among {paths:?}");
+            }
+        }
     }
 }

@@ -52,9 +52,10 @@ pub trait Dialect: Send + Sync + fmt::Debug + 'static {
         (16 << 20, Duration::from_secs(5))
     }
 
-    /// Whether requests for `path` are this dialect's.
-    fn claims(&self, path: &str) -> bool {
-        self.locations().mount.claims(path)
+    /// Whether the request with `head` is this dialect's. Where several dialects share a path, those that
+    /// know their requests by more than it are mounted first.
+    fn matches(&self, head: &Parts) -> bool {
+        self.locations().mount.matches(head.uri.path())
     }
 
     /// Whether the request with `head` would change something, and any page could have made a

@@ -31,7 +31,7 @@ impl Mount {
     }
 
     /// Whether `path` lies under this one.
-    pub fn claims(&self, path: &str) -> bool {
+    pub fn matches(&self, path: &str) -> bool {
         self.below(path).is_some()
     }
 
@@ -169,9 +169,9 @@ mod tests {
                 Resource::Upload(id) => id.to_string(),
             });
             assert_eq!(resource.as_deref(), expected, "{path} under {mount}");
-            assert!(resource.is_none() || mount.claims(path), "{path} under {mount}");
+            assert!(resource.is_none() || mount.matches(path), "{path} under {mount}");
         }
-        assert!("/files".parse::<Mount>().is_ok_and(|mount| mount.claims("/files/a/b")));
+        assert!("/files".parse::<Mount>().is_ok_and(|mount| mount.matches("/files/a/b")));
     }
 
     #[test]
