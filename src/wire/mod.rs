@@ -24,11 +24,6 @@ use crate::{
     upload::{Digest, Limits},
 };
 
-/// How long to hold an answer back, for clients that repeat a request as soon as it is answered. Put
-/// by a dialect into the extensions of its reply.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Delay(pub Duration);
-
 /// Who a request is made for, so that the names one client gives its uploads are not those of
 /// another. Put by the embedding application into the extensions of the request.
 #[derive(Debug, Clone, PartialEq, Eq)]
