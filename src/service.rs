@@ -5,12 +5,11 @@ mod download;
 mod peer;
 
 use std::{
-    cmp::Reverse,
     convert::Infallible,
     fmt,
-    future::Future,
+    future::{Future, poll_fn},
     panic::AssertUnwindSafe,
-    pin::Pin,
+    pin::{Pin, pin},
     sync::Arc,
     task::{Context, Poll, ready},
     time::Duration,
@@ -35,7 +34,7 @@ use crate::{
     engine::{Engine, Running},
     rules::{Denial, FetchedBytes, Intent, Outcome, Refusal, Refused},
     wire::{
-        Delay, Dialect, Reply, ReplyBody,
+        Dialect, Reply, ReplyBody,
         cors::{Asked, Cors, Lists},
         framing, reply,
     },
@@ -81,16 +80,17 @@ impl Windlass {
         Self(Arc::new(Inner { cors: Cors::default(), dialects: Vec::new(), engine }))
     }
 
-    /// The same service with one more dialect. A request that several dialects match goes to the one
-    /// with the longest path, and of those to the one that was mounted first.
+    /// The same service with one more dialect. Of several that match a request the one with the longest
+    /// path answers it, and of several at one path the first mounted.
     ///
     /// # Panics
     /// When the service has been cloned already.
     #[must_use]
     pub fn mount(mut self, dialect: impl Dialect) -> Self {
         let dialects = &mut self.inner().dialects;
-        dialects.push(Box::new(dialect));
-        dialects.sort_by_key(|dialect| Reverse(dialect.locations().mount.prefix().len()));
+        let length = |dialect: &dyn Dialect| dialect.locations().mount.prefix().len();
+        let place = dialects.partition_point(|other| length(&**other) >= length(&dialect));
+        dialects.insert(place, Box::new(dialect));
         self
     }
 
@@ -125,8 +125,8 @@ impl Windlass {
     /// [`Aborted`]: close the connection without an answer.
     ///
     /// # Cancel safety
-    /// Safe: what changes the store runs on a task of its own and ends when the body does. What still
-    /// waits for another request does not wait any longer.
+    /// Safe: a write, a join and a removal go on as a task of their own, and end when the body does.
+    /// What still waits for another request does not wait any longer. What only reads is dropped.
     pub fn handle<B>(&self, request: Request<B>) -> Answering<Aborted>
     where
         B: Body<Data = Bytes> + Send + 'static,
@@ -147,23 +147,23 @@ impl Windlass {
 
     fn answer(self, mut head: Parts, content: Content, peer: Peer) -> Answering<Aborted> {
         Box::pin(async move {
-            let cors = &self.0.cors;
+            let (cors, version) = (&self.0.cors, head.version);
             let asked = Asked::new(&head);
-            let drain = Drain::of(head.version, &head.headers);
+            let drain = Drain::of(version, &head.headers);
             let rest = content.rest();
             let fault = framing::check(&head).err();
             let Some(dialect) = self.dialect(&head) else {
                 drop(content);
-                let mut reply = self.nothing_here(&head, &asked, fault);
-                cors.apply(&asked, &NOTHING, &mut reply);
+                let mut reply = self.nothing_here(&asked, fault);
+                cors.apply(&asked, &NOTHING, reply.response.headers_mut());
                 drain.begin(rest, UNCLAIMED_DRAIN_BYTES, self.drain_time(UNCLAIMED_DRAIN_TIME));
-                return Ok(reply);
+                return Ok(reply.into_response(version));
             };
             let mut exchange = dialect.open(&head);
             if let Some(fault) = fault {
-                let mut reply = last(exchange.answer(Err(fault.into())), &head);
-                cors.apply(&asked, dialect.cors(), &mut reply);
-                return Ok(reply);
+                let mut reply = last(exchange.answer(Err(fault.into())));
+                cors.apply(&asked, dialect.cors(), reply.response.headers_mut());
+                return Ok(reply.into_response(version));
             }
             let forged = || cors.admit(&head, dialect.locations().origin()).err();
             let forged = dialect.is_forgeable(&head).then(forged).flatten();
@@ -171,23 +171,20 @@ impl Windlass {
             // A dialect whose parameters are in the body waits for its client like the engine does.
             let read = timeout(limits.idle_timeout, exchange.read(&head, content, limits));
             let read = read.await.map_err(|_| Aborted)?;
-            let extensions = std::mem::take(&mut head.extensions);
+            let extensions = Arc::new(std::mem::take(&mut head.extensions));
             // The request may last. Behind the rest of its head lies the buffer of its connection.
             drop(head);
             let mut reply = match read {
                 Err(reply) => *reply,
                 Ok((intent, content)) => {
-                    let run = |intent, content| {
-                        self.run(intent, content, extensions.clone(), peer.clone())
-                    };
                     let mut result = match forged {
-                        None => run(intent, content).await,
+                        None => self.run(intent, content, &extensions, &peer).await,
                         Some(why) => {
                             Err(Refusal::Denied(Denial::forbidden(why.to_string())).into())
                         }
                     };
                     while let Some(intent) = exchange.next(&result) {
-                        result = run(intent, Content::empty()).await;
+                        result = self.run(intent, Content::empty(), &extensions, &peer).await;
                     }
                     if let Err(Refused { refusal: Refusal::Abandoned, .. }) = result {
                         return Err(Aborted);
@@ -195,14 +192,14 @@ impl Windlass {
                     exchange.answer(result)
                 }
             };
-            cors.apply(&asked, dialect.cors(), &mut reply);
+            cors.apply(&asked, dialect.cors(), reply.response.headers_mut());
             let (bytes, time) = dialect.drain();
             drain.begin(rest, bytes, self.drain_time(time));
-            if let Some(Delay(delay)) = reply.extensions_mut().remove() {
+            if !reply.delay.is_zero() {
                 // A client that sends nothing more does not repeat it either.
-                let _ = timeout(delay, peer.ended()).await;
+                let _ = timeout(reply.delay, peer.ended()).await;
             }
-            Ok(reply)
+            Ok(reply.into_response(version))
         })
     }
 
@@ -217,9 +214,9 @@ impl Windlass {
 
     /// The answer where no dialect is: pages may ask whether they may ask, clients must stop, and people
     /// must see where they should have gone.
-    fn nothing_here(&self, head: &Parts, asked: &Asked, fault: Option<Refusal>) -> Reply {
+    fn nothing_here(&self, asked: &Asked, fault: Option<Refusal>) -> Reply {
         if let Some(fault) = fault {
-            return last(reply::text(StatusCode::BAD_REQUEST, "ERR_INVALID_REQUEST", fault), head);
+            return last(reply::text(StatusCode::BAD_REQUEST, "ERR_INVALID_REQUEST", fault));
         }
         if asked.is_preflight() {
             return reply::empty(StatusCode::NO_CONTENT);
@@ -233,41 +230,52 @@ impl Windlass {
         reply::text(StatusCode::NOT_FOUND, "ERR_NOT_FOUND", message)
     }
 
-    /// Runs the engine so that neither a client that goes away nor a panic leaves half a step.
-    fn run(
+    /// Runs the engine. Neither a client that goes away nor a panic leaves half a step: what changes
+    /// uploads is done to its end. What only reads ends with its client, and costs no more than that; that
+    /// a test counts as use is one commit, whole or not at all.
+    async fn run(
         &self,
         intent: Intent,
         content: Content,
-        extensions: Extensions,
-        peer: Peer,
-    ) -> impl Future<Output = Result<Outcome, Refused>> + use<> {
-        let engine = self.engine().clone();
-        // Only writes wait for others; a question should not pay for it.
-        let (mut content, mut awaited) = (content, None);
-        if matches!(intent, Intent::Write(_)) {
-            let (sender, dropped) = oneshot::channel();
-            awaited = Some(sender);
-            content = content.with_left(Box::pin(async move {
-                tokio::select! {
-                    _ = dropped => {}
-                    () = peer.left() => {}
-                }
-            }));
+        extensions: &Arc<Extensions>,
+        peer: &Peer,
+    ) -> Result<Outcome, Refused> {
+        match intent {
+            Intent::Discover | Intent::Fetch { .. } | Intent::Status { .. } | Intent::Test(_) => {
+                let patience = self.engine().limits().idle_timeout;
+                let running = self.engine().run(intent, content, extensions);
+                caught(async { Ok(lent(running.await?, patience).await) }).await
+            }
+            Intent::Join(_) | Intent::Terminate { .. } | Intent::Write(_) => {
+                let (awaited, dropped) = oneshot::channel();
+                let peer = peer.clone();
+                let content = content.with_left(Box::pin(async move {
+                    tokio::select! {
+                        _ = dropped => {}
+                        () = peer.left() => {}
+                    }
+                }));
+                let (engine, extensions) = (self.engine().clone(), Arc::clone(extensions));
+                let running = async move { engine.run(intent, content, &extensions).await };
+                ToTheEnd { running: Some(Box::pin(caught(running))), _awaited: awaited }.await
+            }
         }
-        let run = async move {
-            let outcome = engine.run(intent, content, &extensions).await?;
-            Ok(lent(outcome, engine.limits().idle_timeout).await)
-        };
-        let mut run = ToTheEnd { running: Some(Box::pin(run)), _awaited: awaited };
-        std::future::poll_fn(move |cx| {
-            let poll = std::panic::catch_unwind(AssertUnwindSafe(|| run.poll(cx)));
-            poll.unwrap_or_else(|_| {
-                // It must not be polled again.
-                run.running = None;
-                Poll::Ready(panicked(&"a request"))
-            })
-        })
     }
+}
+
+/// What `running` yields, or a refusal if it panics. It is not polled again then.
+async fn caught(
+    running: impl Future<Output = Result<Outcome, Refused>>,
+) -> Result<Outcome, Refused> {
+    let mut running = pin!(running);
+    poll_fn(|cx| {
+        let poll = std::panic::catch_unwind(AssertUnwindSafe(|| running.as_mut().poll(cx)));
+        poll.unwrap_or_else(|_| {
+            tracing::error!("a request panicked");
+            Poll::Ready(Err(Refusal::Internal.into()))
+        })
+    })
+    .await
 }
 
 /// A request that is done to its end even if nobody waits for it any more: hyper drops its future
@@ -277,11 +285,13 @@ impl Windlass {
 struct ToTheEnd {
     running: Option<Running<'static>>,
     /// Dropped with this, which tells the request that no client waits for it.
-    _awaited: Option<oneshot::Sender<()>>,
+    _awaited: oneshot::Sender<()>,
 }
 
-impl ToTheEnd {
-    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Result<Outcome, Refused>> {
+impl Future for ToTheEnd {
+    type Output = Result<Outcome, Refused>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let Some(running) = &mut self.running else {
             return Poll::Pending;
         };
@@ -311,15 +321,9 @@ async fn lent(outcome: Outcome, patience: Duration) -> Outcome {
     Outcome::Fetched { bytes, upload }
 }
 
-fn panicked(what: &dyn fmt::Display) -> Result<Outcome, Refused> {
-    tracing::error!(%what, "a request panicked");
-    Err(Refusal::Internal.into())
-}
-
-/// `reply`, the last of its connection: what follows may be part of the request with `head`.
-fn last(mut reply: Reply, head: &Parts) -> Reply {
-    reply::close_connection(&mut reply, head.version);
-    reply
+/// `reply`, the last of its connection: what follows may be part of its request.
+fn last(reply: Reply) -> Reply {
+    Reply { close: true, ..reply }
 }
 
 /// What is done with a body that was not read to its end.
@@ -397,7 +401,8 @@ where
         let answer = self.handle(request);
         Box::pin(async {
             let answer = answer.await;
-            Ok(answer.unwrap_or_else(|Aborted| reply::empty(StatusCode::SERVICE_UNAVAILABLE)))
+            Ok(answer
+                .unwrap_or_else(|Aborted| reply::empty(StatusCode::SERVICE_UNAVAILABLE).response))
         })
     }
 }
@@ -405,5 +410,31 @@ where
 impl fmt::Debug for Windlass {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Windlass").field("dialects", &self.0.dialects).finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        store::memory::MemoryStore,
+        wire::{location::Locations, tus::Tus},
+    };
+
+    #[test]
+    fn the_longest_path_answers_in_whatever_order_it_is_mounted() {
+        for paths in [["/", "/a", "/a/b"], ["/a/b", "/a", "/"], ["/a", "/a/b", "/"]] {
+            let engine = Engine::builder(Arc::new(MemoryStore::default())).build();
+            let service = paths.into_iter().fold(Windlass::new(engine), |service, path| {
+                service.mount(Tus::new(Locations::new(path.parse().expect("a path"))))
+            });
+            for (target, expected) in
+                [("/a/b/c", "/a/b"), ("/a/b", "/a/b"), ("/a/c", "/a"), ("/ab", "/"), ("/", "/")]
+            {
+                let (head, ()) = Request::get(target).body(()).expect("plain").into_parts();
+                let found = service.dialect(&head).map(|d| d.locations().mount.to_string());
+                assert_eq!(found.as_deref(), Some(expected), "{target} among {paths:?}");
+            }
+        }
     }
 }

@@ -16,7 +16,6 @@ use http::{
     request::Parts,
 };
 
-use super::Reply;
 pub use super::origin::{InvalidOrigin, Origin};
 use crate::fields::{elements, excerpt, forwarded, host, is_token};
 
@@ -133,8 +132,8 @@ impl Cors {
         })
     }
 
-    /// Adds to `reply` what a browser must be told about it.
-    pub fn apply(&self, asked: &Asked, lists: &Lists, reply: &mut Reply) {
+    /// Adds to `fields`, those of an answer, what a browser must be told about it.
+    pub fn apply(&self, asked: &Asked, lists: &Lists, fields: &mut HeaderMap) {
         let credentials = match &self.origins {
             Origins::Off => return,
             Origins::Any => Some(false),
@@ -143,7 +142,6 @@ impl Cors {
                 asked.origin.as_ref().is_some_and(is_listed).then_some(*credentials)
             }
         };
-        let fields = reply.headers_mut();
         fields.append(VARY, HeaderValue::from_static("Origin"));
         if asked.is_preflight {
             fields.append(VARY, HeaderValue::from_static("Access-Control-Request-Headers"));
@@ -282,10 +280,9 @@ pub fn is_preflight(head: &Parts) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use http::{Request, StatusCode};
+    use http::Request;
 
     use super::*;
-    use crate::wire::reply;
 
     const LISTS: Lists = Lists {
         allow_headers: "Upload-Offset",
@@ -405,12 +402,12 @@ mod tests {
                     .header("access-control-request-method", "POST")
                     .header("access-control-request-headers", asked);
                 let (head, ()) = request.body(()).expect("plain").into_parts();
-                let mut reply = reply::empty(StatusCode::NO_CONTENT);
-                policy.apply(&Asked::new(&head), &LISTS, &mut reply);
-                let mut lines = reply.headers().get_all(ACCESS_CONTROL_ALLOW_HEADERS).iter();
+                let mut fields = HeaderMap::new();
+                policy.apply(&Asked::new(&head), &LISTS, &mut fields);
+                let mut lines = fields.get_all(ACCESS_CONTROL_ALLOW_HEADERS).iter();
                 let expected = is_allowed.then_some(expected).flatten();
                 assert_eq!(lines.nth(1).map(|l| l.to_str().expect("ASCII")), expected);
-                assert_eq!(reply.headers().get_all(VARY).iter().count(), 2);
+                assert_eq!(fields.get_all(VARY).iter().count(), 2);
             }
         }
     }
@@ -424,12 +421,12 @@ mod tests {
             request = request.header("access-control-request-method", "POST");
         }
         let (head, ()) = request.body(()).expect("plain").into_parts();
-        let mut reply = reply::empty(StatusCode::NO_CONTENT);
-        policy.apply(&Asked::new(&head), &LISTS, &mut reply);
+        let mut fields = HeaderMap::new();
+        policy.apply(&Asked::new(&head), &LISTS, &mut fields);
         let line = |(name, value): (&HeaderName, &HeaderValue)| {
             format!("{name}: {}", value.to_str().expect("ASCII"))
         };
-        reply.headers().iter().map(line).collect()
+        fields.iter().map(line).collect()
     }
 
     #[test]

@@ -24,11 +24,6 @@ use crate::{
     upload::{Digest, Limits},
 };
 
-/// How long to hold an answer back, for clients that repeat a request as soon as it is answered. Put
-/// by a dialect into the extensions of its reply.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Delay(pub Duration);
-
 /// Who a request is made for, so that the names one client gives its uploads are not those of
 /// another. Put by the embedding application into the extensions of the request.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -52,8 +47,8 @@ pub trait Dialect: Send + Sync + fmt::Debug + 'static {
         (16 << 20, Duration::from_secs(5))
     }
 
-    /// Whether the request with `head` is this dialect's: by its path, and where dialects share one, by
-    /// its fields.
+    /// Whether the request with `head` is this dialect's. Where several dialects share a path, those that
+    /// know their requests by more than it are mounted first.
     fn matches(&self, head: &Parts) -> bool {
         self.locations().mount.matches(head.uri.path())
     }

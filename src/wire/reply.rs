@@ -20,8 +20,27 @@ use serde::Serialize;
 
 use crate::rules::Finished;
 
-/// An answer.
-pub type Reply = Response<ReplyBody>;
+/// An answer, and what becomes of its connection.
+#[derive(Debug, Default)]
+pub struct Reply {
+    /// Whether the connection ends with it.
+    pub close: bool,
+    /// How long it is delayed, for clients that repeat a request as soon as it is answered.
+    pub delay: Duration,
+    /// Status, header fields and body.
+    pub response: Response<ReplyBody>,
+}
+
+impl Reply {
+    /// The response to a request of this HTTP version. HTTP/2 has no header field that ends a
+    /// connection.
+    pub fn into_response(mut self, version: Version) -> Response<ReplyBody> {
+        if self.close && version <= Version::HTTP_11 {
+            self.response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+        }
+        self.response
+    }
+}
 
 /// Bytes as they come from a store.
 pub type ReplyStream = Pin<Box<dyn Stream<Item = io::Result<Bytes>> + Send>>;
@@ -135,16 +154,16 @@ impl fmt::Debug for ReplyBody {
 
 /// An answer without a body.
 pub fn empty(status: StatusCode) -> Reply {
-    let mut reply = Response::new(ReplyBody::empty());
-    *reply.status_mut() = status;
+    let mut reply = Reply::default();
+    *reply.response.status_mut() = status;
     reply
 }
 
 /// An answer in plain words: `code: message`.
 pub fn text(status: StatusCode, code: &str, message: impl fmt::Display) -> Reply {
     let mut reply = empty(status);
-    *reply.body_mut() = ReplyBody::text(format!("{code}: {message}\n"));
-    reply.headers_mut().insert(CONTENT_TYPE, TEXT_PLAIN);
+    *reply.response.body_mut() = ReplyBody::text(format!("{code}: {message}\n"));
+    reply.response.headers_mut().insert(CONTENT_TYPE, TEXT_PLAIN);
     reply
 }
 
@@ -152,17 +171,17 @@ pub fn text(status: StatusCode, code: &str, message: impl fmt::Display) -> Reply
 pub fn json(status: StatusCode, body: &impl Serialize) -> Reply {
     let mut reply = empty(status);
     // Only maps with keys that are no text could fail; an answer is no place for them.
-    *reply.body_mut() = ReplyBody::text(serde_json::to_vec(body).unwrap_or_default());
-    reply.headers_mut().insert(CONTENT_TYPE, APPLICATION_JSON);
+    *reply.response.body_mut() = ReplyBody::text(serde_json::to_vec(body).unwrap_or_default());
+    reply.response.headers_mut().insert(CONTENT_TYPE, APPLICATION_JSON);
     reply
 }
 
 /// Takes the body of `reply` away, for a client that asked with `HEAD`. The type of a text goes with
 /// it; that of a download is news.
 pub fn remove_body(reply: &mut Reply) {
-    let body = std::mem::take(reply.body_mut());
+    let body = std::mem::take(reply.response.body_mut());
     if matches!(body.0, Kind::Text(_)) {
-        reply.headers_mut().remove(CONTENT_TYPE);
+        reply.response.headers_mut().remove(CONTENT_TYPE);
     }
 }
 
@@ -172,13 +191,6 @@ pub fn retry_after(wait: Duration) -> HeaderValue {
     wait.as_secs().saturating_add(u64::from(wait.subsec_nanos() > 0)).into()
 }
 
-/// Ends the connection after `reply`. HTTP/2 has no header field for it.
-pub fn close_connection(reply: &mut Reply, version: Version) {
-    if version <= Version::HTTP_11 {
-        reply.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
-    }
-}
-
 /// Adds what the application says, but for the names that `reply` has already and those that are a
 /// dialect's or HTTP's own.
 pub fn add_finished(reply: &mut Reply, finished: &Finished) {
@@ -186,11 +198,11 @@ pub fn add_finished(reply: &mut Reply, finished: &Finished) {
         .headers
         .iter()
         .filter_map(|(name, value)| Some((name.parse().ok()?, HeaderValue::from_str(value).ok()?)))
-        .filter(|(name, _)| !is_reserved(name) && !reply.headers().contains_key(name))
+        .filter(|(name, _)| !is_reserved(name) && !reply.response.headers().contains_key(name))
         .collect();
-    reply.headers_mut().reserve(fields.len());
+    reply.response.headers_mut().reserve(fields.len());
     for (name, value) in fields {
-        reply.headers_mut().append(name, value);
+        reply.response.headers_mut().append(name, value);
     }
 }
 
@@ -243,7 +255,7 @@ mod tests {
     #[test]
     fn applications_cannot_change_what_the_server_says() {
         let mut reply = empty(StatusCode::NO_CONTENT);
-        reply.headers_mut().insert("x-set", HeaderValue::from_static("1"));
+        reply.response.headers_mut().insert("x-set", HeaderValue::from_static("1"));
         let headers = [
             ("X-Set", "2"),
             ("Set-Cookie", "a=b"),
@@ -260,7 +272,7 @@ mod tests {
         ];
         let headers = headers.map(|(name, value)| (name.to_owned(), value.to_owned())).into();
         add_finished(&mut reply, &Finished { headers });
-        let left: Vec<_> = reply.headers().iter().map(|(n, v)| (n.as_str(), v)).collect();
+        let left: Vec<_> = reply.response.headers().iter().map(|(n, v)| (n.as_str(), v)).collect();
         assert_eq!(
             left,
             [
@@ -276,9 +288,11 @@ mod tests {
         for (version, expected) in
             [(Version::HTTP_10, true), (Version::HTTP_11, true), (Version::HTTP_2, false)]
         {
-            let mut reply = empty(StatusCode::OK);
-            close_connection(&mut reply, version);
-            assert_eq!(reply.headers().contains_key(CONNECTION), expected, "{version:?}");
+            for close in [true, false] {
+                let response = Reply { close, ..empty(StatusCode::OK) }.into_response(version);
+                let has_field = response.headers().contains_key(CONNECTION);
+                assert_eq!(has_field, close && expected, "{version:?}");
+            }
         }
     }
 

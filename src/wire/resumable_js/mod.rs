@@ -21,7 +21,7 @@ mod status;
 use std::{fmt, sync::Arc, time::Duration};
 
 use http::{
-    HeaderName, HeaderValue, Method, StatusCode, Version,
+    HeaderName, HeaderValue, Method, StatusCode,
     header::{ACCEPT, CACHE_CONTROL, X_CONTENT_TYPE_OPTIONS},
     request::Parts,
 };
@@ -270,7 +270,6 @@ struct ResumableJsExchange {
     method: Method,
     /// What the URLs of this client begin with.
     start: String,
-    version: Version,
 }
 
 /// What a request asked for.
@@ -331,7 +330,6 @@ impl ResumableJsExchange {
             identifier: None,
             method: head.method.clone(),
             start: start.unwrap_or_default(),
-            version: head.version,
         }
     }
 
@@ -341,7 +339,7 @@ impl ResumableJsExchange {
         if self.method == Method::HEAD {
             reply::remove_body(&mut reply);
         }
-        let fields = reply.headers_mut();
+        let fields = reply.response.headers_mut();
         fields.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
         fields.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
         reply
@@ -448,11 +446,11 @@ mod tests {
     /// Status and header fields of an answer, sorted and without those of every answer, and its
     /// body.
     pub(super) async fn told(reply: Reply) -> (String, Value) {
-        let mut head = reply.status().as_u16().to_string();
+        let mut head = reply.response.status().as_u16().to_string();
         for (name, expected) in [(CACHE_CONTROL, "no-store"), (X_CONTENT_TYPE_OPTIONS, "nosniff")] {
-            assert_eq!(reply.headers().get(&name).expect("S-012"), expected);
+            assert_eq!(reply.response.headers().get(&name).expect("S-012"), expected);
         }
-        let has_json = reply.headers().get("content-type")
+        let has_json = reply.response.headers().get("content-type")
             == Some(&"application/json".parse().expect("plain"));
         let mut lines: Vec<_> = reply
             .headers()
@@ -463,9 +461,10 @@ mod tests {
             let common = ["\ncache-control", "\ncontent-type", "\nx-content-type-options"];
             !common.iter().any(|name| line.starts_with(name))
         });
+        lines.extend(reply.close.then(|| "\nconnection: close".to_owned()));
         lines.sort_unstable();
         head.extend(lines);
-        let bytes = reply.into_body().collect().await.expect("text").to_bytes();
+        let bytes = reply.response.into_body().collect().await.expect("text").to_bytes();
         assert_eq!(bytes.is_empty(), !has_json);
         let body = serde_json::from_slice(&bytes).unwrap_or(Value::Null);
         (head, body)

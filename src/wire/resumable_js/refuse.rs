@@ -19,7 +19,7 @@ use super::{
 use crate::{
     fields::upload_checksum,
     rules::{Denial, DenialKind, Refusal, Refused},
-    wire::{Delay, Reply, form, reply},
+    wire::{Reply, form, reply},
 };
 
 pub(super) const AMBIGUOUS: &str = "ambiguous_parameters";
@@ -42,7 +42,7 @@ pub(super) const TOTAL_SIZE_MISMATCH: &str = "total_size_mismatch";
 const LENGTH_MISMATCH: &str = "length_mismatch";
 
 /// A sender that is told to come again does so within milliseconds.
-const RETRY_DELAY: Delay = Delay(Duration::from_secs(1));
+const RETRY_DELAY: Duration = Duration::from_secs(1);
 
 /// What is wrong with a request, in the words of this dialect.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -119,7 +119,7 @@ struct Error<'a> {
 /// The answer to a method that the resource does not have. Never a deletion (J-042).
 pub(super) fn not_allowed(allow: &'static str) -> Reply {
     let mut reply = reply::empty(StatusCode::METHOD_NOT_ALLOWED);
-    reply.headers_mut().insert(ALLOW, HeaderValue::from_static(allow));
+    reply.response.headers_mut().insert(ALLOW, HeaderValue::from_static(allow));
     reply
 }
 
@@ -137,11 +137,11 @@ pub(super) fn fault(exchange: &ResumableJsExchange, fault: &Fault) -> Reply {
     let comes_again =
         [StatusCode::FORBIDDEN, StatusCode::SERVICE_UNAVAILABLE, StatusCode::UNAUTHORIZED];
     if comes_again.contains(&fault.status) {
-        reply.extensions_mut().insert(RETRY_DELAY);
+        reply.delay = RETRY_DELAY;
     }
     if fault.status == StatusCode::SERVICE_UNAVAILABLE {
-        let wait = reply::retry_after(RETRY_DELAY.0);
-        reply.headers_mut().insert(RETRY_AFTER, wait);
+        let wait = reply::retry_after(RETRY_DELAY);
+        reply.response.headers_mut().insert(RETRY_AFTER, wait);
     }
     reply
 }
@@ -162,9 +162,7 @@ pub(super) fn refuse(exchange: &ResumableJsExchange, refused: &Refused) -> Reply
     if let Refusal::Denied(denial) = refusal {
         add_denial(&mut reply, denial);
     }
-    if matches!(refusal, Refusal::Displaced | Refusal::ShuttingDown) {
-        reply::close_connection(&mut reply, exchange.version);
-    }
+    reply.close = matches!(refusal, Refusal::Displaced | Refusal::ShuttingDown);
     reply
 }
 
@@ -246,15 +244,17 @@ fn denied(exchange: &ResumableJsExchange, denial: &Denial) -> (StatusCode, &'sta
 /// Adds what goes with a hook's no into the head.
 fn add_denial(reply: &mut Reply, denial: &Denial) {
     match &denial.kind {
-        DenialKind::Unauthenticated { challenge } if reply.status() == StatusCode::UNAUTHORIZED => {
+        DenialKind::Unauthenticated { challenge }
+            if reply.response.status() == StatusCode::UNAUTHORIZED =>
+        {
             let challenge = challenge.as_deref().and_then(|text| HeaderValue::from_str(text).ok());
             // RFC 9110 wants a challenge; this one makes no browser open a dialogue.
             let challenge = challenge.unwrap_or(HeaderValue::from_static("Bearer"));
-            reply.headers_mut().insert(WWW_AUTHENTICATE, challenge);
+            reply.response.headers_mut().insert(WWW_AUTHENTICATE, challenge);
         }
         DenialKind::Unavailable { retry_after } => {
             let wait = reply::retry_after(*retry_after);
-            reply.headers_mut().insert(RETRY_AFTER, wait);
+            reply.response.headers_mut().insert(RETRY_AFTER, wait);
         }
         DenialKind::Forbidden
         | DenialKind::Invalid
@@ -388,8 +388,8 @@ mod tests {
             let reply = exchange.completed(refuse(&exchange, &refusal.clone().into()));
             let (status, code) = expected.split_once(' ').expect("both");
             let is_delayed = ["401", "403", "503"].contains(&status);
-            let delay = reply.extensions().get::<Delay>().copied();
-            assert_eq!(delay, is_delayed.then_some(RETRY_DELAY), "A-003 {rule} {refusal:?}");
+            let expected_delay = if is_delayed { RETRY_DELAY } else { Duration::ZERO };
+            assert_eq!(reply.delay, expected_delay, "A-003 {rule} {refusal:?}");
             let (head, body) = told(reply).await;
             assert_eq!(head, format!("{status}{fields}"), "{rule} {refusal:?}");
             let error = json!({ "code": code, "message": refusal.to_string() });
@@ -408,7 +408,7 @@ mod tests {
                 for (_, refusal, ..) in refusals() {
                     let exchange = exchange(&dialect, method, asked.clone());
                     let reply = refuse(&exchange, &refusal.clone().into());
-                    let status = reply.status().as_u16();
+                    let status = reply.response.status().as_u16();
                     let good = [204, 400, 401, 403, 404, 415, 500, 503].contains(&status);
                     assert!(good, "{refusal:?} {status}");
                     let is_absent = matches!(refusal, Refusal::Expired | Refusal::Unknown);
@@ -421,9 +421,9 @@ mod tests {
             let exchange = exchange(&strict, "POST", Asked::Write);
             let reply = refuse(&exchange, &refusal.into());
             let stops = expected.starts_with("401") || expected.starts_with("403");
-            let status = reply.status().as_str().to_owned();
+            let status = reply.response.status().as_str().to_owned();
             assert_eq!(status, if stops { "404" } else { &expected[..3] });
-            assert!(!reply.headers().contains_key(WWW_AUTHENTICATE));
+            assert!(!reply.response.headers().contains_key(WWW_AUTHENTICATE));
         }
     }
 

@@ -115,10 +115,10 @@ pub(super) fn answer(
         chunks,
     };
     let mut reply = reply::json(StatusCode::OK, &body);
-    insert_fields(reply.headers_mut(), upload);
+    insert_fields(reply.response.headers_mut(), upload);
     if let Some(tus) = exchange.config.tus.as_ref().filter(|_| exchange.has_owner) {
         let location = tus.location(&exchange.start, &upload.id);
-        reply.headers_mut().insert(LOCATION, location);
+        reply.response.headers_mut().insert(LOCATION, location);
     }
     reply
 }

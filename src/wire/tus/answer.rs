@@ -43,13 +43,13 @@ pub(super) fn answer(exchange: &TusExchange, outcome: Outcome) -> Reply {
 
 fn with_fields(status: StatusCode) -> Reply {
     let mut reply = reply::empty(status);
-    reply.headers_mut().reserve(FIELDS);
+    reply.response.headers_mut().reserve(FIELDS);
     reply
 }
 
 fn discovered(offer: &Offer) -> Reply {
     let mut reply = with_fields(StatusCode::NO_CONTENT);
-    let fields = reply.headers_mut();
+    let fields = reply.response.headers_mut();
     fields.insert(TUS_VERSION, tus_resumable::VERSION);
     fields.insert(TUS_EXTENSION, extensions(offer));
     fields.insert(TUS_CHECKSUM_ALGORITHM, ALGORITHMS);
@@ -81,7 +81,7 @@ fn extensions(Offer { capabilities, limits }: &Offer) -> HeaderValue {
 fn status(exchange: &TusExchange, upload: &Upload) -> Reply {
     let is_head = exchange.method == Method::HEAD;
     let mut reply = with_fields(if is_head { StatusCode::OK } else { StatusCode::NO_CONTENT });
-    let fields = reply.headers_mut();
+    let fields = reply.response.headers_mut();
     insert_status(fields, upload);
     if upload.is_published() {
         insert_validators(fields, upload);
@@ -114,7 +114,7 @@ fn insert_status(fields: &mut HeaderMap, upload: &Upload) {
 fn stored(exchange: &TusExchange, offset: u64, upload: &Upload) -> Reply {
     let is_new = exchange.method == Method::POST;
     let mut reply = with_fields(if is_new { StatusCode::CREATED } else { StatusCode::NO_CONTENT });
-    let fields = reply.headers_mut();
+    let fields = reply.response.headers_mut();
     if is_new {
         fields.insert(LOCATION, exchange.locations.location(&exchange.start, &upload.id));
     }
@@ -132,7 +132,7 @@ fn insert_expiry(fields: &mut HeaderMap, upload: &Upload) {
 
 fn fetched(exchange: &TusExchange, bytes: Option<FetchedBytes>, upload: &Upload) -> Reply {
     let mut reply = with_fields(StatusCode::OK);
-    let fields = reply.headers_mut();
+    let fields = reply.response.headers_mut();
     if exchange.tells_status {
         insert_status(fields, upload);
     } else {
@@ -140,7 +140,7 @@ fn fetched(exchange: &TusExchange, bytes: Option<FetchedBytes>, upload: &Upload)
     }
     insert_validators(fields, upload);
     let Some(FetchedBytes { partial, range, stream }) = bytes else {
-        *reply.status_mut() = StatusCode::NOT_MODIFIED;
+        *reply.response.status_mut() = StatusCode::NOT_MODIFIED;
         return reply;
     };
     insert_download(fields, upload);
@@ -152,9 +152,9 @@ fn fetched(exchange: &TusExchange, bytes: Option<FetchedBytes>, upload: &Upload)
     // An empty HTTP/2 answer would go without it (D-51).
     fields.insert(CONTENT_LENGTH, length.into());
     if fields.contains_key(CONTENT_RANGE) {
-        *reply.status_mut() = StatusCode::PARTIAL_CONTENT;
+        *reply.response.status_mut() = StatusCode::PARTIAL_CONTENT;
     }
-    *reply.body_mut() = ReplyBody::stream(stream, length);
+    *reply.response.body_mut() = ReplyBody::stream(stream, length);
     reply
 }
 
@@ -390,7 +390,8 @@ mod tests {
         ] {
             let upload = Arc::new(upload(Some(9), 9, "", Role::Whole));
             let reply = answered(lines, Outcome::Status { upload });
-            let length = reply.headers().get(CONTENT_LENGTH).map(|n| n.to_str().expect("digits"));
+            let length =
+                reply.response.headers().get(CONTENT_LENGTH).map(|n| n.to_str().expect("digits"));
             assert_eq!(length, expected, "{lines}");
         }
     }
@@ -500,7 +501,7 @@ mod tests {
             let upload = Arc::new(upload(Some(length), length, metadata, Role::Whole));
             let reply = answered("GET /files/a", Outcome::Fetched { bytes, upload });
             assert_eq!(head_of(&reply), expected);
-            let body = reply.into_body().collect().await.expect("as long as it says");
+            let body = reply.response.into_body().collect().await.expect("as long as it says");
             assert_eq!(body.to_bytes(), text);
         }
         let upload = Arc::new(upload(Some(3), 3, metadata, Role::Whole));

@@ -14,7 +14,7 @@ mod refuse;
 use std::{fmt, sync::Arc};
 
 use http::{
-    HeaderName, HeaderValue, Method, Version,
+    HeaderName, HeaderValue, Method,
     header::{CACHE_CONTROL, CONTENT_LENGTH, X_CONTENT_TYPE_OPTIONS},
     request::Parts,
 };
@@ -117,7 +117,6 @@ struct TusExchange {
     start: String,
     /// Whether a download has the fields of a `HEAD` as well.
     tells_status: bool,
-    version: Version,
 }
 
 #[async_trait::async_trait]
@@ -163,7 +162,6 @@ impl TusExchange {
             resumable: dialect.resumable.clone(),
             start: dialect.locations.start(head),
             tells_status: false,
-            version: head.version,
         }
     }
 
@@ -178,7 +176,7 @@ impl TusExchange {
         if [&self.method, &self.real_method].contains(&&Method::HEAD) {
             reply::remove_body(&mut reply);
         }
-        let fields = reply.headers_mut();
+        let fields = reply.response.headers_mut();
         if self.method == Method::HEAD && self.real_method != Method::HEAD {
             // It would be the length of this answer, which has no body.
             fields.remove(CONTENT_LENGTH);
@@ -224,12 +222,7 @@ mod tests {
         let mut words = line.trim().split(' ');
         let request = Request::builder()
             .method(words.next().expect("a method"))
-            .uri(words.next().expect("a target"))
-            .version(if words.next() == Some("HTTP/2") {
-                Version::HTTP_2
-            } else {
-                Version::HTTP_11
-            });
+            .uri(words.next().expect("a target"));
         let request = fields.lines().fold(request, |request, line| {
             let (name, value) = line.trim().split_once(':').expect("a field");
             request.header(name, value.trim())
@@ -239,22 +232,25 @@ mod tests {
 
     /// Status and header fields, one a line, the fields of every answer left out once seen.
     pub(super) fn head_of(reply: &Reply) -> String {
-        let mut head = reply.status().as_u16().to_string();
+        let mut head = reply.response.status().as_u16().to_string();
         for (name, expected) in [
             (tus_resumable::NAME, Some("1.0.0")),
             (X_CONTENT_TYPE_OPTIONS, Some("nosniff")),
             (CACHE_CONTROL, None),
         ] {
-            let value = reply.headers().get(&name).expect("every answer has it");
+            let value = reply.response.headers().get(&name).expect("every answer has it");
             assert!(expected.is_none_or(|expected| value == expected), "{name:?}: {value:?}");
         }
-        for (name, value) in reply.headers() {
+        for (name, value) in reply.response.headers() {
             let value = value.to_str().expect("printable ASCII");
             let is_common = matches!(name.as_str(), "tus-resumable" | "x-content-type-options")
                 || (name == CACHE_CONTROL && value == "no-store");
             if !is_common {
                 head.push_str(&format!("\n{name}: {value}"));
             }
+        }
+        if reply.close {
+            head.push_str("\nconnection: close");
         }
         head
     }

@@ -147,11 +147,20 @@ fn append(
     let length = length(headers, limits)?;
     let checksum = checksum(headers)?;
     let content_bytes = content.exact_bytes();
+    let content = with_trailer(content, &checksum);
     let target = Target::Existing(id);
     let (at, wait) = (At::Offset(at), wait(limits));
     let answer_when_alone = Duration::ZERO;
     let write = Write { answer_when_alone, at, checksum, content_bytes, length, target, wait };
-    Ok((Intent::Write(write), content.with_trailer_checksum(trailer_checksum)))
+    Ok((Intent::Write(write), content))
+}
+
+/// The same content; a checksum in its trailer is read if it was announced, and else ignored (D-22).
+fn with_trailer(content: Content, checksum: &Checksum) -> Content {
+    match checksum {
+        Checksum::Trailing => content.with_trailer_checksum(trailer_checksum),
+        Checksum::Given(_) | Checksum::None => content,
+    }
 }
 
 /// How a write waits for another one (D-46).
@@ -248,7 +257,7 @@ fn first_bytes(
         return Ok((content.ignored(), Checksum::None));
     }
     check_uncoded(headers)?;
-    Ok((content.with_trailer_checksum(trailer_checksum), checksum))
+    Ok((with_trailer(content, &checksum), checksum))
 }
 
 fn check_uncoded(headers: &HeaderMap) -> Result<(), Refusal> {

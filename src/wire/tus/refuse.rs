@@ -62,7 +62,7 @@ impl Wording {
 pub(super) fn not_allowed(allow: &'static str) -> Reply {
     let message = format_args!("this URL takes {allow}");
     let mut reply = reply::text(StatusCode::METHOD_NOT_ALLOWED, "ERR_METHOD_NOT_ALLOWED", message);
-    reply.headers_mut().insert(ALLOW, HeaderValue::from_static(allow));
+    reply.response.headers_mut().insert(ALLOW, HeaderValue::from_static(allow));
     reply
 }
 
@@ -93,23 +93,21 @@ pub(super) fn refuse(exchange: &TusExchange, refused: &Refused) -> Reply {
     let mut reply = reply::text(status, code, Message { hint, refusal });
     if exchange.is_about_status() && status.is_server_error() {
         // On HEAD any 5xx makes tus-js-client give the upload up; 423 makes it come again (I-06).
-        *reply.status_mut() = StatusCode::LOCKED;
-        reply.headers_mut().insert(RETRY_AFTER, BUSY_SECONDS.into());
+        *reply.response.status_mut() = StatusCode::LOCKED;
+        reply.response.headers_mut().insert(RETRY_AFTER, BUSY_SECONDS.into());
     }
     if status.as_u16() == CHECKSUM_MISMATCH {
-        reply.extensions_mut().insert(ReasonPhrase::from_static(b"Checksum Mismatch"));
+        reply.response.extensions_mut().insert(ReasonPhrase::from_static(b"Checksum Mismatch"));
     }
     if let Some((name, value)) = fact {
-        reply.headers_mut().insert(name, value);
+        reply.response.headers_mut().insert(name, value);
     }
     let tells_expiry = [Method::PATCH, Method::POST].contains(&exchange.method);
     if let Some(expires) = refused.expires.filter(|_| tells_expiry && *refusal != Refusal::Expired)
     {
-        reply.headers_mut().insert(upload_expires::NAME, upload_expires::encode(expires));
+        reply.response.headers_mut().insert(upload_expires::NAME, upload_expires::encode(expires));
     }
-    if closes {
-        reply::close_connection(&mut reply, exchange.version);
-    }
+    reply.close = closes;
     reply
 }
 
@@ -363,7 +361,7 @@ mod tests {
     }
 
     async fn text_of(reply: Reply) -> String {
-        let bytes = reply.into_body().collect().await.expect("text").to_bytes();
+        let bytes = reply.response.into_body().collect().await.expect("text").to_bytes();
         String::from_utf8(bytes.into()).expect("UTF-8")
     }
 
@@ -423,7 +421,7 @@ mod tests {
             let result = Err(Refused { expires: None, refusal });
             assert_eq!(exchange.next(&result), None);
             let reply = exchange.answer(result);
-            let status = reply.status().as_u16();
+            let status = reply.response.status().as_u16();
             let text = format!("{status} {}", text_of(reply).await);
             assert!(text.starts_with(expected), "{text}");
         }
@@ -436,7 +434,7 @@ mod tests {
         assert!(text_of(other_dialect(&exchange)).await.contains("no path of this server"));
         exchange.resumable = Some(ResumableJs::new(at("/up"), *b"secret"));
         let reply = exchange.completed(other_dialect(&exchange));
-        assert_eq!(reply.status(), 415);
+        assert_eq!(reply.response.status(), 415);
         assert!(text_of(reply).await.contains("go to /up"));
     }
 
@@ -453,20 +451,18 @@ mod tests {
             ("DELETE /files/a", Refusal::Busy, false),
         ] {
             let reply = refused(lines, refusal, Some(UNIX_EPOCH));
-            assert_eq!(reply.headers().contains_key(&upload_expires::NAME), expected, "{lines}");
+            assert_eq!(
+                reply.response.headers().contains_key(&upload_expires::NAME),
+                expected,
+                "{lines}"
+            );
         }
-    }
-
-    #[test]
-    fn connections_are_closed_by_field_in_http_1_only() {
-        let reply = refused("PATCH /files/a HTTP/2", Refusal::Displaced, None);
-        assert!(!reply.headers().contains_key("connection"));
     }
 
     #[test]
     fn checksum_mismatch_has_words_for_its_status_0_3() {
         let reply = refused("PATCH /files/a", Refusal::ChecksumMismatch, None);
-        let reason = reply.extensions().get::<ReasonPhrase>().map(ReasonPhrase::as_bytes);
+        let reason = reply.response.extensions().get::<ReasonPhrase>().map(ReasonPhrase::as_bytes);
         assert_eq!(reason, Some(&b"Checksum Mismatch"[..]));
     }
 
