@@ -154,6 +154,8 @@ pub struct Join {
     pub length: Option<u64>,
     /// What the client says about the final upload.
     pub metadata: Metadata,
+    /// Who creates it, as far as that is known.
+    pub owner: Option<String>,
     /// The parts in order; one may occur more than once.
     pub partials: Vec<UploadId>,
     /// The list as the client wrote it.

@@ -95,7 +95,9 @@ impl Bench {
         let engine = Engine::builder(store).limits(limits).build();
         let at = |path: &str| Locations::new(path.parse().expect("a path"));
         let resumable = ResumableJs::new(at("/resumable"), "secret").with_tus(at("/files"));
-        let tus = Tus::new(at("/files")).with_resumable(resumable.clone());
+        let tus = Tus::new(at("/files"))
+            .with_naming(resumable.naming().clone())
+            .beside(resumable.clone());
         Self { told: BTreeMap::new(), windlass: Windlass::new(engine).mount(tus).mount(resumable) }
     }
 

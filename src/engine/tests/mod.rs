@@ -225,6 +225,7 @@ fn join(partials: &[&UploadId]) -> Intent {
         content_bytes: Some(0),
         length: None,
         metadata: Metadata::default(),
+        owner: None,
         partials: partials.iter().map(|id| (*id).clone()).collect(),
         text: String::new(),
     })
