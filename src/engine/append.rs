@@ -314,7 +314,7 @@ async fn read_again(
         Refusal::StoreTrouble
     };
     let mut stream = writer.reread().await.map_err(|error| failed(&error))?;
-    while let Some(bytes) = std::future::poll_fn(|cx| stream.as_mut().poll_next(cx)).await {
+    while let Some(bytes) = stream.next().await {
         digester.update(&bytes.map_err(|error| failed(&error))?);
     }
     Ok(digester.finish())

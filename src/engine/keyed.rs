@@ -216,7 +216,8 @@ impl Engine {
     async fn replay(&self, upload: &Upload, content: &mut Content) -> Result<(), Refusal> {
         let taken = 0..content.taken_bytes();
         let stream = self.store().read(upload, taken).await;
-        content.replay(stream.map_err(|error| refusal_of(&upload.id, &error))?);
+        let stream = stream.map_err(|error| refusal_of(&upload.id, &error))?;
+        content.replay(stream.into_inner());
         Ok(())
     }
 

@@ -178,7 +178,7 @@ impl Bench {
     async fn uploads(&self) -> usize {
         let mut list = self.engine.store().list();
         let mut count = 0;
-        while std::future::poll_fn(|cx| list.as_mut().poll_next(cx)).await.is_some() {
+        while list.next().await.is_some() {
             count += 1;
         }
         count
