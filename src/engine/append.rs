@@ -163,6 +163,7 @@ impl Engine {
             return Ok(Outcome::Stored { finished, is_news: true, offset: 0, upload });
         }
         self.0.records.create(&upload, None).await?;
+        content.report(&upload);
         let upload = Arc::new(upload);
         let written = match self.reserve(&upload.id, write).await {
             Ok(reservation) => {

@@ -401,6 +401,7 @@ impl<'a> Ingest<'a> {
         self.checkpoint = None;
         self.upload = result?;
         self.recorded = self.checkpointing;
+        self.content.report(&self.upload);
         self.reservation.flushed(self.flush);
         Ok(())
     }

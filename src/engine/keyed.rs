@@ -208,6 +208,7 @@ impl Engine {
             return Ok(None);
         }
         self.0.begun.notify_waiters();
+        content.report(&upload);
         let upload = Arc::new(upload);
         Ok(Some(Found { compares: false, finished, is_new: true, upload }))
     }

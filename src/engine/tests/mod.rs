@@ -362,6 +362,25 @@ async fn status_during_a_write_tells_a_safe_offset_and_the_write_goes_on() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn progress_is_heard_before_the_outcome() {
+    let bench = Bench::new(Limits { checkpoint_bytes: 4, ..Limits::default() });
+    let (sender, content) = fed();
+    let (progress, mut heard) = mpsc::unbounded_channel();
+    let content = content.with_progress(Box::new(move |upload| {
+        let _ = progress.send(upload.offset());
+    }));
+    let new = NewUpload { length: Some(9), ..NewUpload::default() };
+    let write = bench.spawn(creation(new, Checksum::None), content);
+    assert_eq!(heard.recv().await, Some(0), "the record is made");
+    sender.send(Ok(Bytes::from_static(b"0123"))).expect("open");
+    assert_eq!(heard.recv().await, Some(4), "a checkpoint");
+    sender.send(Ok(Bytes::from_static(b"45678"))).expect("open");
+    drop(sender);
+    assert_eq!(stored(write.await.expect("no panic")).map(|s| s.1), Ok(9));
+    assert_eq!(heard.recv().await, None, "the outcome says the rest");
+}
+
+#[tokio::test(start_paused = true)]
 async fn long_body_is_checkpointed_by_bytes_and_by_time() {
     let limits = Limits {
         checkpoint_bytes: 4,
