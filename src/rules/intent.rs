@@ -11,6 +11,7 @@ use crate::upload::{
 
 /// What a request wants, in no dialect.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Intent {
     /// To know what is offered here.
     Discover,
@@ -71,6 +72,7 @@ pub struct Wait {
 
 /// Where the body of a write goes.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum At {
     /// On from this position, which must be where the upload is, or below if the upload is keyed.
     /// What arrives counts as it arrives.
@@ -82,6 +84,7 @@ pub enum At {
 
 /// The upload a write goes to.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Target {
     /// One that exists.
     Existing(UploadId),
@@ -96,6 +99,7 @@ pub enum Target {
 
 /// An upload that a request asks about.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Subject {
     /// The one of this id.
     Id(UploadId),
@@ -179,6 +183,7 @@ pub enum Selection {
 
 /// What a request yielded.
 #[derive(Debug)]
+#[non_exhaustive]
 pub enum Outcome {
     /// What is offered here.
     Discovered(Box<Offer>),

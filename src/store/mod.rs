@@ -86,6 +86,7 @@ pub enum Durability {
 
 /// Why a store did not do what it was asked.
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum StoreError {
     /// There is no such upload.
     #[error("no such upload")]

@@ -85,12 +85,10 @@ pub fn service(data: &[u8]) {
 
 impl Bench {
     fn new() -> Self {
-        let limits = Limits {
-            expire_after: Some(Duration::from_secs(60 * 60)),
-            join_unfinished: true,
-            max_size_bytes: Some(1 << 20),
-            ..Limits::default()
-        };
+        let mut limits = Limits::default();
+        limits.expire_after = Some(Duration::from_secs(60 * 60));
+        limits.join_unfinished = true;
+        limits.max_size_bytes = Some(1 << 20);
         let store = Arc::new(MemoryStore::new());
         let engine = Engine::builder(store).limits(limits).build();
         let at = |path: &str| Locations::new(path.parse().expect("a path"));
