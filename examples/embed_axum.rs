@@ -3,7 +3,7 @@
 //!
 //! `cargo run --example embed_axum -- [ADDR:PORT] [DIR]`
 
-use std::{env, error::Error, future::poll_fn, sync::Arc, time::Duration};
+use std::{env, error::Error, sync::Arc, time::Duration};
 
 use axum::{
     Router,
@@ -33,7 +33,7 @@ impl Finisher for NoPrograms {
             .read(0..upload.offset().min(2))
             .await
             .map_err(|error| unavailable(error.to_string()))?;
-        while let Some(frame) = poll_fn(|cx| bytes.as_mut().poll_next(cx)).await {
+        while let Some(frame) = bytes.next().await {
             start.extend_from_slice(&frame.map_err(|error| unavailable(error.to_string()))?);
         }
         if start == b"MZ" {

@@ -13,7 +13,7 @@ use hyper_util::{
 };
 use tokio::net::TcpListener;
 use windlass::{
-    Action, Ask, Denial, Durability, Engine, Finished, Finisher, Finishing, Gate, Windlass,
+    Action, Admission, Denial, Durability, Engine, Finished, Finisher, Finishing, Gate, Windlass,
     store::file::FileStore,
     upload::Metadata,
     wire::{location::Locations, tus::Tus},
@@ -29,11 +29,11 @@ struct Owners;
 
 #[async_trait::async_trait]
 impl Gate for Owners {
-    async fn admit(&self, ask: Ask<'_>) -> Result<(), Denial> {
-        let Some(Caller(caller)) = ask.extensions.get() else {
+    async fn admit(&self, admission: Admission<'_>) -> Result<(), Denial> {
+        let Some(Caller(caller)) = admission.extensions.get() else {
             return Err(Denial::unauthenticated("say who you are with a bearer token"));
         };
-        let metadata = match ask.action {
+        let metadata = match admission.action {
             Action::Create(new) => return own(&mut new.metadata, caller),
             Action::Join(join) => return own(&mut join.metadata, caller),
             Action::Fetch(upload)
@@ -41,6 +41,7 @@ impl Gate for Owners {
             | Action::Status(upload)
             | Action::Terminate(upload)
             | Action::Write(upload) => &upload.metadata,
+            _ => return Err(Denial::forbidden("this application does not know what that is")),
         };
         if metadata.get_str("owner") == Some(caller) {
             return Ok(());

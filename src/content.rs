@@ -16,7 +16,10 @@ use http::HeaderMap;
 use http_body::Body;
 use http_body_util::{BodyExt as _, combinators::UnsyncBoxBody};
 
-use crate::{rules::Refusal, upload::Digest};
+use crate::{
+    rules::Refusal,
+    upload::{Digest, Upload},
+};
 
 type BoxError = Box<dyn std::error::Error + Send + Sync>;
 
@@ -29,11 +32,16 @@ pub type TrailerChecksum = fn(&HeaderMap) -> Result<Option<Digest>, Refusal>;
 /// Resolves when a client does not wait for its answer any more.
 pub type Left = Pin<Box<dyn Future<Output = ()> + Send>>;
 
+/// Hears how far an upload has come, before the outcome of its request: when its record was made, and
+/// whenever more of it was recorded. Runs between two frames of the body, and must not block.
+pub type Progress = Box<dyn FnMut(&Upload) + Send>;
+
 /// The data of one request. Dropped before its end, it leaves the body to its [`Rest`].
 pub struct Content {
     body: Option<AnyBody>,
     left: Option<Left>,
     peeked: Option<Step>,
+    progress: Option<Progress>,
     /// Bytes that come before those of the body, once more.
     replayed: Option<Replayed>,
     rest: Arc<Mutex<Option<Unread>>>,
@@ -64,6 +72,7 @@ impl Content {
             body: None,
             left: None,
             peeked: None,
+            progress: None,
             replayed: None,
             rest: Arc::default(),
             started: false,
@@ -109,6 +118,20 @@ impl Content {
     pub fn with_left(mut self, left: Left) -> Self {
         self.left = Some(left);
         self
+    }
+
+    /// The same data, but `progress` hears of it, for clients that are told while they send.
+    #[must_use]
+    pub fn with_progress(mut self, progress: Progress) -> Self {
+        self.progress = Some(progress);
+        self
+    }
+
+    /// Says that `upload` is recorded; its offset is safe to acknowledge.
+    pub fn report(&mut self, upload: &Upload) {
+        if let Some(progress) = &mut self.progress {
+            progress(upload);
+        }
     }
 
     /// Waits for something that is of use to the client of this request alone, such as its turn to

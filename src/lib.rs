@@ -22,8 +22,8 @@
 //!
 //! # The way of a request
 //!
-//! 1. [`service`] finds the dialect by path and splits head from body. No byte of the body has been
-//!    asked for.
+//! 1. [`service`] asks the dialects whose request it is, and splits head from body. No byte of the body
+//!    has been asked for.
 //! 2. The dialect ([`wire`]) reads the head into an [`Intent`](rules::Intent), or refuses it.
 //! 3. The [`engine`] asks the [`Gate`], claims the byte range, and lets the [`rules`] plan.
 //! 4. Frames go to the digester and the store's [`Writer`](store::Writer), one at a time.

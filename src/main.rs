@@ -146,8 +146,10 @@ fn mount(service: Windlass, config: &Config, secret: &[u8]) -> Windlass {
         (None, Some(resumable)) => service.mount(resumable_js(resumable)),
         (Some(tus), Some(resumable)) => {
             let resumable = resumable_js(resumable).with_tus(tus.clone());
-            let tus = Tus::new(tus.clone()).with_resumable(resumable.clone());
-            service.mount(tus).mount(resumable)
+            let tus = Tus::new(tus.clone())
+                .with_naming(resumable.naming().clone())
+                .beside(resumable.clone());
+            service.mount(resumable).mount(tus)
         }
         (None, None) => service,
     }

@@ -163,6 +163,7 @@ impl Engine {
             return Ok(Outcome::Stored { finished, is_news: true, offset: 0, upload });
         }
         self.0.records.create(&upload, None).await?;
+        content.report(&upload);
         let upload = Arc::new(upload);
         let written = match self.reserve(&upload.id, write).await {
             Ok(reservation) => {
@@ -316,7 +317,7 @@ async fn read_again(
         Refusal::StoreTrouble
     };
     let mut stream = writer.reread().await.map_err(|error| failed(&error))?;
-    while let Some(bytes) = std::future::poll_fn(|cx| stream.as_mut().poll_next(cx)).await {
+    while let Some(bytes) = stream.next().await {
         digester.update(&bytes.map_err(|error| failed(&error))?);
     }
     Ok(digester.finish())

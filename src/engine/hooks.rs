@@ -36,6 +36,7 @@ pub struct Admission<'a> {
 
 /// What a request wants to do.
 #[derive(Debug)]
+#[non_exhaustive]
 pub enum Action<'a> {
     /// Make this upload.
     Create(&'a mut NewUpload),

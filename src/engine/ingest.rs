@@ -330,7 +330,7 @@ impl<'a> Ingest<'a> {
             };
             if original.at_hand.is_empty() {
                 let stream = &mut original.stream;
-                original.at_hand = match poll_fn(|cx| stream.as_mut().poll_next(cx)).await {
+                original.at_hand = match stream.next().await {
                     Some(Ok(bytes)) => bytes,
                     Some(Err(source)) => return Err(failed(StoreError::io("comparing", source))),
                     None => return Err(failed(StoreError::Damaged("bytes are missing".into()))),
@@ -401,6 +401,7 @@ impl<'a> Ingest<'a> {
         self.checkpoint = None;
         self.upload = result?;
         self.recorded = self.checkpointing;
+        self.content.report(&self.upload);
         self.reservation.flushed(self.flush);
         Ok(())
     }

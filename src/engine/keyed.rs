@@ -220,6 +220,7 @@ impl Engine {
             return Ok(None);
         }
         self.0.begun.notify_waiters();
+        content.report(&upload);
         let upload = Arc::new(upload);
         Ok(Some(Found { compares: false, finished, is_new: true, upload }))
     }
@@ -228,7 +229,8 @@ impl Engine {
     async fn replay(&self, upload: &Upload, content: &mut Content) -> Result<(), Refusal> {
         let taken = 0..content.taken_bytes();
         let stream = self.store().read(upload, taken).await;
-        content.replay(stream.map_err(|error| refusal_of(&upload.id, &error))?);
+        let stream = stream.map_err(|error| refusal_of(&upload.id, &error))?;
+        content.replay(stream.into_inner());
         Ok(())
     }
 

@@ -216,7 +216,7 @@ impl Engine {
             return Ok(Outcome::Fetched { bytes: None, upload });
         };
         let stream = self.store().read(&upload, range.clone()).await;
-        let stream = stream.map_err(|error| refusal_of(id, &error))?;
+        let stream = stream.map_err(|error| refusal_of(id, &error))?.into_inner();
         let partial = *selection != Selection::All;
         Ok(Outcome::Fetched { bytes: Some(FetchedBytes { partial, range, stream }), upload })
     }

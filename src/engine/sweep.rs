@@ -40,7 +40,7 @@ impl Engine {
     pub async fn sweep(&self) -> Swept {
         let mut swept = Swept::default();
         let mut uploads = self.store().list();
-        while let Some(upload) = std::future::poll_fn(|cx| uploads.as_mut().poll_next(cx)).await {
+        while let Some(upload) = uploads.next().await {
             let result = match upload {
                 Ok(upload) => self.sweep_one(upload, &mut swept).await,
                 Err(error) => {

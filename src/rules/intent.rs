@@ -11,6 +11,7 @@ use crate::upload::{
 
 /// What a request wants, in no dialect.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Intent {
     /// To know what is offered here.
     Discover,
@@ -70,6 +71,7 @@ pub struct Wait {
 
 /// Where the body of a write goes.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum At {
     /// On from this position, which must be where the upload is, or below if the upload is keyed.
     /// What arrives counts as it arrives.
@@ -81,6 +83,7 @@ pub enum At {
 
 /// The upload a write goes to.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Target {
     /// One that exists.
     Existing(UploadId),
@@ -95,6 +98,7 @@ pub enum Target {
 
 /// An upload that a request asks about.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Subject {
     /// The one of this id.
     Id(UploadId),
@@ -153,6 +157,8 @@ pub struct Join {
     pub length: Option<u64>,
     /// What the client says about the final upload.
     pub metadata: Metadata,
+    /// Who creates it, as far as that is known.
+    pub owner: Option<String>,
     /// The parts in order; one may occur more than once.
     pub partials: Vec<UploadId>,
     /// The list as the client wrote it.
@@ -176,6 +182,7 @@ pub enum Selection {
 
 /// What a request yielded.
 #[derive(Debug)]
+#[non_exhaustive]
 pub enum Outcome {
     /// What is offered here.
     Discovered(Box<Offer>),

@@ -80,6 +80,7 @@ pub fn plan(
         completion: Completion::WhenFull,
         length,
         metadata: join.metadata,
+        owner: join.owner,
         role: Role::Final { partials: join.partials, text: join.text },
         ..NewUpload::default()
     };
@@ -175,6 +176,7 @@ mod tests {
                 content_bytes: Some(0),
                 length: given,
                 metadata: "".parse().expect("plain"),
+                owner: None,
                 partials: Vec::new(),
                 text: String::new(),
             };

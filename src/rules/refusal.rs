@@ -6,6 +6,7 @@ use crate::upload::UploadId;
 
 /// Why a request is not done, with the facts its client needs.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
 pub enum Refusal {
     /// The client stopped sending or went away: there is no one to answer.
     #[error("the client stopped sending")]
@@ -162,6 +163,7 @@ impl Refusal {
 
 /// What is known of the length of an upload, in bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
 pub enum KnownLength {
     /// It was declared.
     #[error("{0} bytes long")]
@@ -186,6 +188,7 @@ pub struct Denial {
 
 /// The kinds of no that a hook has.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum DenialKind {
     /// This caller may not do it.
     Forbidden,

@@ -259,7 +259,7 @@ pub fn key(name: &str) -> Key {
 /// The first error in it.
 pub async fn collect(mut stream: ByteStream) -> io::Result<Vec<u8>> {
     let mut bytes = Vec::new();
-    while let Some(piece) = poll_fn(|cx| stream.as_mut().poll_next(cx)).await {
+    while let Some(piece) = stream.next().await {
         bytes.extend_from_slice(&piece?);
     }
     Ok(bytes)
@@ -271,7 +271,7 @@ pub async fn collect(mut stream: ByteStream) -> io::Result<Vec<u8>> {
 /// When there is an error in it.
 pub async fn collect_list(mut stream: UploadStream) -> Vec<Arc<Upload>> {
     let mut uploads = Vec::new();
-    while let Some(upload) = poll_fn(|cx| stream.as_mut().poll_next(cx)).await {
+    while let Some(upload) = stream.next().await {
         uploads.push(upload.expect("a list without trouble"));
     }
     uploads.sort_by(|a, b| a.id.cmp(&b.id));

@@ -292,8 +292,8 @@ impl Store for FaultyStore {
 
     fn list(&self) -> UploadStream {
         match self.faults.next(Operation::List) {
-            Some(Fault::Fail(error)) => Box::pin(Failure(Some(error()))),
-            Some(Fault::LoseAnswer) => Box::pin(Failure(Some(trouble()))),
+            Some(Fault::Fail(error)) => UploadStream::new(Failure(Some(error()))),
+            Some(Fault::LoseAnswer) => UploadStream::new(Failure(Some(trouble()))),
             Some(Fault::Stall { .. }) | None => self.inner.list(),
         }
     }

@@ -205,7 +205,7 @@ impl Store for MemoryStore {
         let shelves = lock(&self.shelves);
         let records: Vec<_> =
             shelves.slots.values().filter_map(|slot| slot.record.clone()).collect();
-        Box::pin(Items(records.into_iter().map(Ok)))
+        UploadStream::new(Items(records.into_iter().map(Ok)))
     }
 }
 
@@ -272,7 +272,7 @@ fn position(at: u64) -> Result<usize, StoreError> {
 fn pieces(bytes: &Bytes) -> ByteStream {
     let starts = (0..bytes.len()).step_by(READ_BYTES);
     let pieces = starts.map(|at| Ok(bytes.slice(at..bytes.len().min(at + READ_BYTES))));
-    Box::pin(Items(pieces.collect::<Vec<_>>().into_iter()))
+    ByteStream::new(Items(pieces.collect::<Vec<_>>().into_iter()))
 }
 
 /// An iterator as a stream that never waits.

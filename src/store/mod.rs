@@ -8,7 +8,15 @@ pub mod faulty;
 pub mod file;
 pub mod memory;
 
-use std::{fmt, future::Future, io, ops::Range, pin::Pin, sync::Arc};
+use std::{
+    fmt,
+    future::{Future, poll_fn},
+    io,
+    ops::Range,
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll},
+};
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -17,10 +25,51 @@ use futures_core::Stream;
 use crate::upload::{Capabilities, Change, Key, Receipt, Upload, UploadId};
 
 /// Bytes of an upload, in order.
-pub type ByteStream = Pin<Box<dyn Stream<Item = io::Result<Bytes>> + Send>>;
+pub type ByteStream = BoxStream<io::Result<Bytes>>;
 
 /// Records, each as of some moment after the call that began the stream.
-pub type UploadStream = Pin<Box<dyn Stream<Item = Result<Arc<Upload>, StoreError>> + Send>>;
+pub type UploadStream = BoxStream<Result<Arc<Upload>, StoreError>>;
+
+/// A stream of whatever a store makes it of.
+pub struct BoxStream<T>(Pin<Box<dyn Stream<Item = T> + Send>>);
+
+impl<T> BoxStream<T> {
+    /// The items of `stream`.
+    pub fn new(stream: impl Stream<Item = T> + Send + 'static) -> Self {
+        Self(Box::pin(stream))
+    }
+
+    /// The next item; `None` at the end.
+    ///
+    /// # Cancel safety
+    /// Safe: an item is returned or still to come.
+    pub async fn next(&mut self) -> Option<T> {
+        poll_fn(|cx| self.0.as_mut().poll_next(cx)).await
+    }
+
+    /// The stream in its box.
+    pub fn into_inner(self) -> Pin<Box<dyn Stream<Item = T> + Send>> {
+        self.0
+    }
+}
+
+impl<T> Stream for BoxStream<T> {
+    type Item = T;
+
+    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<T>> {
+        self.0.as_mut().poll_next(cx)
+    }
+
+    fn size_hint(&self) -> (usize, Option<usize>) {
+        self.0.size_hint()
+    }
+}
+
+impl<T> fmt::Debug for BoxStream<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("BoxStream")
+    }
+}
 
 /// A future that borrows nothing.
 pub type Pending<T> = Pin<Box<dyn Future<Output = T> + Send>>;
@@ -37,6 +86,7 @@ pub enum Durability {
 
 /// Why a store did not do what it was asked.
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum StoreError {
     /// There is no such upload.
     #[error("no such upload")]

@@ -5,8 +5,10 @@ use std::time::Duration;
 /// The largest position or length in bytes: what a signed 64-bit integer holds (T-002).
 pub const MAX_POSITION_BYTES: u64 = u64::MAX >> 1;
 
-/// What an operator allows, and how long things may take.
+/// What an operator allows, and how long things may take. Made by `Limits::default()`, then changed
+/// field by field: more fields may come.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Limits {
     /// Bytes between two checkpoints of a long request.
     pub checkpoint_bytes: u64,

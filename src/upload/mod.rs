@@ -80,6 +80,7 @@ impl Role {
 /// What makes an upload complete. Fixed at creation.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
+#[non_exhaustive]
 pub enum Completion {
     /// Holding every byte.
     #[default]
@@ -111,6 +112,7 @@ pub enum Phase {
 /// Why the bytes of an upload were given up.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
+#[non_exhaustive]
 pub enum VoidReason {
     /// It was not finished in time.
     Expired,

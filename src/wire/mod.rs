@@ -6,9 +6,11 @@ pub mod form;
 pub mod framing;
 pub mod location;
 pub mod mount;
+pub mod naming;
 pub mod origin;
 pub mod reply;
 pub mod resumable_js;
+mod safe_name;
 pub mod tus;
 
 use std::{fmt, time::Duration};
@@ -16,18 +18,16 @@ use std::{fmt, time::Duration};
 use http::{HeaderMap, request::Parts};
 
 use self::location::Locations;
-pub use self::reply::{Reply, ReplyBody};
+pub use self::{
+    naming::{Naming, Owner},
+    reply::{Reply, ReplyBody},
+};
 use crate::{
     content::Content,
     fields::{Invalid, Reason, upload_checksum},
     rules::{Intent, Outcome, Refusal, Refused},
     upload::{Digest, Limits},
 };
-
-/// Who a request is made for, so that the names one client gives its uploads are not those of
-/// another. Put by the embedding application into the extensions of the request.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Owner(pub String);
 
 /// One way of speaking HTTP about uploads, mounted at a path.
 pub trait Dialect: Send + Sync + fmt::Debug + 'static {
@@ -51,6 +51,12 @@ pub trait Dialect: Send + Sync + fmt::Debug + 'static {
     /// know their requests by more than it are mounted first.
     fn matches(&self, head: &Parts) -> bool {
         self.locations().mount.matches(head.uri.path())
+    }
+
+    /// Whether the request with `head`, sent to another dialect, is plainly meant for this one. That dialect
+    /// may then name the right path.
+    fn recognizes(&self, _head: &Parts) -> bool {
+        false
     }
 
     /// Whether the request with `head` would change something, and any page could have made a

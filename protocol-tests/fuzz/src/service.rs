@@ -85,17 +85,17 @@ pub fn service(data: &[u8]) {
 
 impl Bench {
     fn new() -> Self {
-        let limits = Limits {
-            expire_after: Some(Duration::from_secs(60 * 60)),
-            join_unfinished: true,
-            max_size_bytes: Some(1 << 20),
-            ..Limits::default()
-        };
+        let mut limits = Limits::default();
+        limits.expire_after = Some(Duration::from_secs(60 * 60));
+        limits.join_unfinished = true;
+        limits.max_size_bytes = Some(1 << 20);
         let store = Arc::new(MemoryStore::new());
         let engine = Engine::builder(store).limits(limits).build();
         let at = |path: &str| Locations::new(path.parse().expect("a path"));
         let resumable = ResumableJs::new(at("/resumable"), "secret").with_tus(at("/files"));
-        let tus = Tus::new(at("/files")).with_resumable(resumable.clone());
+        let tus = Tus::new(at("/files"))
+            .with_naming(resumable.naming().clone())
+            .beside(resumable.clone());
         Self { told: BTreeMap::new(), windlass: Windlass::new(engine).mount(tus).mount(resumable) }
     }
 

@@ -178,7 +178,7 @@ impl Bench {
     async fn uploads(&self) -> usize {
         let mut list = self.engine.store().list();
         let mut count = 0;
-        while std::future::poll_fn(|cx| list.as_mut().poll_next(cx)).await.is_some() {
+        while list.next().await.is_some() {
             count += 1;
         }
         count
@@ -225,6 +225,7 @@ fn join(partials: &[&UploadId]) -> Intent {
         content_bytes: Some(0),
         length: None,
         metadata: Metadata::default(),
+        owner: None,
         partials: partials.iter().map(|id| (*id).clone()).collect(),
         text: String::new(),
     })
@@ -358,6 +359,25 @@ async fn status_during_a_write_tells_a_safe_offset_and_the_write_goes_on() {
         assert_eq!(stored(result).map(|s| s.1), Ok(10));
         assert_eq!(bench.fetch(&id).await.as_deref(), Ok(&b"0123456789"[..]));
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn progress_is_heard_before_the_outcome() {
+    let bench = Bench::new(Limits { checkpoint_bytes: 4, ..Limits::default() });
+    let (sender, content) = fed();
+    let (progress, mut heard) = mpsc::unbounded_channel();
+    let content = content.with_progress(Box::new(move |upload| {
+        let _ = progress.send(upload.offset());
+    }));
+    let new = NewUpload { length: Some(9), ..NewUpload::default() };
+    let write = bench.spawn(creation(new, Checksum::None), content);
+    assert_eq!(heard.recv().await, Some(0), "the record is made");
+    sender.send(Ok(Bytes::from_static(b"0123"))).expect("open");
+    assert_eq!(heard.recv().await, Some(4), "a checkpoint");
+    sender.send(Ok(Bytes::from_static(b"45678"))).expect("open");
+    drop(sender);
+    assert_eq!(stored(write.await.expect("no panic")).map(|s| s.1), Ok(9));
+    assert_eq!(heard.recv().await, None, "the outcome says the rest");
 }
 
 #[tokio::test(start_paused = true)]

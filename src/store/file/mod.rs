@@ -357,7 +357,7 @@ impl Store for FileStore {
     }
 
     fn list(&self) -> UploadStream {
-        Box::pin(Ahead::new(Records::new(Arc::clone(&self.shared)), Records::BATCH))
+        UploadStream::new(Ahead::new(Records::new(Arc::clone(&self.shared)), Records::BATCH))
     }
 }
 

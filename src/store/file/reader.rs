@@ -111,7 +111,7 @@ impl Pieces {
 
     /// The bytes as a stream.
     pub(super) fn stream(self) -> ByteStream {
-        Box::pin(Ahead::new(self, READS_AHEAD))
+        ByteStream::new(Ahead::new(self, READS_AHEAD))
     }
 
     /// The next piece of a rest that is not empty.

@@ -4,11 +4,11 @@
 use http::StatusCode;
 use serde::Serialize;
 
-use super::{Asked, ResumableJsExchange, refuse, safe_name::safe_name, status};
+use super::{Asked, ResumableJsExchange, refuse, status};
 use crate::{
     rules::{Outcome, Refusal},
     upload::Upload,
-    wire::{Reply, reply},
+    wire::{Reply, reply, safe_name::safe_name},
 };
 
 /// The body of every answer that is a yes. One of the first two members is there, as front ends of

@@ -15,7 +15,6 @@ mod params;
 pub mod profile;
 mod read;
 mod refuse;
-mod safe_name;
 mod status;
 
 use std::{fmt, sync::Arc, time::Duration};
@@ -28,17 +27,17 @@ use http::{
 
 pub use self::profile::{Parameter, Profile};
 use self::{
-    params::{Chosen, File, Params},
+    params::{Chosen, Params},
     profile::Answers,
     read::Unread,
     refuse::Fault,
     status::Question,
 };
-use super::{Dialect, Exchange, Owner, Reply, cors, location::Locations, reply};
+use super::{Dialect, Exchange, Naming, Reply, cors, location::Locations, reply};
 use crate::{
     content::Content,
     rules::{Intent, Outcome, Refused, Wait},
-    upload::{Key, Limits, Metadata},
+    upload::Limits,
 };
 
 /// The segment below the mount at which the status resource is.
@@ -83,16 +82,11 @@ struct Config {
     denial_is_not_found: bool,
     locations: Locations,
     max_chunk_bytes: u64,
-    owner_header: Option<HeaderName>,
+    naming: Naming,
     profiles: Arc<[Profile]>,
-    secret: Secret,
     strict_total_chunks: bool,
     tus: Option<Locations>,
 }
-
-/// What the names that clients give are hashed with.
-#[derive(Clone)]
-struct Secret(Vec<u8>);
 
 impl ResumableJs {
     /// The dialect at the mount of `locations`, for clients of all four libraries with their usual
@@ -104,11 +98,10 @@ impl ResumableJs {
         let config = Config {
             answer_delay: ANSWER_DELAY,
             denial_is_not_found: false,
-            locations,
             max_chunk_bytes: MAX_CHUNK_BYTES,
-            owner_header: None,
+            naming: Naming::new(&locations.mount, secret),
+            locations,
             profiles: Arc::new(profiles),
-            secret: Secret(secret.into()),
             strict_total_chunks: false,
             tus: None,
         };
@@ -150,11 +143,17 @@ impl ResumableJs {
         self.with(|config| config.tus = Some(locations))
     }
 
-    /// The same, but the header field `name` says whose upload it is, where the embedding
-    /// application gives no [`Owner`]. Only behind a proxy that sets or removes it (S-002).
+    /// The same, but the header field `name` says whose upload it is; see
+    /// [`Naming::with_owner_header`].
     #[must_use]
     pub fn with_owner_header(self, name: HeaderName) -> Self {
-        self.with(|config| config.owner_header = Some(name))
+        self.with(|config| config.naming.set_owner_header(name))
+    }
+
+    /// What the names of clients lead to. Another dialect with the same naming finds the uploads of this
+    /// one (J-054).
+    pub fn naming(&self) -> &Naming {
+        &self.config.naming
     }
 
     /// The same, but callers who may not upload are told 404, which makes every client stop, and
@@ -167,64 +166,6 @@ impl ResumableJs {
     fn with(mut self, change: impl FnOnce(&mut Config)) -> Self {
         change(Arc::make_mut(&mut self.config));
         self
-    }
-
-    /// The key under which `owner` has the upload of a file: what another dialect binds its upload
-    /// to so that clients of this one continue it (J-054).
-    pub fn key(&self, owner: Option<&[u8]>, identifier: &str, name: &str, path: &str) -> Key {
-        self.config.key(owner, identifier, name, path)
-    }
-
-    /// Whether the query of `head` names a chunk in the words of one of the libraries.
-    pub(super) fn is_spoken_in(&self, head: &Parts) -> bool {
-        let mut params = Params::new(Arc::clone(&self.config.profiles));
-        params.add_query(head.uri.query().unwrap_or_default());
-        params.choose(&[Parameter::ChunkNumber, Parameter::Identifier]).is_ok()
-    }
-
-    /// The key that `metadata`, sent with `head` in another dialect, stands for (J-054). `None` when
-    /// no client of this one could send such names.
-    pub(super) fn key_of(&self, head: &Parts, metadata: &Metadata) -> Option<Key> {
-        let file = File::described_by(metadata)?;
-        Some(self.config.key_of(head, &file))
-    }
-
-    /// Whether it is known who sends the request with `head` (S-002).
-    pub(super) fn has_owner(&self, head: &Parts) -> bool {
-        self.config.owner(head).is_some()
-    }
-}
-
-impl Config {
-    /// S-001. The size of the file is not in it, so that a changed one is noticed.
-    fn key(&self, owner: Option<&[u8]>, identifier: &str, name: &str, path: &str) -> Key {
-        let names = [
-            owner.unwrap_or_default(),
-            self.locations.mount.prefix().as_bytes(),
-            identifier.as_bytes(),
-            name.as_bytes(),
-            path.as_bytes(),
-        ];
-        Key::new(&self.secret.0, &names)
-    }
-
-    /// Who sends the request with `head`, if anything says so (S-002).
-    fn owner<'h>(&self, head: &'h Parts) -> Option<&'h [u8]> {
-        let owner = head.extensions.get::<Owner>();
-        let owner = owner.map(|Owner(name)| name.as_bytes()).or_else(|| {
-            let name = self.owner_header.as_ref()?;
-            Some(head.headers.get(name)?.as_bytes())
-        });
-        // Without a name it is anybody.
-        owner.filter(|owner| !owner.is_empty())
-    }
-
-    /// The key of `file` for whoever sends the request with `head`.
-    fn key_of(&self, head: &Parts, file: &File) -> Key {
-        let owner = self.owner(head);
-        let name = file.name.as_deref().unwrap_or_default();
-        let path = file.path.as_deref().unwrap_or_default();
-        self.key(owner, &file.identifier, name, path)
     }
 }
 
@@ -244,6 +185,13 @@ impl Dialect for ResumableJs {
     /// A chunk in a form is just what a page of another site can send. Methods are not overridden here.
     fn is_forgeable(&self, head: &Parts) -> bool {
         !head.method.is_safe()
+    }
+
+    /// By a query that names a chunk in the words of one of the libraries.
+    fn recognizes(&self, head: &Parts) -> bool {
+        let mut params = Params::new(Arc::clone(&self.config.profiles));
+        params.add_query(head.uri.query().unwrap_or_default());
+        params.choose(&[Parameter::ChunkNumber, Parameter::Identifier]).is_ok()
     }
 
     /// A whole chunk: its client takes a reset for a passing trouble, and sends it again.
@@ -325,7 +273,7 @@ impl ResumableJsExchange {
             asks_as_dropzone: has(ACCEPT, "application/json") && has(script, "XMLHttpRequest"),
             asked: Asked::Nothing,
             chosen: None,
-            has_owner: config.owner(head).is_some(),
+            has_owner: config.naming.owner(head).is_some(),
             config,
             identifier: None,
             method: head.method.clone(),
@@ -378,12 +326,6 @@ impl fmt::Debug for ResumableJsExchange {
     }
 }
 
-impl fmt::Debug for Secret {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Secret")
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use std::time::UNIX_EPOCH;
@@ -393,7 +335,7 @@ mod tests {
     use serde_json::Value;
 
     use super::*;
-    use crate::upload::{Change, Completion, Phase, Role, Upload};
+    use crate::upload::{Change, Completion, Metadata, Phase, Role, Upload};
 
     /// The dialect as the tests use it: at `/up`, beside tus at `/files`.
     pub(super) fn dialect() -> ResumableJs {
@@ -453,6 +395,7 @@ mod tests {
         let has_json = reply.response.headers().get("content-type")
             == Some(&"application/json".parse().expect("plain"));
         let mut lines: Vec<_> = reply
+            .response
             .headers()
             .iter()
             .map(|(name, value)| format!("\n{name}: {}", value.to_str().expect("ASCII")))
@@ -471,90 +414,13 @@ mod tests {
     }
 
     #[test]
-    fn metadata_of_tus_names_the_same_file_j_054() {
-        let head = head("POST /files");
-        for (entries, expected) in [
-            (
-                &[
-                    ("resumableIdentifier", "3-ab"),
-                    ("filename", "a\r\nb"),
-                    ("relativePath", "x/ab"),
-                    ("filetype", "text/plain"),
-                ][..],
-                Some(("3-ab", "a\nb", "x/ab")),
-            ),
-            (&[("resumableIdentifier", "i"), ("relativePath", "/dir/a")], Some(("i", "", "dir/a"))),
-            (&[("resumableIdentifier", "i"), ("relativePath", "\\")], Some(("i", "", ""))),
-            (&[("resumableIdentifier", "i")], Some(("i", "", ""))),
-            (&[("filename", "a")], None),
-            (&[("resumableIdentifier", ""), ("filename", "a")], None),
-            (&[("resumableIdentifier", "i"), ("relativePath", "../a")], None),
-        ] {
-            let metadata = Metadata::from_entries(entries.iter().copied()).expect("plain keys");
-            let dialect = dialect().with_owner_header(HeaderName::from_static("x-owner"));
-            let expected = expected.map(|(id, name, path)| dialect.key(None, id, name, path));
-            assert_eq!(dialect.key_of(&head, &metadata), expected, "{entries:?}");
-        }
-        let long = "x".repeat(4097);
-        let entries = [("resumableIdentifier", long.as_str())];
-        let metadata = Metadata::from_entries(entries).expect("plain keys");
-        assert_eq!(dialect().key_of(&head, &metadata), None);
-    }
-
-    #[test]
-    fn keys_depend_on_owner_route_and_names_s_001_f_36_f_37() {
-        let key = |dialect: &ResumableJs, owner: Option<&str>, names: [&str; 3]| {
-            let [id, name, path] = names;
-            dialect.key(owner.map(str::as_bytes), id, name, path).to_id()
-        };
-        let dialect = dialect();
-        let usual = key(&dialect, Some("o"), ["i", "n", "p"]);
-        assert_eq!(usual, key(&dialect, Some("o"), ["i", "n", "p"]));
-        let other_route =
-            ResumableJs::new(Locations::new("/b".parse().expect("a path")), *b"secret");
-        let other_secret =
-            ResumableJs::new(Locations::new("/up".parse().expect("a path")), *b"other");
-        for other in [
-            key(&dialect, None, ["i", "n", "p"]),
-            key(&dialect, Some("p"), ["i", "n", "p"]),
-            key(&dialect, Some("o"), ["j", "n", "p"]),
-            key(&dialect, Some("o"), ["i", "m", "p"]),
-            key(&dialect, Some("o"), ["i", "n", "q"]),
-            key(&dialect, Some("o"), ["in", "", "p"]),
-            key(&other_route, Some("o"), ["i", "n", "p"]),
-            key(&other_secret, Some("o"), ["i", "n", "p"]),
-        ] {
-            assert_ne!(other, usual);
-        }
-        // Two names of equal length that the clients' usual identifier does not tell apart.
-        assert_ne!(
-            key(&dialect, None, ["12-txt", "你好.txt", "你好.txt"]),
-            key(&dialect, None, ["12-txt", "再见.txt", "再见.txt"])
-        );
-    }
-
-    #[test]
-    fn owners_come_from_the_application_or_a_header_s_002() {
-        let file = File { identifier: "i".to_owned(), kind: None, name: None, path: None };
+    fn exchanges_know_whether_they_have_an_owner_s_002() {
         let dialect = dialect().with_owner_header(HeaderName::from_static("x-user"));
-        let key = |lines: &str, owner: Option<&str>| {
-            let mut head = head(lines);
-            if let Some(owner) = owner {
-                head.extensions.insert(Owner(owner.to_owned()));
-            }
-            dialect.config.key_of(&head, &file)
-        };
-        let of = |owner: Option<&str>| dialect.key(owner.map(str::as_bytes), "i", "", "");
-        assert_eq!(key("GET /up", None), of(None));
-        assert_eq!(key("GET /up\nX-User: a", None), of(Some("a")));
-        assert_eq!(key("GET /up\nX-User: a", Some("b")), of(Some("b")));
         for (lines, expected) in
             [("GET /up", false), ("GET /up\nX-User:", false), ("GET /up\nX-User: a", true)]
         {
             assert_eq!(exchange_with(&dialect, lines).has_owner, expected, "{lines}");
         }
-        let unread = super::tests::dialect().config.key_of(&head("GET /up\nX-User: a"), &file);
-        assert_eq!(unread, of(None), "a header that is not configured");
     }
 
     #[test]

@@ -10,18 +10,14 @@ use super::{
     chunk::{Chunk, Misfit},
     profile::{Answers, Parameter, Profile},
     refuse::{self, Fault},
-    safe_name,
 };
-use crate::upload::Metadata;
+use crate::wire::naming::{File, MAX_IDENTIFIER_BYTES, below, text};
 
 /// The largest number: above it JavaScript counts no more.
 const MAX_NUMBER: u64 = (1 << 53) - 1;
 
 /// The digits of [`MAX_NUMBER`].
 const MAX_DIGITS: usize = 16;
-
-/// The longest identifier, in bytes (S-003).
-const MAX_IDENTIFIER_BYTES: usize = 4096;
 
 /// What no chunk is without (J-002).
 const REQUIRED: [Parameter; 4] =
@@ -50,41 +46,6 @@ pub(super) struct Chosen {
     index: usize,
     profiles: Arc<[Profile]>,
     slots: Slots,
-}
-
-/// Which file a request is about. Empty parameters are absent ones (J-002).
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct File {
-    /// What the client takes for its identity.
-    pub(super) identifier: String,
-    /// Its media type.
-    pub(super) kind: Option<String>,
-    /// Its name.
-    pub(super) name: Option<String>,
-    /// Its path below the chosen folder.
-    pub(super) path: Option<String>,
-}
-
-impl File {
-    /// The file that tus metadata describes with the keys that this dialect fills (J-054). `None`
-    /// when a request of this dialect could not name it so.
-    pub(super) fn described_by(metadata: &Metadata) -> Option<Self> {
-        let given = |key| {
-            let value = metadata.get(key).filter(|value| !value.is_empty());
-            value.map(|value| text(value.to_vec())).transpose().ok()
-        };
-        let identifier = given("resumableIdentifier")??;
-        let fits = identifier.len() <= MAX_IDENTIFIER_BYTES;
-        let path = given("relativePath")?.map(|path| below(&path)).transpose().ok()?.flatten();
-        let (kind, name) = (given("filetype")?, given("filename")?);
-        fits.then_some(Self { identifier, kind, name, path })
-    }
-}
-
-/// `path` without leading separators; `None` if that leaves nothing.
-fn below(path: &str) -> Result<Option<String>, &'static str> {
-    let path = safe_name::below(path)?;
-    Ok(Some(path.to_owned()).filter(|path| !path.is_empty()))
 }
 
 type Slots = [Slot; Parameter::ALL.len()];
@@ -467,12 +428,6 @@ fn number(text: &str) -> Option<u64> {
         && (text == "0" || !text.starts_with('0'));
     let number = text.parse().ok().filter(|_| is_plain);
     number.filter(|number| *number <= MAX_NUMBER)
-}
-
-/// `bytes` as text. Forms turn every line break into CRLF, queries do not (C-55): here all are LF.
-fn text(bytes: Vec<u8>) -> Result<String, &'static str> {
-    let text = String::from_utf8(bytes).map_err(|_| "not UTF-8")?;
-    Ok(if text.contains('\r') { text.replace("\r\n", "\n").replace('\r', "\n") } else { text })
 }
 
 /// What percent-encoded `text` stands for.

@@ -10,7 +10,7 @@ use http::{HeaderMap, HeaderName, Method, request::Parts};
 use super::{
     Asked, CHUNK_WAIT, ResumableJsExchange, STATUS,
     chunk::{Chunk, Misfit},
-    params::{Chosen, File, Params},
+    params::{Chosen, Params},
     profile::Parameter,
     refuse::{self, Fault},
     status,
@@ -24,6 +24,7 @@ use crate::{
         cors,
         form::{Form, Part, Shape},
         mount::Resource,
+        naming::{self, File},
     },
 };
 
@@ -133,7 +134,7 @@ impl ResumableJsExchange {
         let range = self.checked(&ask, None, range)?;
         self.asked = Asked::Presence;
         Ok(Intent::Test(Test {
-            key: self.config.key_of(head, &ask.file),
+            key: self.config.naming.key_of(head, &ask.file),
             length: ask.chunk.total,
             range,
         }))
@@ -288,6 +289,7 @@ impl ResumableJsExchange {
             completion: Completion::WhenFull,
             length,
             metadata: metadata(ask)?,
+            owner: self.config.naming.owner(head).map(naming::owner_text),
             role: Role::Whole,
             ..NewUpload::default()
         };
@@ -297,7 +299,7 @@ impl ResumableJsExchange {
             checksum: checksum(&head.headers, params)?,
             content_bytes,
             length,
-            target: Target::Named(self.config.key_of(head, &ask.file), new),
+            target: Target::Named(self.config.naming.key_of(head, &ask.file), new),
             wait: CHUNK_WAIT,
         };
         self.asked = Asked::Write;
@@ -616,7 +618,11 @@ mod tests {
             let Ok((Intent::Write(write), _)) = read else { panic!("{read:?}") };
             let Target::Named(key, new) = write.target else { panic!("a named upload") };
             assert_eq!(new.metadata.get_str("filename"), Some(expected));
-            assert_eq!(key, dialect().key(None, "u", name, ""), "the form's name is no part of it");
+            assert_eq!(
+                key,
+                dialect().naming().key(None, "u", name, ""),
+                "the form's name is no part of it"
+            );
         }
     }
 
@@ -1115,7 +1121,7 @@ mod tests {
             role: Role::Whole,
             ..NewUpload::default()
         };
-        let key = dialect().key(None, "30-x", "x", "x");
+        let key = dialect().naming().key(None, "30-x", "x", "x");
         assert_eq!(
             write,
             Write {

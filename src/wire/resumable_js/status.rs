@@ -80,7 +80,7 @@ pub(super) fn read(
     let chosen = exchange.query(head).choose(&[Parameter::Identifier])?;
     exchange.chosen = Some(chosen.clone());
     let file = chosen.file()?;
-    let key = exchange.config.key_of(head, &file);
+    let key = exchange.config.naming.key_of(head, &file);
     exchange.identifier = Some(file.identifier);
     if removes {
         exchange.asked = Asked::Removal;
@@ -203,7 +203,7 @@ mod tests {
 
     #[test]
     fn status_is_asked_by_name_j_042_f_43() {
-        let key = || dialect().key(None, "i", "n", "p");
+        let key = || dialect().naming().key(None, "i", "n", "p");
         let of = || Subject::Key(key());
         let unfinished = || Intent::Terminate { of: Subject::Unfinished(key()) };
         let allow = "GET, HEAD, DELETE, OPTIONS";

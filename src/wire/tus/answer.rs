@@ -116,7 +116,7 @@ fn stored(exchange: &TusExchange, offset: u64, upload: &Upload) -> Reply {
     let mut reply = with_fields(if is_new { StatusCode::CREATED } else { StatusCode::NO_CONTENT });
     let fields = reply.response.headers_mut();
     if is_new {
-        fields.insert(LOCATION, exchange.locations.location(&exchange.start, &upload.id));
+        fields.insert(LOCATION, exchange.config.locations.location(&exchange.start, &upload.id));
     }
     fields.insert(upload_offset::NAME, upload_offset::encode(offset));
     insert_expiry(fields, upload);
@@ -372,10 +372,10 @@ mod tests {
             } else {
                 turned.answer(asked())
             };
-            assert_eq!(as_get.status(), if is_read { 200 } else { 204 });
+            assert_eq!(as_get.response.status(), if is_read { 200 } else { 204 });
             let head_of = |reply: &Reply| head_of(reply)[3..].to_owned();
             assert_eq!(head_of(&as_get), head_of(&as_head));
-            let body = as_get.into_body().collect().await.expect("as long as it says");
+            let body = as_get.response.into_body().collect().await.expect("as long as it says");
             assert_eq!(body.to_bytes().len(), if is_read { 9 } else { 0 });
         }
     }

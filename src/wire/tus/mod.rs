@@ -20,9 +20,7 @@ use http::{
 };
 
 use self::read::Unread;
-use super::{
-    Dialect, Exchange, Reply, cors, location::Locations, reply, resumable_js::ResumableJs,
-};
+use super::{Dialect, Exchange, Naming, Reply, cors, location::Locations, naming, reply};
 use crate::{
     content::Content,
     fields::{tus_resumable, x_http_method_override},
@@ -51,23 +49,39 @@ const CORS: cors::Lists = cors::Lists {
 /// tus 1.0, mounted at a path.
 #[derive(Debug, Clone)]
 pub struct Tus {
-    locations: Arc<Locations>,
-    resumable: Option<ResumableJs>,
+    config: Arc<Config>,
+}
+
+/// How one mount behaves.
+#[derive(Debug, Clone)]
+struct Config {
+    locations: Locations,
+    naming: Option<Naming>,
+    /// The dialect that clients may take this one for.
+    other: Option<Arc<dyn Dialect>>,
 }
 
 impl Tus {
     /// tus 1.0 for the uploads at `locations`.
     pub fn new(locations: Locations) -> Self {
-        Self { locations: Arc::new(locations), resumable: None }
+        Self { config: Arc::new(Config { locations, naming: None, other: None }) }
     }
 
     /// The same, but an upload whose metadata has a `resumableIdentifier` (and `filename` and
-    /// `relativePath`, if its client sends them) is the one that clients of `dialect` know by these
-    /// names, so that either side goes on with what the other has begun (J-054). Not one of unknown
-    /// length, and not a part of another.
+    /// `relativePath`, if its client sends them) is the one that clients of another dialect with this
+    /// `naming` know by these names, so that either side goes on with what the other has begun (J-054).
+    /// Not one of unknown length, and not a part of another.
     #[must_use]
-    pub fn with_resumable(self, dialect: ResumableJs) -> Self {
-        Self { resumable: Some(dialect), ..self }
+    pub fn with_naming(mut self, naming: Naming) -> Self {
+        Arc::make_mut(&mut self.config).naming = Some(naming);
+        self
+    }
+
+    /// The same, but what is sent here and plainly meant for `other` is answered with its path.
+    #[must_use]
+    pub fn beside(mut self, other: impl Dialect) -> Self {
+        Arc::make_mut(&mut self.config).other = Some(Arc::new(other));
+        self
     }
 }
 
@@ -77,7 +91,7 @@ impl Dialect for Tus {
     }
 
     fn locations(&self) -> &Locations {
-        &self.locations
+        &self.config.locations
     }
 
     fn cors(&self) -> &cors::Lists {
@@ -105,14 +119,13 @@ fn method(head: &Parts) -> Method {
 
 /// One request in tus and its answer.
 struct TusExchange {
+    config: Arc<Config>,
     /// What a `GET` of a tus client wants if its upload turns out to be one that can be read.
     fetch: Option<Intent>,
-    locations: Arc<Locations>,
     /// The method meant.
     method: Method,
     /// The method that frames the answer.
     real_method: Method,
-    resumable: Option<ResumableJs>,
     /// What the URLs of this client begin with.
     start: String,
     /// Whether a download has the fields of a `HEAD` as well.
@@ -155,14 +168,22 @@ impl TusExchange {
     fn new(dialect: &Tus, head: &Parts) -> Self {
         let method = method(head);
         Self {
+            config: Arc::clone(&dialect.config),
             fetch: None,
-            locations: Arc::clone(&dialect.locations),
             method,
             real_method: head.method.clone(),
-            resumable: dialect.resumable.clone(),
-            start: dialect.locations.start(head),
+            start: dialect.config.locations.start(head),
             tells_status: false,
         }
+    }
+
+    /// Who sends the request with `head`, as records hold it.
+    fn owner(&self, head: &Parts) -> Option<String> {
+        let owner = match &self.config.naming {
+            Some(naming) => naming.owner(head),
+            None => naming::owner(head, None),
+        };
+        owner.map(naming::owner_text)
     }
 
     /// Whether the answer says how the upload stands: to a `HEAD`, also to one that a cache has turned

@@ -19,7 +19,7 @@ use crate::{
         create::fits, lifecycle,
     },
     upload::{Completion, Limits, Role, UploadId},
-    wire::{cors, location, mount::Resource, trailer_checksum},
+    wire::{cors, location, mount::Resource, naming::File, trailer_checksum},
 };
 
 /// Why a head has no intent.
@@ -67,7 +67,7 @@ pub(super) fn read(
         return Ok((Intent::Discover, content.ignored()));
     }
     let path = head.uri.path();
-    let resource = exchange.locations.mount.resource(path).ok_or(Refusal::Unknown)?;
+    let resource = exchange.config.locations.mount.resource(path).ok_or(Refusal::Unknown)?;
     if exchange.method == Method::OPTIONS {
         return Ok((Intent::Discover, content.ignored()));
     }
@@ -99,7 +99,7 @@ pub(super) fn read(
 /// sent to the wrong path. These take 412 and 405 for a passing trouble, and come again for ever.
 fn is_resumable_js(exchange: &TusExchange, head: &Parts) -> bool {
     let is_upload = [Method::PATCH, Method::POST, Method::PUT].contains(&exchange.method);
-    let names_chunk = || exchange.resumable.as_ref().is_some_and(|other| other.is_spoken_in(head));
+    let names_chunk = || exchange.config.other.as_ref().is_some_and(|other| other.recognizes(head));
     is_upload
         && !tus_resumable::is_given(&head.headers)
         && (content_type::form_boundary(&head.headers) != Ok(None) || names_chunk())
@@ -177,7 +177,7 @@ fn create(
 ) -> Result<(Intent, Content), Refusal> {
     let headers = &head.headers;
     let outer = location::path_of(&exchange.start);
-    let mount = &exchange.locations.mount;
+    let mount = &exchange.config.locations.mount;
     let concat = upload_concat::decode(headers, |url| mount.upload_at(url, outer))?;
     let is_final = matches!(concat, Some(Role::Final { .. }));
     let length = declared_length(headers, is_final, limits)?;
@@ -185,22 +185,25 @@ fn create(
     let checksum = checksum(headers)?;
     let (content, checksum) = first_bytes(headers, content, checksum)?;
     let content_bytes = content.exact_bytes();
+    let owner = exchange.owner(head);
     let role = match concat {
         None => Role::Whole,
         Some(role @ (Role::Whole | Role::Partial { .. })) => role,
         Some(Role::Final { partials, text }) => {
-            let join = Join { content_bytes, length, metadata, partials, text };
+            let join = Join { content_bytes, length, metadata, owner, partials, text };
             return Ok((Intent::Join(join), content));
         }
     };
-    let dialect = exchange.resumable.as_ref().filter(|_| length.is_some() && role == Role::Whole);
-    let key = dialect.and_then(|dialect| dialect.key_of(head, &metadata));
+    let naming =
+        exchange.config.naming.as_ref().filter(|_| length.is_some() && role == Role::Whole);
+    let key = naming.and_then(|naming| Some(naming.key_of(head, &File::described_by(&metadata)?)));
     // Nobody is led to the upload of another by its name alone.
-    let has_owner = dialect.is_some_and(|dialect| dialect.has_owner(head));
+    let has_owner = owner.is_some();
     let new = NewUpload {
         completion: Completion::WhenFull,
         length,
         metadata,
+        owner,
         role,
         ..NewUpload::default()
     };
@@ -379,7 +382,7 @@ mod tests {
     #[test]
     fn uploads_of_two_dialects_have_one_name() {
         let dialect = ResumableJs::new(Locations::new("/up".parse().expect("a path")), *b"secret");
-        let named = dialect.key(None, "i", "", "");
+        let named = dialect.naming().key(None, "i", "", "");
         let metadata = "Upload-Metadata: resumableIdentifier aQ==";
         for (fields, expected) in [
             (format!("Upload-Length: 9\n{metadata}"), Some(named.clone())),
@@ -389,8 +392,8 @@ mod tests {
             ("Upload-Length: 9".to_owned(), None),
         ] {
             let lines = format!("POST /files\nTus-Resumable: 1.0.0\n{fields}");
-            let mut exchange = exchange(&lines);
-            exchange.resumable = Some(dialect.clone());
+            let tus = tus("/files").with_naming(dialect.naming().clone()).beside(dialect.clone());
+            let mut exchange = TusExchange::new(&tus, &head(&lines));
             let limits = Limits::default();
             let read = read(&mut exchange, &head(&lines), Content::empty(), &limits);
             let (intent, _) = read.expect("a good request");
@@ -419,17 +422,20 @@ mod tests {
                 "POST /files\nTus-Resumable: 1.0.0\nUpload-Length: 9\n\
                  Upload-Metadata: resumableIdentifier aQ==\n{owner}"
             );
-            let mut exchange = exchange(&lines);
-            exchange.resumable = Some(dialect.clone());
+            let tus = tus("/files").with_naming(dialect.naming().clone()).beside(dialect.clone());
+            let mut exchange = TusExchange::new(&tus, &head(&lines));
             let limits = Limits::default();
             let read = read(&mut exchange, &head(&lines), Content::empty(), &limits);
             let Ok((Intent::Write(write), _)) = read else { panic!("{read:?}") };
-            let key = dialect.key(name, "i", "", "");
+            let key = dialect.naming().key(name, "i", "", "");
             match write.target {
-                Target::Named(found, _) => {
-                    assert_eq!((Some(found), name.is_some()), (Some(key), true))
+                Target::Named(found, new) => {
+                    assert_eq!((found, new.owner.as_deref()), (key, Some("o")));
+                    assert!(name.is_some());
                 }
-                Target::NewNamed(found, _) => assert_eq!((found, name), (key, None)),
+                Target::NewNamed(found, new) => {
+                    assert_eq!((found, new.owner, name), (key, None, None))
+                }
                 target @ (Target::Existing(_) | Target::New(_)) => panic!("{target:?}"),
             }
         }
@@ -516,6 +522,7 @@ mod tests {
                 content_bytes: Some(0),
                 length,
                 metadata: metadata.parse().expect("plain"),
+                owner: None,
                 partials: vec![id("a"), id("b")],
                 text: text.to_owned(),
             })
@@ -696,8 +703,8 @@ mod tests {
             (format!("POST /files?resumableIdentifier=a\n{binary}"), (412, "")),
             (format!("GET /files?{chunk}"), (405, "POST, OPTIONS")),
         ] {
-            let mut exchange = exchange(&lines);
-            exchange.resumable = Some(dialect.clone());
+            let tus = tus("/files").with_naming(dialect.naming().clone()).beside(dialect.clone());
+            let mut exchange = TusExchange::new(&tus, &head(&lines));
             let read = read(&mut exchange, &head(&lines), Content::empty(), &limits());
             assert_eq!(read.map(|_| ()).map_err(told), Err(expected), "{lines}");
         }

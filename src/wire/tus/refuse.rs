@@ -15,7 +15,7 @@ use crate::{
         upload_length, upload_metadata, upload_offset,
     },
     rules::{Denial, DenialKind, Refusal, Refused},
-    wire::{Dialect as _, Reply, reply},
+    wire::{Reply, reply},
 };
 
 /// How long a client waits for the writer that is in its way, in seconds.
@@ -68,7 +68,7 @@ pub(super) fn not_allowed(allow: &'static str) -> Reply {
 
 /// The answer to an upload of resumable.js and the like. 415 makes each of them stop.
 pub(super) fn other_dialect(exchange: &TusExchange) -> Reply {
-    let path = exchange.resumable.as_ref().map(|dialect| dialect.locations().mount.to_string());
+    let path = exchange.config.other.as_ref().map(|dialect| dialect.locations().mount.to_string());
     let right = path.map_or("no path of this server".to_owned(), |path| path);
     let message = format_args!(
         "this URL is for clients of tus 1.0; chunks of resumable.js, flow.js and \
@@ -226,7 +226,7 @@ mod tests {
     use http_body_util::BodyExt as _;
 
     use super::{
-        super::tests::{exchange, head, head_of},
+        super::tests::{exchange, head, head_of, tus},
         *,
     };
     use crate::{
@@ -400,10 +400,10 @@ mod tests {
 
     #[test]
     fn removal_of_an_expired_upload_is_404_d_15() {
-        assert_eq!(refused("DELETE /files/a", Refusal::Expired, None).status(), 404);
-        assert_eq!(refused("GET /files/a", Refusal::Expired, None).status(), 410);
-        assert_eq!(refused("PATCH /files/a", Refusal::Expired, None).status(), 410);
-        assert_eq!(refused("HEAD /files/a", Refusal::Expired, None).status(), 404);
+        assert_eq!(refused("DELETE /files/a", Refusal::Expired, None).response.status(), 404);
+        assert_eq!(refused("GET /files/a", Refusal::Expired, None).response.status(), 410);
+        assert_eq!(refused("PATCH /files/a", Refusal::Expired, None).response.status(), 410);
+        assert_eq!(refused("HEAD /files/a", Refusal::Expired, None).response.status(), 404);
     }
 
     /// T-074, D-61, I-06: an answer to a `HEAD` is one, whatever a cache has made of its request.
@@ -429,10 +429,11 @@ mod tests {
 
     #[tokio::test]
     async fn pages_of_the_other_library_are_told_its_path() {
-        let mut exchange = exchange("POST /files");
+        let exchange = exchange("POST /files");
         let at = |path: &str| Locations::new(path.parse().expect("a path"));
         assert!(text_of(other_dialect(&exchange)).await.contains("no path of this server"));
-        exchange.resumable = Some(ResumableJs::new(at("/up"), *b"secret"));
+        let dialect = ResumableJs::new(at("/up"), *b"secret");
+        let exchange = TusExchange::new(&tus("/files").beside(dialect), &head("POST /files"));
         let reply = exchange.completed(other_dialect(&exchange));
         assert_eq!(reply.response.status(), 415);
         assert!(text_of(reply).await.contains("go to /up"));

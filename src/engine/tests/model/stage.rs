@@ -276,7 +276,7 @@ impl Store for Stage {
                 Poll::Ready(Some(loaded))
             }
         }
-        Box::pin(Records(self.shared.ids().into_iter(), self.inner.clone()))
+        UploadStream::new(Records(self.shared.ids().into_iter(), self.inner.clone()))
     }
 }
 

@@ -787,7 +787,7 @@ async fn counting(store: &MemoryStore, upload: &Upload) -> Result<Vec<Option<u8>
         let read = store.read(upload, run.clone()).await;
         let mut read = read.map_err(|error| format!("{}: F-22: {error}", upload.id))?;
         let mut at = index(run.start);
-        while let Some(frame) = std::future::poll_fn(|cx| read.as_mut().poll_next(cx)).await {
+        while let Some(frame) = read.next().await {
             for byte in frame.expect("memory does not fail") {
                 bytes[at] = Some(byte);
                 at += 1;
