@@ -86,11 +86,11 @@ async fn open(place: &mut dyn Place) -> Arc<dyn Store> {
 /// When a promise is broken; the check is named on standard error.
 pub async fn run(make: impl Fn() -> Box<dyn Place>) {
     for (name, check) in [records::CHECKS, keys::CHECKS, bytes::CHECKS, joins::CHECKS].concat() {
-        let named = Named(name);
+        let running = RunningCheck(name);
         let mut place = make();
         let store = Some(open(&mut *place).await);
         check(Bench { place, store }).await;
-        drop(named);
+        drop(running);
     }
 }
 
@@ -108,9 +108,9 @@ macro_rules! checks {
 use checks;
 
 /// Tells which check was running when something panicked.
-struct Named(&'static str);
+struct RunningCheck(&'static str);
 
-impl Drop for Named {
+impl Drop for RunningCheck {
     fn drop(&mut self) {
         if std::thread::panicking() {
             eprintln!("store conformance: {} failed", self.0);
@@ -259,8 +259,8 @@ pub fn key(name: &str) -> Key {
 /// The first error in it.
 pub async fn collect(mut stream: ByteStream) -> io::Result<Vec<u8>> {
     let mut bytes = Vec::new();
-    while let Some(piece) = poll_fn(|cx| stream.as_mut().poll_next(cx)).await {
-        bytes.extend_from_slice(&piece?);
+    while let Some(block) = poll_fn(|cx| stream.as_mut().poll_next(cx)).await {
+        bytes.extend_from_slice(&block?);
     }
     Ok(bytes)
 }
@@ -272,7 +272,7 @@ pub async fn collect(mut stream: ByteStream) -> io::Result<Vec<u8>> {
 pub async fn collect_list(mut stream: UploadStream) -> Vec<Arc<Upload>> {
     let mut uploads = Vec::new();
     while let Some(upload) = poll_fn(|cx| stream.as_mut().poll_next(cx)).await {
-        uploads.push(upload.expect("a list without trouble"));
+        uploads.push(upload.expect("a list without errors"));
     }
     uploads.sort_by(|a, b| a.id.cmp(&b.id));
     uploads

@@ -60,7 +60,7 @@ pub enum Operation {
 }
 
 /// An error of the system below, for [`Faults::fail`].
-pub fn trouble() -> StoreError {
+pub fn injected_error() -> StoreError {
     StoreError::io("failing on cue", io::Error::other("told to"))
 }
 
@@ -82,11 +82,11 @@ enum Fault {
 
 /// What is to go wrong, and what has been called.
 #[derive(Debug, Default)]
-struct Script {
+struct Plan {
     calls: HashMap<Operation, u64>,
     faults: HashMap<(Operation, u64), Fault>,
     /// Bytes that writers still take.
-    room_bytes: Option<u64>,
+    space_bytes: Option<u64>,
 }
 
 /// The handle by which a test says what is to go wrong. All clones speak of the same store.
@@ -94,17 +94,17 @@ struct Script {
 /// Calls are counted per operation over all uploads and writers; `nth` counts from now on, 1 is the
 /// next call.
 #[derive(Debug, Clone, Default)]
-pub struct Faults(Arc<Mutex<Script>>);
+pub struct Faults(Arc<Mutex<Plan>>);
 
 impl Faults {
     /// The `nth` call is not made and fails with `error`.
     pub fn fail(&self, operation: Operation, nth: u64, error: fn() -> StoreError) {
-        self.plan(operation, nth, Fault::Fail(error));
+        self.schedule(operation, nth, Fault::Fail(error));
     }
 
-    /// The `nth` call is made, then fails with [`trouble`].
+    /// The `nth` call is made, then fails with [`injected_error`].
     pub fn lose_answer(&self, operation: Operation, nth: u64) {
-        self.plan(operation, nth, Fault::LoseAnswer);
+        self.schedule(operation, nth, Fault::LoseAnswer);
     }
 
     /// The `nth` call waits until it is released, then it is made.
@@ -113,7 +113,7 @@ impl Faults {
     }
 
     /// The `nth` call is made, and its answer waits until it is released.
-    pub fn hold_answer(&self, operation: Operation, nth: u64) -> Stall {
+    pub fn delay_answer(&self, operation: Operation, nth: u64) -> Stall {
         self.plan_stall(operation, nth, true)
     }
 
@@ -121,54 +121,54 @@ impl Faults {
         let (reached, has_reached) = watch::channel(false);
         let (release, released) = watch::channel(false);
         let fault = Fault::Stall { is_made, reached, released };
-        self.plan(operation, nth, fault);
+        self.schedule(operation, nth, fault);
         Stall { reached: has_reached, release }
     }
 
-    /// After `room_bytes` more bytes, pushes fail with [`StoreError::Full`]; `None` = never.
-    pub fn fill_up(&self, room_bytes: Option<u64>) {
-        self.script().room_bytes = room_bytes;
+    /// After `space_bytes` more bytes, pushes fail with [`StoreError::Full`]; `None` = never.
+    pub fn fill_up(&self, space_bytes: Option<u64>) {
+        self.plan().space_bytes = space_bytes;
     }
 
     /// Forgets all faults that have not happened.
     pub fn clear(&self) {
-        let mut script = self.script();
-        script.faults.clear();
-        script.room_bytes = None;
+        let mut plan = self.plan();
+        plan.faults.clear();
+        plan.space_bytes = None;
     }
 
     /// How many calls there were so far.
     pub fn calls(&self, operation: Operation) -> u64 {
-        self.script().calls.get(&operation).copied().unwrap_or_default()
+        self.plan().calls.get(&operation).copied().unwrap_or_default()
     }
 
-    fn script(&self) -> MutexGuard<'_, Script> {
+    fn plan(&self) -> MutexGuard<'_, Plan> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn plan(&self, operation: Operation, nth: u64, fault: Fault) {
-        let mut script = self.script();
-        let call = script.calls.get(&operation).copied().unwrap_or_default() + nth;
-        script.faults.insert((operation, call), fault);
+    fn schedule(&self, operation: Operation, nth: u64, fault: Fault) {
+        let mut plan = self.plan();
+        let call = plan.calls.get(&operation).copied().unwrap_or_default() + nth;
+        plan.faults.insert((operation, call), fault);
     }
 
     /// Counts a call and gives what is to go wrong with it.
     fn next(&self, operation: Operation) -> Option<Fault> {
-        let mut script = self.script();
-        let calls = script.calls.entry(operation).or_default();
+        let mut plan = self.plan();
+        let calls = plan.calls.entry(operation).or_default();
         *calls += 1;
         let call = (operation, *calls);
-        script.faults.remove(&call)
+        plan.faults.remove(&call)
     }
 
     /// Takes room for `wanted` bytes, as far as there is any.
-    fn take_room(&self, wanted: usize) -> usize {
-        let mut script = self.script();
-        let Some(room) = &mut script.room_bytes else {
+    fn take_space(&self, wanted: usize) -> usize {
+        let mut plan = self.plan();
+        let Some(space) = &mut plan.space_bytes else {
             return wanted;
         };
-        let taken = usize::try_from(*room).unwrap_or(usize::MAX).min(wanted);
-        *room -= taken as u64;
+        let taken = usize::try_from(*space).unwrap_or(usize::MAX).min(wanted);
+        *space -= taken as u64;
         taken
     }
 
@@ -181,7 +181,7 @@ impl Faults {
         match self.next(operation) {
             None => call.await,
             Some(Fault::Fail(error)) => Err(error()),
-            Some(Fault::LoseAnswer) => call.await.and_then(|_| Err(trouble())),
+            Some(Fault::LoseAnswer) => call.await.and_then(|_| Err(injected_error())),
             Some(Fault::Stall { is_made, reached, mut released }) => {
                 let wait = async {
                     // Errors mean that the test has dropped its end: it does not wait any more.
@@ -293,7 +293,7 @@ impl Store for FaultyStore {
     fn list(&self) -> UploadStream {
         match self.faults.next(Operation::List) {
             Some(Fault::Fail(error)) => Box::pin(Failure(Some(error()))),
-            Some(Fault::LoseAnswer) => Box::pin(Failure(Some(trouble()))),
+            Some(Fault::LoseAnswer) => Box::pin(Failure(Some(injected_error()))),
             Some(Fault::Stall { .. }) | None => self.inner.list(),
         }
     }
@@ -319,9 +319,9 @@ struct FaultyWriter {
 #[async_trait]
 impl Writer for FaultyWriter {
     async fn push(&mut self, bytes: Bytes) -> Result<(), StoreError> {
-        let room = self.faults.take_room(bytes.len());
-        let fits = room == bytes.len();
-        self.faults.call(Operation::Push, self.inner.push(bytes.slice(..room))).await?;
+        let space = self.faults.take_space(bytes.len());
+        let fits = space == bytes.len();
+        self.faults.call(Operation::Push, self.inner.push(bytes.slice(..space))).await?;
         if fits { Ok(()) } else { Err(StoreError::Full) }
     }
 
@@ -408,7 +408,7 @@ mod tests {
         writer.push(Bytes::from_static(b"ab")).await.expect("fits");
         assert!(matches!(writer.push(Bytes::from_static(b"cde")).await, Err(StoreError::Full)));
         faults.fill_up(None);
-        writer.push(Bytes::from_static(b"de")).await.expect("there is room again");
+        writer.push(Bytes::from_static(b"de")).await.expect("there is space again");
         let read = conformance::collect(writer.reread().await.expect("sound")).await;
         assert_eq!(read.expect("sound"), b"abcde");
     }

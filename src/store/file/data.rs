@@ -4,11 +4,11 @@ use std::{fs::File, io, sync::Arc};
 
 use super::{
     disk::{Kind, found},
-    entry::{Entry, Held, Lease},
+    entry::{Entry, EntryGuard, EntryRef},
     handles::Handles,
     lock,
-    shared::{Shared, failed, no_record},
-    surplus::Cut,
+    shared::{Shared, failed, missing_record},
+    surplus::Reclaim,
 };
 use crate::{
     store::StoreError,
@@ -21,26 +21,31 @@ pub(super) fn damaged(why: String) -> io::Error {
 }
 
 /// Whether a data file that has `held_bytes`, if it is there, has all of `due_bytes`.
-fn holds(id: &UploadId, kind: Kind, held_bytes: Option<u64>, due_bytes: u64) -> io::Result<()> {
+fn check_length(
+    id: &UploadId,
+    kind: Kind,
+    present_bytes: Option<u64>,
+    expected_bytes: u64,
+) -> io::Result<()> {
     let file = format_args!("{id}{}", kind.suffix());
-    match held_bytes {
-        Some(held_bytes) if held_bytes >= due_bytes => Ok(()),
-        Some(held_bytes) => {
-            Err(damaged(format!("{file} holds {held_bytes} bytes, its record says {due_bytes}")))
-        }
-        None => Err(damaged(format!("{file} is missing, its record says {due_bytes} bytes"))),
+    match present_bytes {
+        Some(present_bytes) if present_bytes >= expected_bytes => Ok(()),
+        Some(present_bytes) => Err(damaged(format!(
+            "{file} holds {present_bytes} bytes, its record says {expected_bytes}"
+        ))),
+        None => Err(damaged(format!("{file} is missing, its record says {expected_bytes} bytes"))),
     }
 }
 
 impl Shared {
     /// Makes an empty data file that no writer of an earlier upload knows.
-    pub(super) fn make_part(&self, entry: &Entry) -> io::Result<Arc<File>> {
-        Handles::forget(entry);
+    pub(super) fn create_data_file(&self, entry: &Entry) -> io::Result<Arc<File>> {
+        Handles::close(entry);
         let id = &entry.id;
         let made = match self.disk.create_new(id, Kind::Part) {
             Err(e) if e.kind() == io::ErrorKind::AlreadyExists => {
                 if self.disk.length_of(id, Kind::Part)?.is_some_and(|bytes| bytes > 0) {
-                    return Err(damaged(no_record(id, Kind::Part)));
+                    return Err(damaged(missing_record(id, Kind::Part)));
                 }
                 self.disk.unlink(id, Kind::Part)?;
                 self.disk.create_new(id, Kind::Part)
@@ -51,8 +56,12 @@ impl Shared {
     }
 
     /// The data file of an open upload, if it is there and holds `end` bytes at least.
-    pub(super) fn sound_part(&self, entry: &Lease, end: u64) -> io::Result<Option<Arc<File>>> {
-        let Some(file) = found(self.part(entry))? else {
+    pub(super) fn intact_data_file(
+        &self,
+        entry: &EntryRef,
+        end: u64,
+    ) -> io::Result<Option<Arc<File>>> {
+        let Some(file) = found(self.data_file(entry))? else {
             return Ok(None);
         };
         let length = self.disk.linked_length(&file)?;
@@ -61,43 +70,52 @@ impl Shared {
 
     /// The data file of an open upload, which was not found, or not as the record says. It may be
     /// missing after the loss of power as long as the upload holds no bytes, and is then made again.
-    pub(super) fn remake_part(self: &Arc<Self>, held: &mut Held) -> Result<Arc<File>, StoreError> {
-        self.distrust(&held.entry);
-        let upload = self.load(held)?;
+    pub(super) fn restore_data_file(
+        self: &Arc<Self>,
+        guard: &mut EntryGuard,
+    ) -> Result<Arc<File>, StoreError> {
+        self.invalidate(&guard.entry);
+        let upload = self.load(guard)?;
         let id = &upload.id;
         if upload.phase != Phase::Open {
             return Err(StoreError::Stale);
         }
-        let file = found(self.part(&held.entry)).map_err(failed("opening the data file of", id))?;
+        let file =
+            found(self.data_file(&guard.entry)).map_err(failed("opening the data file of", id))?;
         if let Some(file) = file {
             return Ok(file);
         }
-        let file = self.make_part(&held.entry);
+        let file = self.create_data_file(&guard.entry);
         let file = file.and_then(|file| self.disk.sync_names().map(|()| file));
         file.map_err(failed("making the data file of", id))
     }
 
     /// Before an upload is recorded as complete: makes sure that its links last, or makes its data file
     /// exactly as long as the upload.
-    pub(super) fn fit(&self, held: &Held, next: &Upload) -> io::Result<()> {
+    pub(super) fn prepare_completion(&self, guard: &EntryGuard, next: &Upload) -> io::Result<()> {
         if self.is_joined(next)? {
             return self.disk.sync_names();
         }
         match self.disk.length_of(&next.id, Kind::Part)? {
             // Lost with the power before anything was written, or never made: a final upload that
             // turns out to be empty.
-            None if next.length == Some(0) => self.make_part(&held.entry).map(drop),
-            held_bytes => self.trim(&held.entry, next, held_bytes),
+            None if next.length == Some(0) => self.create_data_file(&guard.entry).map(drop),
+            present_bytes => self.trim(&guard.entry, next, present_bytes),
         }
     }
 
     /// Cuts off what dropped writers have left behind the end of a full upload, whose data file has so
     /// many bytes.
-    fn trim(&self, entry: &Lease, upload: &Upload, held_bytes: Option<u64>) -> io::Result<()> {
+    fn trim(
+        &self,
+        entry: &EntryRef,
+        upload: &Upload,
+        present_bytes: Option<u64>,
+    ) -> io::Result<()> {
         let length = upload.offset();
-        holds(&upload.id, Kind::Part, held_bytes, length)?;
-        if held_bytes > Some(length) {
-            let file = self.part(entry)?;
+        check_length(&upload.id, Kind::Part, present_bytes, length)?;
+        if present_bytes > Some(length) {
+            let file = self.data_file(entry)?;
             self.disk.truncate(&file, length)?;
             self.disk.sync(&file)?;
         }
@@ -106,8 +124,8 @@ impl Shared {
 
     /// Before bytes are recorded: makes sure that they are in the data file.
     pub(super) fn check_received(&self, next: &Upload) -> io::Result<()> {
-        let held_bytes = self.disk.length_of(&next.id, Kind::Part)?;
-        holds(&next.id, Kind::Part, held_bytes, next.received.end())
+        let present_bytes = self.disk.length_of(&next.id, Kind::Part)?;
+        check_length(&next.id, Kind::Part, present_bytes, next.received.end())
     }
 
     /// Whether the bytes of an upload in memory are still where they were last. Only of a complete one
@@ -126,60 +144,70 @@ impl Shared {
     ///
     /// # Errors
     /// [`StoreError::Damaged`]; [`StoreError::Absent`] when it is complete, and its file was moved away.
-    pub(super) fn inspect(&self, entry: &Lease, upload: &Arc<Upload>) -> Result<(), StoreError> {
+    pub(super) fn check_data_file(
+        &self,
+        entry: &EntryRef,
+        upload: &Arc<Upload>,
+    ) -> Result<(), StoreError> {
         let id = &upload.id;
         let inspected = || {
             if upload.is_void() || self.is_joined(upload)? {
                 return Ok(());
             }
-            let (mut kind, mut held_bytes) = (Kind::Plain, None);
+            let (mut kind, mut present_bytes) = (Kind::Plain, None);
             if upload.is_published() {
-                held_bytes = self.disk.length_of(id, kind)?;
+                present_bytes = self.disk.length_of(id, kind)?;
             }
-            if held_bytes.is_none() {
+            if present_bytes.is_none() {
                 kind = Kind::Part;
-                held_bytes = self.disk.length_of(id, kind)?;
+                present_bytes = self.disk.length_of(id, kind)?;
             }
-            match held_bytes {
+            match present_bytes {
                 None if upload.is_complete() => Err(io::Error::other(StoreError::Absent)),
                 None if upload.received.runs() == 0 => Ok(()),
-                held_bytes => holds(id, kind, held_bytes, upload.received.end()),
+                present_bytes => check_length(id, kind, present_bytes, upload.received.end()),
             }?;
-            self.cut(entry, upload, held_bytes)
+            self.free_surplus(entry, upload, present_bytes)
         };
         inspected().map_err(failed("looking at the data file of", id))
     }
 
     /// Frees what a crash has left in the data file of an open upload, which has so many bytes.
-    fn cut(&self, entry: &Lease, upload: &Arc<Upload>, held_bytes: Option<u64>) -> io::Result<()> {
+    fn free_surplus(
+        &self,
+        entry: &EntryRef,
+        upload: &Arc<Upload>,
+        present_bytes: Option<u64>,
+    ) -> io::Result<()> {
         let received = &upload.received;
-        let has_surplus = held_bytes > Some(received.end()) || received.prefix() < received.end();
+        let has_surplus =
+            present_bytes > Some(received.end()) || received.prefix() < received.end();
         if upload.phase == Phase::Open
             && has_surplus
-            && let Some(cut) = Cut::of(entry, upload)
+            && let Some(reclaim) = Reclaim::all(entry, upload)
         {
-            cut.make(&self.disk, &*self.part(entry)?);
+            reclaim.run(&self.disk, &*self.data_file(entry)?);
         }
         Ok(())
     }
 
     /// After an upload was recorded as complete: gives its bytes their public name, or sees that
     /// they get one.
-    pub(super) fn appear(self: &Arc<Self>, held: &Held, upload: &Upload) -> io::Result<()> {
+    pub(super) fn publish(self: &Arc<Self>, guard: &EntryGuard, upload: &Upload) -> io::Result<()> {
         // It takes no more bytes.
-        Handles::forget(&held.entry);
+        Handles::close(&guard.entry);
         if !upload.is_published() {
             return Ok(());
         }
         if self.is_joined(upload)? {
-            self.lay_downs.add(self, &upload.id);
+            self.materializer.add(self, &upload.id);
             return Ok(());
         }
-        self.publish(&upload.id)
+        self.rename_to_plain(&upload.id)
     }
 
     /// Gives the data file its public name. On failure it keeps its private one.
-    pub(super) fn publish(&self, id: &UploadId) -> io::Result<()> {
+    pub(super) fn rename_to_plain(&self, id: &UploadId) -> io::Result<()> {
         self.disk.rename(id, Kind::Part, Kind::Plain)?;
         self.disk.sync_names().inspect_err(|_| {
             if let Err(e) = self.disk.rename(id, Kind::Plain, Kind::Part) {
@@ -189,10 +217,14 @@ impl Shared {
     }
 
     /// Brings the names in the directory in line with the record. Repeating it is fine.
-    pub(super) fn settle(self: &Arc<Self>, held: &Held, upload: &Upload) -> io::Result<()> {
+    pub(super) fn reconcile_names(
+        self: &Arc<Self>,
+        guard: &EntryGuard,
+        upload: &Upload,
+    ) -> io::Result<()> {
         let id = &upload.id;
         if upload.is_void() {
-            Handles::forget(&held.entry);
+            Handles::close(&guard.entry);
             self.disk.unlink(id, Kind::Plain)?;
             self.disk.unlink(id, Kind::Part)?;
             self.disk.unlink_tree(id, Kind::Join)?;
@@ -202,13 +234,13 @@ impl Shared {
             return Ok(());
         }
         if !self.is_joined(upload)? {
-            let held_bytes = self.disk.length_of(id, Kind::Part)?;
-            if held_bytes.is_none() {
+            let present_bytes = self.disk.length_of(id, Kind::Part)?;
+            if present_bytes.is_none() {
                 return Ok(());
             }
-            self.trim(&held.entry, upload, held_bytes)?;
+            self.trim(&guard.entry, upload, present_bytes)?;
         }
-        self.appear(held, upload)
+        self.publish(guard, upload)
     }
 
     /// Whether the bytes of `upload` are still those of its partials.
@@ -222,18 +254,18 @@ impl Shared {
     /// Lays `partials`, each an id and its length, in order under `upload`.
     pub(super) fn join(
         self: &Arc<Self>,
-        held: &mut Held,
+        guard: &mut EntryGuard,
         partials: &[(UploadId, u64)],
     ) -> Result<(), StoreError> {
-        match self.load(held) {
+        match self.load(guard) {
             Ok(upload) if upload.is_complete() => return Ok(()),
             Ok(_) => {}
             Err(StoreError::Absent) => {
-                lock(&self.unborn).insert(held.entry.id.clone());
+                lock(&self.pending_joins).insert(guard.entry.id.clone());
             }
             Err(e) => return Err(e),
         }
-        let id = &held.entry.id;
+        let id = &guard.entry.id;
         let mut links = Vec::with_capacity(partials.len());
         let mut position = 0_u64;
         for (partial, length) in partials {
@@ -246,12 +278,12 @@ impl Shared {
         if links.is_empty() {
             return Ok(());
         }
-        let linked = match found(self.disk.link_parts(id, &links)) {
+        let linked = match found(self.disk.link_partials(id, &links)) {
             Ok(linked) => linked.ok_or(StoreError::Absent),
             Err(e) => Err(failed("joining", id)(e)),
         };
         linked.inspect_err(|_| {
-            lock(&self.unborn).remove(id);
+            lock(&self.pending_joins).remove(id);
             if let Err(e) = self.disk.unlink_tree(id, Kind::JoinTmp) {
                 tracing::warn!(%id, error = %e, "cannot undo a join that failed");
             }

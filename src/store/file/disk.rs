@@ -15,7 +15,7 @@ use bytes::Bytes;
 use rustix::fs::FallocateFlags;
 use rustix::fs::{AtFlags, Mode, OFlags, RawMode};
 
-use super::{handles::Handles, options::Modes, pace::Pace, rounds::Rounds};
+use super::{dispatch::Dispatcher, group_sync::GroupSync, handles::Handles, options::Modes};
 use crate::{store::Durability, upload::UploadId};
 
 /// What a name in the directory stands for.
@@ -86,14 +86,14 @@ pub(super) struct Disk {
     /// The directory itself, to sync the names in it.
     names: File,
     /// Its syncs, which uploads share.
-    names_synced: Rounds,
+    names_synced: GroupSync,
     durability: Durability,
     /// Files that are kept open, as long as there are descriptors for them.
     handles: Handles,
     modes: Modes,
     /// Nobody else has the directory as long as this is open: whoever may still write holds it.
     _lock: File,
-    pace: Pace,
+    dispatcher: Dispatcher,
     #[cfg(test)]
     probe: super::tests::probe::Slot,
 }
@@ -113,12 +113,12 @@ impl Disk {
         Ok(Self {
             dir,
             names,
-            names_synced: Rounds::default(),
+            names_synced: GroupSync::default(),
             durability,
             handles: Handles::within_limits(),
             modes,
             _lock: lock,
-            pace: Pace::default(),
+            dispatcher: Dispatcher::default(),
             #[cfg(test)]
             probe: super::tests::probe::Slot::default(),
         })
@@ -135,8 +135,8 @@ impl Disk {
     }
 
     /// How fast it is.
-    pub(super) fn pace(&self) -> &Pace {
-        &self.pace
+    pub(super) fn dispatcher(&self) -> &Dispatcher {
+        &self.dispatcher
     }
 
     /// Where tests listen in and interfere.
@@ -176,7 +176,7 @@ impl Disk {
 
     /// Opens something. When there is no descriptor left, files that are only kept open are closed, and
     /// it is tried once more.
-    fn making_room<T>(&self, open: impl Fn() -> io::Result<T>) -> io::Result<T> {
+    fn with_spare_descriptors<T>(&self, open: impl Fn() -> io::Result<T>) -> io::Result<T> {
         match open() {
             Err(e) if is_out_of_descriptors(&e) && self.handles.close_all() => open(),
             result => result,
@@ -189,7 +189,7 @@ impl Disk {
         let mode = Mode::from_raw_mode(self.modes.file as RawMode);
         let flags = flags | OFlags::CLOEXEC;
         let open = || rustix::fs::openat(&self.names, name_of(path), flags, mode);
-        self.making_room(|| Ok(rustix::io::retry_on_intr(open)?.into()))
+        self.with_spare_descriptors(|| Ok(rustix::io::retry_on_intr(open)?.into()))
     }
 
     /// Makes an empty file, or empties the one that is there.
@@ -248,12 +248,12 @@ impl Disk {
     }
 
     /// Whether the name still stands for `file`.
-    pub(super) fn stands_for(&self, id: &UploadId, kind: Kind, file: &File) -> io::Result<bool> {
+    pub(super) fn is_same_file(&self, id: &UploadId, kind: Kind, file: &File) -> io::Result<bool> {
         let Some(named) = found(fs::metadata(self.path(id, kind)))? else {
             return Ok(false);
         };
-        let held = file.metadata()?;
-        Ok((named.dev(), named.ino()) == (held.dev(), held.ino()))
+        let open = file.metadata()?;
+        Ok((named.dev(), named.ino()) == (open.dev(), open.ino()))
     }
 
     /// Writes `frames` one after the other from position `at` on.
@@ -328,7 +328,7 @@ impl Disk {
     pub(super) fn sync_names(&self) -> io::Result<()> {
         match self.durability {
             Durability::Relaxed => Ok(()),
-            Durability::Synced => self.names_synced.join(|| {
+            Durability::Synced => self.names_synced.run(|| {
                 self.step(Step::SyncNames { dir: &self.names })?;
                 self.names.sync_all()
             }),
@@ -356,7 +356,7 @@ impl Disk {
     }
 
     /// Has the pointer of `key` lead to `id`, whatever it led to before.
-    pub(super) fn point(&self, key: &UploadId, id: &UploadId) -> io::Result<()> {
+    pub(super) fn set_pointer(&self, key: &UploadId, id: &UploadId) -> io::Result<()> {
         self.unlink(key, Kind::NameTmp)?;
         let (from, to) = (self.path(key, Kind::NameTmp), self.path(id, Kind::Record));
         self.step(Step::Symlink { path: &from, to: name_of(&to) })?;
@@ -365,7 +365,7 @@ impl Disk {
     }
 
     /// The upload that the pointer of `key` leads to; `None` when there is none.
-    pub(super) fn pointed(&self, key: &UploadId) -> io::Result<Option<UploadId>> {
+    pub(super) fn pointer_target(&self, key: &UploadId) -> io::Result<Option<UploadId>> {
         let path = self.path(key, Kind::Name);
         self.step(Step::Open { path: &path })?;
         let to = found(fs::read_link(path))?;
@@ -384,13 +384,17 @@ impl Disk {
     pub(super) fn unlink_tree(&self, id: &UploadId, kind: Kind) -> io::Result<bool> {
         let path = self.path(id, kind);
         self.step(Step::Unlink { path: &path })?;
-        Ok(found(self.making_room(|| fs::remove_dir_all(&path)))?.is_some())
+        Ok(found(self.with_spare_descriptors(|| fs::remove_dir_all(&path)))?.is_some())
     }
 
     /// Makes the directory `<id>.join` with a link for each `(position, partial)`, named after the
     /// position, to the private bytes of the partial. It appears with all links or not at all; that
     /// it has appeared lasts after the next [`Self::sync_names`].
-    pub(super) fn link_parts(&self, id: &UploadId, parts: &[(u64, &UploadId)]) -> io::Result<()> {
+    pub(super) fn link_partials(
+        &self,
+        id: &UploadId,
+        parts: &[(u64, &UploadId)],
+    ) -> io::Result<()> {
         let tmp = self.path(id, Kind::JoinTmp);
         self.unlink_tree(id, Kind::JoinTmp)?;
         self.step(Step::Create { path: &tmp })?;
@@ -401,7 +405,7 @@ impl Disk {
             fs::hard_link(from, to)?;
         }
         if self.durability == Durability::Synced {
-            let links = self.making_room(|| File::open(&tmp))?;
+            let links = self.with_spare_descriptors(|| File::open(&tmp))?;
             self.step(Step::SyncNames { dir: &links })?;
             links.sync_all()?;
         }
@@ -412,7 +416,7 @@ impl Disk {
     pub(super) fn links(&self, id: &UploadId) -> io::Result<Option<Vec<u64>>> {
         let path = self.path(id, Kind::Join);
         self.step(Step::Open { path: &path })?;
-        let Some(entries) = found(self.making_room(|| fs::read_dir(&path)))? else {
+        let Some(entries) = found(self.with_spare_descriptors(|| fs::read_dir(&path)))? else {
             return Ok(None);
         };
         let mut positions = Vec::new();
@@ -441,13 +445,13 @@ impl Disk {
     pub(super) fn open_link(&self, id: &UploadId, position: u64) -> io::Result<File> {
         let path = self.path(id, Kind::Join).join(position.to_string());
         self.step(Step::Open { path: &path })?;
-        self.making_room(|| File::open(&path))
+        self.with_spare_descriptors(|| File::open(&path))
     }
 
     /// All names in the directory, ours or not.
     pub(super) fn entries(&self) -> io::Result<ReadDir> {
         self.step(Step::Open { path: &self.dir })?;
-        self.making_room(|| fs::read_dir(&self.dir))
+        self.with_spare_descriptors(|| fs::read_dir(&self.dir))
     }
 }
 

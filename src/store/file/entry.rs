@@ -11,7 +11,7 @@ use std::{
 
 use tokio::sync::OwnedMutexGuard;
 
-use super::{handles::Files, lock, surplus::Surplus, writer::Pump};
+use super::{handles::Files, lock, surplus::Surplus, writer::WriteQueue};
 use crate::upload::{Role, Upload, UploadId};
 
 /// Entries kept at most, as long as nobody uses the rest: well above the uploads of a busy hour, at
@@ -36,7 +36,7 @@ pub(super) struct Entry {
     /// Held by whoever changes or reads the files that the record speaks of.
     log: Arc<tokio::sync::Mutex<Log>>,
     /// Writers given up in mid-write. See [`Entry::quiet`].
-    abandoned: Mutex<Vec<Weak<Pump>>>,
+    abandoned: Mutex<Vec<Weak<WriteQueue>>>,
     /// Bytes in its data file that are not recorded.
     pub(super) surplus: Surplus,
     /// Whether it was asked for since the cache last looked for room.
@@ -63,35 +63,35 @@ pub(super) struct Log {
 
 /// An entry that somebody uses: it stays where it is until this is dropped.
 #[derive(Debug, Clone)]
-pub(super) struct Lease {
+pub(super) struct EntryRef {
     /// `None` only while it is dropped.
     entry: Option<Arc<Entry>>,
 }
 
 /// An entry with whose files the holder is alone.
 #[derive(Debug)]
-pub(super) struct Held {
+pub(super) struct EntryGuard {
     // Dropped before the lease: an entry that may be evicted is held by nobody.
     /// Its change log.
     pub(super) log: OwnedMutexGuard<Log>,
     /// The entry.
-    pub(super) entry: Lease,
+    pub(super) entry: EntryRef,
 }
 
-impl Lease {
+impl EntryRef {
     /// Waits to be alone with the files of the upload.
     ///
     /// # Cancel safety
     /// Dropping the future gives up the place in the queue.
-    pub(super) async fn hold(self) -> Held {
+    pub(super) async fn lock(self) -> EntryGuard {
         let log = Arc::clone(&self.log).lock_owned().await;
-        Held { log, entry: self }
+        EntryGuard { log, entry: self }
     }
 
     /// The same without waiting; `None` while its files are in use.
-    pub(super) fn try_hold(self) -> Option<Held> {
+    pub(super) fn try_lock(self) -> Option<EntryGuard> {
         let log = Arc::clone(&self.log).try_lock_owned().ok()?;
-        Some(Held { log, entry: self })
+        Some(EntryGuard { log, entry: self })
     }
 
     /// The entry, as long as somebody else keeps it.
@@ -113,7 +113,7 @@ impl Lease {
     }
 }
 
-impl Deref for Lease {
+impl Deref for EntryRef {
     type Target = Entry;
 
     fn deref(&self) -> &Entry {
@@ -121,7 +121,7 @@ impl Deref for Lease {
     }
 }
 
-impl Drop for Lease {
+impl Drop for EntryRef {
     /// An entry about which nothing is known is dropped with its last lease: ids that do not exist
     /// leave nothing behind.
     fn drop(&mut self) {
@@ -163,10 +163,10 @@ impl Entry {
     }
 
     /// Notes that a writer was given up while a thread may still be writing for it.
-    pub(super) fn abandon(&self, pump: &Arc<Pump>) {
+    pub(super) fn abandon(&self, queue: &Arc<WriteQueue>) {
         let mut abandoned = lock(&self.abandoned);
-        abandoned.retain(|pump| pump.strong_count() > 0);
-        abandoned.push(Arc::downgrade(pump));
+        abandoned.retain(|queue| queue.strong_count() > 0);
+        abandoned.push(Arc::downgrade(queue));
     }
 
     /// Waits until no thread writes for a writer that was given up, or cuts off what it wrote. Bytes
@@ -174,16 +174,16 @@ impl Entry {
     ///
     /// # Cancel safety
     /// May be dropped at any time.
-    pub(super) async fn quiet(&self) {
-        self.surplus.wait().await;
+    pub(super) async fn wait_idle(&self) {
+        self.surplus.wait_idle().await;
         let abandoned = lock(&self.abandoned).clone();
         if abandoned.is_empty() {
             return;
         }
-        for pump in abandoned.iter().filter_map(Weak::upgrade) {
-            pump.idle().await;
+        for queue in abandoned.iter().filter_map(Weak::upgrade) {
+            queue.wait_idle().await;
         }
-        lock(&self.abandoned).retain(|pump| pump.strong_count() > 0);
+        lock(&self.abandoned).retain(|queue| queue.strong_count() > 0);
     }
 
     /// What it weighs in the cache, in bytes, about.
@@ -235,7 +235,7 @@ impl Cache {
     }
 
     /// The entry of `id`. Nothing about it need be known yet.
-    pub(super) fn entry(&self, id: &UploadId) -> Lease {
+    pub(super) fn entry(&self, id: &UploadId) -> EntryRef {
         let mut slots = lock(&self.0);
         let entry = match slots.entries.get(id) {
             Some(entry) => Arc::clone(entry),
@@ -246,7 +246,7 @@ impl Cache {
             }
         };
         entry.touched.store(true, Ordering::Relaxed);
-        Lease { entry: Some(entry) }
+        EntryRef { entry: Some(entry) }
     }
 }
 

@@ -12,7 +12,7 @@ use std::{
 use rustix::process::{Resource, getrlimit};
 
 use super::{
-    entry::{Entry, Lease},
+    entry::{Entry, EntryRef},
     lock,
 };
 
@@ -29,9 +29,9 @@ const DESCRIPTORS_SHARE: usize = 4;
 
 /// Which file of an upload.
 #[derive(Debug, Clone, Copy)]
-pub(super) enum Which {
+pub(super) enum CachedFile {
     /// The private bytes.
-    Part,
+    Data,
     /// The change log.
     Record,
 }
@@ -40,14 +40,14 @@ pub(super) enum Which {
 #[derive(Debug, Default)]
 pub(super) struct Files {
     files: [Option<Arc<File>>; 2],
-    counted: Option<Counted>,
+    counted: Option<CountGuard>,
 }
 
 /// An upload that has files open.
 #[derive(Debug)]
-struct Counted(Arc<AtomicUsize>);
+struct CountGuard(Arc<AtomicUsize>);
 
-impl Drop for Counted {
+impl Drop for CountGuard {
     fn drop(&mut self) {
         self.0.fetch_sub(1, Ordering::Relaxed);
     }
@@ -80,25 +80,25 @@ impl Handles {
     }
 
     /// The file, if it is open.
-    pub(super) fn get(entry: &Entry, which: Which) -> Option<Arc<File>> {
-        lock(&entry.files).files[which as usize].clone()
+    pub(super) fn get(entry: &Entry, kind: CachedFile) -> Option<Arc<File>> {
+        lock(&entry.files).files[kind as usize].clone()
     }
 
     /// Keeps `file` open. If those are too many uploads, the files of the oldest are closed.
-    pub(super) fn keep(&self, entry: &Lease, which: Which, file: Arc<File>) {
+    pub(super) fn insert(&self, entry: &EntryRef, kind: CachedFile, file: Arc<File>) {
         let mut files = lock(&entry.files);
-        files.files[which as usize] = Some(file);
+        files.files[kind as usize] = Some(file);
         if files.counted.is_some() {
             return;
         }
         let before = self.uploads.fetch_add(1, Ordering::Relaxed);
-        files.counted = Some(Counted(Arc::clone(&self.uploads)));
+        files.counted = Some(CountGuard(Arc::clone(&self.uploads)));
         drop(files);
         let mut order = lock(&self.order);
         order.push_back(entry.downgrade());
         let mut oldest = None;
         if before >= self.max_uploads {
-            oldest = std::iter::from_fn(|| order.pop_front()).find_map(|entry| closed(&entry));
+            oldest = std::iter::from_fn(|| order.pop_front()).find_map(|entry| take_open(&entry));
         }
         if order.len() > 2 * self.max_uploads {
             let mut seen = HashSet::new();
@@ -112,23 +112,23 @@ impl Handles {
     /// Closes all files, those in use once they are not. Says whether there were any.
     pub(super) fn close_all(&self) -> bool {
         let order = std::mem::take(&mut *lock(&self.order));
-        order.iter().filter_map(closed).count() > 0
+        order.iter().filter_map(take_open).count() > 0
     }
 
     /// Closes the files, once nobody uses them.
-    pub(super) fn forget(entry: &Entry) {
-        drop(taken(entry));
+    pub(super) fn close(entry: &Entry) {
+        drop(take_files(entry));
     }
 }
 
 /// The files of an entry, which has none from now on. They are closed without its lock.
-fn taken(entry: &Entry) -> Files {
+fn take_files(entry: &Entry) -> Files {
     std::mem::take(&mut *lock(&entry.files))
 }
 
 /// The files of an entry that had some, to be closed.
-fn closed(entry: &Weak<Entry>) -> Option<Files> {
-    let files = taken(&*entry.upgrade()?);
+fn take_open(entry: &Weak<Entry>) -> Option<Files> {
+    let files = take_files(&*entry.upgrade()?);
     files.counted.is_some().then_some(files)
 }
 
@@ -147,24 +147,24 @@ mod tests {
         let file = Arc::new(tempfile::tempfile().expect("a file"));
         let entry = |index: usize| cache.entry(&format!("a{index}").parse().expect("plain"));
         let entries: Vec<_> = (0..3 * MAX_UPLOADS).map(entry).collect();
-        let is_kept = |index: usize, which| Handles::get(&entries[index], which).is_some();
+        let is_kept = |index: usize, kind| Handles::get(&entries[index], kind).is_some();
         for entry in &entries {
-            handles.keep(entry, Which::Part, Arc::clone(&file));
-            handles.keep(entry, Which::Record, Arc::clone(&file));
+            handles.insert(entry, CachedFile::Data, Arc::clone(&file));
+            handles.insert(entry, CachedFile::Record, Arc::clone(&file));
         }
         assert_eq!(Arc::strong_count(&file), 1 + 2 * MAX_UPLOADS);
-        assert!(is_kept(3 * MAX_UPLOADS - 1, Which::Part));
-        assert!(is_kept(2 * MAX_UPLOADS, Which::Record));
-        assert!(!is_kept(2 * MAX_UPLOADS - 1, Which::Part));
-        Handles::forget(&entries[2 * MAX_UPLOADS]);
-        assert!(!is_kept(2 * MAX_UPLOADS, Which::Record));
+        assert!(is_kept(3 * MAX_UPLOADS - 1, CachedFile::Data));
+        assert!(is_kept(2 * MAX_UPLOADS, CachedFile::Record));
+        assert!(!is_kept(2 * MAX_UPLOADS - 1, CachedFile::Data));
+        Handles::close(&entries[2 * MAX_UPLOADS]);
+        assert!(!is_kept(2 * MAX_UPLOADS, CachedFile::Record));
         // Those that come and go leave nothing behind, and do not drive out those that stay.
         for _ in 0..10 * MAX_UPLOADS {
-            handles.keep(&entries[0], Which::Part, Arc::clone(&file));
-            Handles::forget(&entries[0]);
+            handles.insert(&entries[0], CachedFile::Data, Arc::clone(&file));
+            Handles::close(&entries[0]);
         }
         assert!(lock(&handles.order).len() <= 2 * MAX_UPLOADS);
-        assert!(is_kept(2 * MAX_UPLOADS + 1, Which::Part));
+        assert!(is_kept(2 * MAX_UPLOADS + 1, CachedFile::Data));
         // Nor does an entry that is gone.
         drop(entries);
         assert_eq!(Arc::strong_count(&file), 1);

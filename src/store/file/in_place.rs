@@ -44,7 +44,7 @@ struct State {
     running: Vec<Running>,
     /// The number of the next call.
     next: u64,
-    watch: Watch,
+    watch: Watchdog,
 }
 
 /// A call under way.
@@ -59,7 +59,7 @@ struct Running {
 
 /// What the watch does.
 #[derive(Debug, Default, PartialEq, Eq)]
-enum Watch {
+enum Watchdog {
     /// Not started yet.
     #[default]
     Absent,
@@ -68,7 +68,7 @@ enum Watch {
     /// Waits for a call.
     Asleep,
     /// Ends.
-    Dismissed,
+    Stopped,
 }
 
 /// The right to make one call right here, until dropped.
@@ -105,17 +105,17 @@ impl InPlace {
             return None;
         }
         match state.watch {
-            Watch::Absent => {
+            Watchdog::Absent => {
                 let shared = Arc::clone(&self.0);
                 let watch = thread::Builder::new().name("windlass-watch".to_owned());
                 watch.spawn(move || shared.watch()).ok()?;
-                state.watch = Watch::Awake;
+                state.watch = Watchdog::Awake;
             }
-            Watch::Asleep => {
+            Watchdog::Asleep => {
                 self.0.wake.notify_one();
-                state.watch = Watch::Awake;
+                state.watch = Watchdog::Awake;
             }
-            Watch::Awake | Watch::Dismissed => {}
+            Watchdog::Awake | Watchdog::Stopped => {}
         }
         let number = state.next;
         state.next += 1;
@@ -127,7 +127,7 @@ impl InPlace {
 
 impl Drop for InPlace {
     fn drop(&mut self) {
-        lock(&self.0.state).watch = Watch::Dismissed;
+        lock(&self.0.state).watch = Watchdog::Stopped;
         self.0.wake.notify_one();
     }
 }
@@ -142,9 +142,9 @@ impl Shared {
     /// Has another worker take over from each one whose call is overdue.
     fn watch(&self) {
         let mut state = lock(&self.state);
-        while state.watch != Watch::Dismissed {
+        while state.watch != Watchdog::Stopped {
             if state.running.is_empty() {
-                state.watch = Watch::Asleep;
+                state.watch = Watchdog::Asleep;
                 state = self.wake.wait(state).unwrap_or_else(PoisonError::into_inner);
                 continue;
             }

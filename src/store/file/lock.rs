@@ -33,7 +33,7 @@ pub enum OpenError {
         "the data directory {} is in use by {holder}; stop that process or name another directory",
         path.display()
     )]
-    Held {
+    InUse {
         /// The directory.
         path: PathBuf,
         /// The process that has it, as it calls itself.
@@ -94,7 +94,7 @@ pub(super) fn create_dir(path: &Path, mode: u32) -> Result<(), OpenError> {
 
 /// Takes the directory for this process and leaves `label` for others to read. The lock goes with
 /// the file given, or with the process.
-pub(super) fn take(dir: &Path, label: &str) -> Result<File, OpenError> {
+pub(super) fn acquire(dir: &Path, label: &str) -> Result<File, OpenError> {
     let path = dir.join(LOCK_NAME);
     let mut options = OpenOptions::new();
     options.read(true).write(true).create(true).truncate(false).mode(LOCK_MODE);
@@ -103,7 +103,7 @@ pub(super) fn take(dir: &Path, label: &str) -> Result<File, OpenError> {
     match file.try_lock() {
         Ok(()) => {}
         Err(TryLockError::WouldBlock) => {
-            return Err(OpenError::Held { path: dir.to_owned(), holder: holder(&file) });
+            return Err(OpenError::InUse { path: dir.to_owned(), holder: holder(&file) });
         }
         Err(TryLockError::Error(source)) => return Err(OpenError::Lock { path, source }),
     }

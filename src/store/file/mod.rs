@@ -83,16 +83,16 @@
 mod commit;
 mod data;
 mod disk;
+mod dispatch;
 mod entry;
+mod group_sync;
 mod handles;
 mod in_place;
-mod lay_down;
 mod lock;
+mod materialize;
 mod options;
-mod pace;
 mod reader;
 mod record;
-mod rounds;
 mod scan;
 mod secret;
 mod shared;
@@ -111,9 +111,9 @@ use std::{
 use async_trait::async_trait;
 
 use self::{
-    entry::{Held, Lease},
-    pace::Cost,
-    reader::{Ahead, Pieces},
+    dispatch::Cost,
+    entry::{EntryGuard, EntryRef},
+    reader::{BlockReader, ReadAhead},
     scan::Records,
     shared::{Shared, failed},
     writer::FileWriter,
@@ -182,8 +182,8 @@ impl FileStore {
     ///
     /// # Cancel safety
     /// May be dropped at any time.
-    pub async fn settled(&self) {
-        self.shared.lay_downs.idle().await;
+    pub async fn wait_idle(&self) {
+        self.shared.materializer.wait_idle().await;
     }
 
     /// What an operation that syncs nothing in [`Durability::Relaxed`] has to wait for.
@@ -195,14 +195,14 @@ impl FileStore {
     }
 
     /// Waits to be alone with the files of an upload.
-    async fn hold(&self, id: &UploadId) -> Held {
-        self.shared.cache.entry(id).hold().await
+    async fn lock_entry(&self, id: &UploadId) -> EntryGuard {
+        self.shared.cache.entry(id).lock().await
     }
 
     /// Waits to be alone with the pointer of the key of `upload`. Always before its files are held.
-    async fn hold_pointer(&self, upload: &Upload) -> Option<Held> {
+    async fn lock_pointer(&self, upload: &Upload) -> Option<EntryGuard> {
         match &upload.key {
-            Some(key) => Some(self.hold(&key.to_id()).await),
+            Some(key) => Some(self.lock_entry(&key.to_id()).await),
             None => None,
         }
     }
@@ -211,16 +211,16 @@ impl FileStore {
     /// its end even when the future is dropped.
     async fn run<T: Send + 'static>(
         &self,
-        mut held: Held,
+        mut guard: EntryGuard,
         cost: Cost,
-        work: impl FnOnce(&Arc<Shared>, &mut Held) -> Result<T, StoreError> + Send + 'static,
+        work: impl FnOnce(&Arc<Shared>, &mut EntryGuard) -> Result<T, StoreError> + Send + 'static,
     ) -> Result<T, StoreError> {
-        let work = move |shared: &Arc<Shared>| work(shared, &mut held);
+        let work = move |shared: &Arc<Shared>| work(shared, &mut guard);
         self.shared.run(cost, work).await
     }
 
     /// The entry of an upload that is open, and the end of the bytes that it counts.
-    async fn open_entry(&self, upload: &Upload) -> Result<(Lease, u64), StoreError> {
+    async fn open_entry(&self, upload: &Upload) -> Result<(EntryRef, u64), StoreError> {
         let current = self.load(&upload.id).await?;
         if current.phase != Phase::Open {
             return Err(StoreError::Stale);
@@ -230,12 +230,12 @@ impl FileStore {
 
     /// The error for bytes that cannot be read: the disk knows better than the memory.
     async fn explain(&self, id: &UploadId, doing: &'static str, source: io::Error) -> StoreError {
-        let held = self.hold(id).await;
-        let load = |shared: &Arc<Shared>, held: &mut Held| {
-            shared.distrust(&held.entry);
-            shared.load(held)
+        let guard = self.lock_entry(id).await;
+        let load = |shared: &Arc<Shared>, guard: &mut EntryGuard| {
+            shared.invalidate(&guard.entry);
+            shared.load(guard)
         };
-        match self.run(held, Cost::Disk, load).await {
+        match self.run(guard, Cost::Disk, load).await {
             Ok(_) => failed(doing, id)(source),
             Err(e) => e,
         }
@@ -253,21 +253,21 @@ impl Store for FileStore {
         upload: &Upload,
         predecessor: Option<&UploadId>,
     ) -> Result<(), StoreError> {
-        let pointer = self.hold_pointer(upload).await;
-        let held = self.hold(&upload.id).await;
+        let pointer = self.lock_pointer(upload).await;
+        let guard = self.lock_entry(&upload.id).await;
         let (upload, predecessor) = (upload.clone(), predecessor.cloned());
-        let create = move |shared: &Arc<Shared>, held: &mut Held| {
+        let create = move |shared: &Arc<Shared>, guard: &mut EntryGuard| {
             let pointer = pointer.as_ref().map(|pointer| &pointer.entry.id);
-            shared.create(held, &upload, pointer, predecessor.as_ref())
+            shared.create(guard, &upload, pointer, predecessor.as_ref())
         };
-        self.run(held, self.cost(), create).await
+        self.run(guard, self.cost(), create).await
     }
 
     async fn by_key(&self, key: &Key) -> Result<Arc<Upload>, StoreError> {
         let key = key.to_id();
-        let read = move |shared: &Arc<Shared>| shared.disk.pointed(&key);
-        let pointed = self.shared.run(Cost::Memory, read).await;
-        let id = pointed.map_err(|e| StoreError::io("reading the pointer of a key", e))?;
+        let read = move |shared: &Arc<Shared>| shared.disk.pointer_target(&key);
+        let pointer_target = self.shared.run(Cost::Memory, read).await;
+        let id = pointer_target.map_err(|e| StoreError::io("reading the pointer of a key", e))?;
         self.load(&id.ok_or(StoreError::Absent)?).await
     }
 
@@ -281,15 +281,15 @@ impl Store for FileStore {
                 return Ok(upload);
             }
         }
-        let held = self.hold(id).await;
-        self.run(held, Cost::Disk, Shared::load).await
+        let guard = self.lock_entry(id).await;
+        self.run(guard, Cost::Disk, Shared::load).await
     }
 
     async fn write(&self, upload: &Upload, at: u64) -> Result<Box<dyn Writer>, StoreError> {
         let (entry, end) = self.open_entry(upload).await?;
-        entry.quiet().await;
+        entry.wait_idle().await;
         let open = move |shared: &Arc<Shared>| {
-            let file = shared.sound_part(&entry, end);
+            let file = shared.intact_data_file(&entry, end);
             (entry, file)
         };
         let id = &upload.id;
@@ -297,8 +297,8 @@ impl Store for FileStore {
         let file = match file {
             Ok(Some(file)) => file,
             Ok(None) => {
-                let held = self.hold(id).await;
-                self.run(held, Cost::Disk, Shared::remake_part).await?
+                let guard = self.lock_entry(id).await;
+                self.run(guard, Cost::Disk, Shared::restore_data_file).await?
             }
             Err(e) => return Err(failed("opening the data file of", id)(e)),
         };
@@ -307,45 +307,46 @@ impl Store for FileStore {
     }
 
     async fn commit(&self, upload: &Upload, changes: &[Change]) -> Result<Arc<Upload>, StoreError> {
-        let held = self.hold(&upload.id).await;
+        let guard = self.lock_entry(&upload.id).await;
         if changes.iter().any(Change::completes) {
             // Nothing is written into a file that is published.
-            held.entry.quiet().await;
+            guard.entry.wait_idle().await;
         }
         let frees = changes.iter().any(|change| matches!(change, Change::Voided { .. }));
-        let cost = match held.entry.current() {
+        let cost = match guard.entry.current() {
             Some(_) if !frees => self.cost(),
             Some(_) | None => Cost::Disk,
         };
         let (revision, changes) = (upload.revision, changes.to_vec());
-        self.run(held, cost, move |shared, held| shared.commit(held, revision, &changes)).await
+        self.run(guard, cost, move |shared, guard| shared.commit(guard, revision, &changes)).await
     }
 
     async fn join(&self, upload: &Upload, partials: &[Arc<Upload>]) -> Result<(), StoreError> {
-        let held = self.hold(&upload.id).await;
+        let guard = self.lock_entry(&upload.id).await;
         let partials: Vec<_> =
             partials.iter().map(|partial| (partial.id.clone(), partial.offset())).collect();
-        self.run(held, Cost::Disk, move |shared, held| shared.join(held, &partials)).await
+        self.run(guard, Cost::Disk, move |shared, guard| shared.join(guard, &partials)).await
     }
 
     async fn read(&self, upload: &Upload, range: Range<u64>) -> Result<ByteStream, StoreError> {
         let own = upload.clone();
-        let open = move |shared: &Arc<Shared>| Pieces::open(Arc::clone(&shared.disk), &own, range);
+        let open =
+            move |shared: &Arc<Shared>| BlockReader::open(Arc::clone(&shared.disk), &own, range);
         match self.shared.run(Cost::Disk, open).await {
-            Ok(pieces) => Ok(pieces.stream()),
+            Ok(blocks) => Ok(blocks.stream()),
             Err(e) => Err(self.explain(&upload.id, "opening the data of", e).await),
         }
     }
 
     async fn remove(&self, upload: &Upload) -> Result<(), StoreError> {
-        let pointer = self.hold_pointer(upload).await;
-        let held = self.hold(&upload.id).await;
+        let pointer = self.lock_pointer(upload).await;
+        let guard = self.lock_entry(&upload.id).await;
         let revision = upload.revision;
-        let remove = move |shared: &Arc<Shared>, held: &mut Held| {
+        let remove = move |shared: &Arc<Shared>, guard: &mut EntryGuard| {
             let pointer = pointer.as_ref().map(|pointer| &pointer.entry.id);
-            shared.remove(held, revision, pointer)
+            shared.remove(guard, revision, pointer)
         };
-        self.run(held, Cost::Disk, remove).await
+        self.run(guard, Cost::Disk, remove).await
     }
 
     async fn recover(&self) -> Result<(), StoreError> {
@@ -357,7 +358,7 @@ impl Store for FileStore {
     }
 
     fn list(&self) -> UploadStream {
-        Box::pin(Ahead::new(Records::new(Arc::clone(&self.shared)), Records::BATCH))
+        Box::pin(ReadAhead::new(Records::new(Arc::clone(&self.shared)), Records::BATCH))
     }
 }
 

@@ -79,12 +79,12 @@ impl OpenOptions {
     pub fn open(&self, dir: impl Into<PathBuf>) -> Result<FileStore, OpenError> {
         let path = dir.into();
         lock::create_dir(&path, self.modes.dir)?;
-        let lock = lock::take(&path, &self.label)?;
+        let lock = lock::acquire(&path, &self.label)?;
         let disk = Disk::open(path.clone(), self.durability, self.modes, lock);
         // A process that died may have left names unsynced that this one is going to rely on.
         let disk = disk.and_then(|disk| disk.sync_names().map(|()| disk));
         let disk = disk.map_err(|source| OpenError::Use { path: path.clone(), source })?;
-        let secret = secret::load_or_make(&path)?;
+        let secret = secret::load_or_create(&path)?;
         Ok(FileStore { secret, shared: Arc::new(Shared::new(disk)) })
     }
 }

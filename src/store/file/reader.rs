@@ -35,7 +35,7 @@ const READS_AHEAD: usize = 8;
 /// The bytes of a published upload may be on their way from links to a plain file. They are looked
 /// for in the order in which they move, so that they are found wherever they are just then.
 #[derive(Debug)]
-pub(super) struct Pieces {
+pub(super) struct BlockReader {
     disk: Arc<Disk>,
     id: UploadId,
     /// What is still to be read.
@@ -61,7 +61,7 @@ impl Segment {
 
     /// The same, if the file has all bytes that are to be read from it: a short file is an error before
     /// the first byte.
-    fn checked(self, disk: &Disk, id: &UploadId, rest: &Range<u64>) -> io::Result<Self> {
+    fn check_length(self, disk: &Disk, id: &UploadId, rest: &Range<u64>) -> io::Result<Self> {
         let length = disk.linked_length(&self.file)?;
         let end = length.map_or(u64::MAX, |length| self.range.start.saturating_add(length));
         if rest.is_empty() || self.range.end.min(rest.end) <= end {
@@ -76,7 +76,7 @@ fn too_short(id: &UploadId, end: u64) -> io::Error {
     damaged(format!("the data of {id} ends at byte {end}, its record says more"))
 }
 
-impl Pieces {
+impl BlockReader {
     /// The bytes `range` of `upload`.
     ///
     /// # Errors
@@ -88,14 +88,15 @@ impl Pieces {
             false => None,
         };
         if let Some(file) = plain {
-            let segment = Segment::whole(file).checked(&disk, &id, &range)?;
+            let segment = Segment::whole(file).check_length(&disk, &id, &range)?;
             return Ok(Self { disk, id, rest: range, segment, links: Vec::new() });
         }
         let links = match upload.is_published() {
             true => disk.links(&id)?.unwrap_or_default(),
             false => Vec::new(),
         };
-        let segment = segment_at(&disk, &id, &links, range.start)?.checked(&disk, &id, &range)?;
+        let segment =
+            segment_at(&disk, &id, &links, range.start)?.check_length(&disk, &id, &range)?;
         Ok(Self { disk, id, rest: range, segment, links })
     }
 
@@ -111,25 +112,25 @@ impl Pieces {
 
     /// The bytes as a stream.
     pub(super) fn stream(self) -> ByteStream {
-        Box::pin(Ahead::new(self, READS_AHEAD))
+        Box::pin(ReadAhead::new(self, READS_AHEAD))
     }
 
     /// The next piece of a rest that is not empty.
-    fn piece(&mut self) -> io::Result<Bytes> {
+    fn next_block(&mut self) -> io::Result<Bytes> {
         let at = self.rest.start;
         if at >= self.segment.range.end {
             let segment = segment_at(&self.disk, &self.id, &self.links, at)?;
-            self.segment = segment.checked(&self.disk, &self.id, &self.rest)?;
+            self.segment = segment.check_length(&self.disk, &self.id, &self.rest)?;
         }
         let Segment { file, range } = &self.segment;
         let limit = range.end.min(self.rest.end) - at;
         let limit = usize::try_from(limit).unwrap_or(READ_BYTES).min(READ_BYTES);
-        let piece = self.disk.read_at(file, at - range.start, limit)?;
-        if piece.is_empty() {
+        let block = self.disk.read_at(file, at - range.start, limit)?;
+        if block.is_empty() {
             return Err(too_short(&self.id, at));
         }
-        self.rest.start += piece.len() as u64;
-        Ok(piece)
+        self.rest.start += block.len() as u64;
+        Ok(block)
     }
 }
 
@@ -149,21 +150,21 @@ fn segment_at(disk: &Disk, id: &UploadId, links: &[u64], at: u64) -> io::Result<
     disk.open_read(id, Kind::Plain).map(Segment::whole)
 }
 
-impl Iterator for Pieces {
+impl Iterator for BlockReader {
     type Item = io::Result<Bytes>;
 
     fn next(&mut self) -> Option<Self::Item> {
         if self.rest.is_empty() {
             return None;
         }
-        let piece = self.piece();
-        if let Err(error) = &piece {
+        let block = self.next_block();
+        if let Err(error) = &block {
             // The head of an answer is on its way already, and cannot say it.
             tracing::error!(id = %self.id, %error, "cannot read on");
             // What follows cannot be right.
             self.rest.start = self.rest.end;
         }
-        Some(piece)
+        Some(block)
     }
 
     /// Says when there is nothing more, so that nobody looks in vain.
@@ -178,14 +179,14 @@ impl Iterator for Pieces {
 /// A blocking iterator as a stream: its items are made on the blocking pool, the next ones while
 /// the consumer is busy with those before.
 #[derive(Debug)]
-pub(super) struct Ahead<I: Iterator> {
+pub(super) struct ReadAhead<I: Iterator> {
     /// Items that were made.
-    made: VecDeque<I::Item>,
+    ready: VecDeque<I::Item>,
     /// How many are made next: twice as many each time, so that a consumer that stops soon has
     /// cost little.
     batch: usize,
     /// How many are made at a time at most.
-    most: usize,
+    max_batch: usize,
     state: State<I>,
 }
 
@@ -196,17 +197,17 @@ enum State<I: Iterator> {
     /// Nothing is being made.
     Idle(I),
     /// Some are being made.
-    Making(JoinHandle<(I, VecDeque<I::Item>)>),
+    Running(JoinHandle<(I, VecDeque<I::Item>)>),
 }
 
-impl<I> Ahead<I>
+impl<I> ReadAhead<I>
 where
     I: Iterator + Send + 'static,
     I::Item: Send,
 {
     /// The items of `items`, made from the first poll on, at most so many at a time.
-    pub(super) fn new(items: I, most: usize) -> Self {
-        Self { made: VecDeque::new(), batch: 1, most, state: State::Idle(items) }
+    pub(super) fn new(items: I, max_batch: usize) -> Self {
+        Self { ready: VecDeque::new(), batch: 1, max_batch, state: State::Idle(items) }
     }
 
     /// Has the next items made, if nothing is being made.
@@ -214,17 +215,17 @@ where
         match std::mem::replace(&mut self.state, State::Ended) {
             State::Idle(mut items) => {
                 let batch = self.batch;
-                self.state = State::Making(spawn_blocking(move || {
-                    let made = items.by_ref().take(batch).collect();
-                    (items, made)
+                self.state = State::Running(spawn_blocking(move || {
+                    let ready = items.by_ref().take(batch).collect();
+                    (items, ready)
                 }));
             }
-            other @ (State::Ended | State::Making(_)) => self.state = other,
+            other @ (State::Ended | State::Running(_)) => self.state = other,
         }
     }
 }
 
-impl<I> Stream for Ahead<I>
+impl<I> Stream for ReadAhead<I>
 where
     I: Iterator + Send + Unpin + 'static,
     I::Item: Send + Unpin,
@@ -233,23 +234,25 @@ where
 
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
         loop {
-            if let Some(item) = self.made.pop_front() {
-                if self.made.is_empty() {
+            if let Some(item) = self.ready.pop_front() {
+                if self.ready.is_empty() {
                     self.start();
                 }
                 return Poll::Ready(Some(item));
             }
             self.start();
-            let State::Making(task) = &mut self.state else {
+            let State::Running(task) = &mut self.state else {
                 return Poll::Ready(None);
             };
             match ready!(Pin::new(task).poll(cx)) {
-                Ok((items, made)) if made.len() == self.batch && items.size_hint().1 != Some(0) => {
-                    (self.state, self.made) = (State::Idle(items), made);
-                    self.batch = self.most.min(self.batch * 2);
+                Ok((items, ready))
+                    if ready.len() == self.batch && items.size_hint().1 != Some(0) =>
+                {
+                    (self.state, self.ready) = (State::Idle(items), ready);
+                    self.batch = self.max_batch.min(self.batch * 2);
                 }
                 // Fewer than asked for, or the last: the iterator has ended.
-                Ok((_, made)) => (self.state, self.made) = (State::Ended, made),
+                Ok((_, ready)) => (self.state, self.ready) = (State::Ended, ready),
                 Err(e) => match e.try_into_panic() {
                     Ok(panic) => std::panic::resume_unwind(panic),
                     // The runtime ends and nobody will poll again.

@@ -20,7 +20,7 @@ struct Line<'a> {
 /// One commit, as read. An unknown field would be lost when the log is next rewritten.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Read {
+struct ReadLine {
     rev: u64,
     changes: Vec<Change>,
     #[serde(rename = "sum")]
@@ -29,7 +29,7 @@ struct Read {
 
 /// Why a line with the right sum does not parse: it is as it was written, so its writer knew more than
 /// this version.
-fn newer(e: &serde_json::Error) -> String {
+fn newer_version(e: &serde_json::Error) -> String {
     format!("written by a newer version of Windlass, which this one cannot read ({e})")
 }
 
@@ -54,30 +54,30 @@ pub(super) fn line(rev: u64, changes: &[Change]) -> Vec<u8> {
     let mut text = serde_json::to_vec(&Line { rev, changes })
         .expect("changes are plain data with text as map keys");
     text.pop(); // The closing brace: it follows the seal.
-    let seal = seal(&text);
-    text.extend_from_slice(seal.as_bytes());
+    let checksum = checksum(&text);
+    text.extend_from_slice(checksum.as_bytes());
     text
 }
 
 /// The end of a line that begins with `text`: a last member that tells whether all of it is still as
 /// it was written. Disks forget bits, and a number with another digit is still a number.
-fn seal(text: &[u8]) -> String {
+fn checksum(text: &[u8]) -> String {
     let digest = Sha1::digest(text);
     let [a, b, c, d] = [digest[0], digest[1], digest[2], digest[3]];
     format!(",\"sum\":\"{:08x}\"}}\n", u32::from_be_bytes([a, b, c, d]))
 }
 
 /// Whether a line still says what was written.
-fn is_sealed(raw: &[u8]) -> bool {
-    let start = raw.windows(SEAL_START.len()).rposition(|part| part == SEAL_START);
+fn has_valid_checksum(raw: &[u8]) -> bool {
+    let start = raw.windows(CHECKSUM_PREFIX.len()).rposition(|part| part == CHECKSUM_PREFIX);
     start.is_some_and(|start| {
         let (text, end) = raw.split_at(start);
-        seal(text).as_bytes() == end
+        checksum(text).as_bytes() == end
     })
 }
 
 /// How a seal begins.
-const SEAL_START: &[u8] = b",\"sum\":\"";
+const CHECKSUM_PREFIX: &[u8] = b",\"sum\":\"";
 
 /// Adds up the lines of `text`. `None` when not even the first is whole: the upload was never
 /// created.
@@ -98,11 +98,11 @@ pub(super) fn parse(id: &UploadId, text: &[u8]) -> Result<Option<Parsed>, StoreE
         if torn {
             return Err(damaged(&"the line before it is torn"));
         }
-        if !is_sealed(raw) {
+        if !has_valid_checksum(raw) {
             return Err(damaged(&"its sum is another"));
         }
         let line = serde_json::from_slice(raw);
-        let Read { rev, changes, .. } = line.map_err(|e| damaged(&newer(&e)))?;
+        let ReadLine { rev, changes, .. } = line.map_err(|e| damaged(&newer_version(&e)))?;
         let bytes = u64::try_from(raw.len()).expect("a file in memory has fewer than 2^64 bytes");
         match &mut parsed {
             None => {
@@ -214,12 +214,12 @@ mod tests {
     /// An unknown field would be lost when the log is next rewritten.
     #[test]
     fn line_that_says_more_is_of_a_newer_version() {
-        let sealed = |text: &str| {
+        let with_checksum = |text: &str| {
             let text = text.strip_suffix('}').expect("an object");
-            [text.as_bytes(), seal(text.as_bytes()).as_bytes()].concat()
+            [text.as_bytes(), checksum(text.as_bytes()).as_bytes()].concat()
         };
         let created = r#"{"rev":0,"changes":[{"created":{"at":5}}]}"#;
-        assert!(parse(&id(), &sealed(created)).expect("known").is_some());
+        assert!(parse(&id(), &with_checksum(created)).expect("known").is_some());
         for text in [
             r#"{"version":2,"rev":0,"changes":[{"created":{"at":5}}]}"#,
             r#"{"rev":0,"changes":[{"created":{"at":5,"color":"red"}}]}"#,
@@ -228,7 +228,7 @@ mod tests {
             r#"{"rev":0,"changes":[{"created":{"at":5}},{"renamed":{"to":"b"}}]}"#,
             r#"{"rev":0,"changes":[{"created":{"at":5}},{"length_declared":{"length":5,"unit":"k"}}]}"#,
         ] {
-            let error = parse(&id(), &sealed(text)).expect_err(text).to_string();
+            let error = parse(&id(), &with_checksum(text)).expect_err(text).to_string();
             assert!(error.contains("a.record, line 1: written by a newer version"), "{error}");
         }
     }

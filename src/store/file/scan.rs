@@ -8,7 +8,7 @@ use std::{
 
 use super::{
     disk::{Kind, found},
-    pace::Cost,
+    dispatch::Cost,
     record,
     shared::{Shared, failed},
 };
@@ -30,7 +30,7 @@ struct Name {
 impl Name {
     /// Whether it may be there because of a crash. A record that is not empty is not looked into,
     /// and a plain file is nobody's business but that of its record.
-    fn tells_of_a_crash(&self) -> bool {
+    fn is_crash_leftover(&self) -> bool {
         match self.kind {
             Kind::Gone
             | Kind::Join
@@ -125,18 +125,18 @@ impl Records {
         if shared.is_intact(&known) {
             return Some(known);
         }
-        let Some(mut held) = shared.cache.entry(id).try_hold() else {
+        let Some(mut guard) = shared.cache.entry(id).try_lock() else {
             return Some(known);
         };
-        match shared.load(&mut held) {
+        match shared.load(&mut guard) {
             Ok(upload) => return Some(upload),
             // Its owner has moved the file away.
-            Err(StoreError::Absent) => match shared.discard(id) {
+            Err(StoreError::Absent) => match shared.remove_orphan(id) {
                 Ok(true) => tracing::info!(%id, "forgotten: its file was moved away"),
                 Ok(false) => {}
                 Err(e) => tracing::warn!(%id, error = %e, "cannot forget what was moved away"),
             },
-            Err(e) => skipped(id, &e),
+            Err(e) => log_skipped(id, &e),
         }
         None
     }
@@ -149,7 +149,7 @@ impl Records {
         match text.and_then(|text| record::parse(id, &text.unwrap_or_default())) {
             Ok(parsed) => parsed.map(|parsed| Arc::new(parsed.upload)),
             Err(e) => {
-                skipped(id, &e);
+                log_skipped(id, &e);
                 None
             }
         }
@@ -157,7 +157,7 @@ impl Records {
 }
 
 /// Notes that a listing lacks an upload.
-fn skipped(id: &UploadId, error: &StoreError) {
+fn log_skipped(id: &UploadId, error: &StoreError) {
     tracing::warn!(file = %format_args!("{id}.record"), %error, "record skipped");
 }
 
@@ -193,9 +193,9 @@ pub(super) async fn recover(shared: &Arc<Shared>) -> Result<u64, StoreError> {
     loop {
         (names, batch) = shared
             .run(Cost::Disk, move |_| {
-                let telling =
-                    |name: &io::Result<Name>| name.as_ref().map_or(true, Name::tells_of_a_crash);
-                batch.extend(names.by_ref().filter(telling).take(BATCH_NAMES));
+                let leftover =
+                    |name: &io::Result<Name>| name.as_ref().map_or(true, Name::is_crash_leftover);
+                batch.extend(names.by_ref().filter(leftover).take(BATCH_NAMES));
                 (names, batch)
             })
             .await;
@@ -215,8 +215,8 @@ pub(super) async fn recover(shared: &Arc<Shared>) -> Result<u64, StoreError> {
 
 /// Brings everything of one id in order. Says whether orphans were removed; `None` when it failed.
 async fn recover_one(shared: &Arc<Shared>, id: UploadId) -> Option<bool> {
-    let mut held = shared.cache.entry(&id).hold().await;
-    let recovered = shared.run(Cost::Disk, move |shared| shared.recover(&mut held));
+    let mut guard = shared.cache.entry(&id).lock().await;
+    let recovered = shared.run(Cost::Disk, move |shared| shared.recover(&mut guard));
     let recovered = recovered.await.inspect_err(|e| {
         tracing::warn!(%id, error = %e, "cannot clean up after a crash");
     });

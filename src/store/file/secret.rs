@@ -27,7 +27,7 @@ const SECRET_MODE: u32 = 0o600;
 /// # Errors
 /// [`OpenError::Secret`] when it is lost or damaged: with another one, clients would not find the
 /// uploads that they name, and no error would say why.
-pub(super) fn load_or_make(dir: &Path) -> Result<[u8; SECRET_BYTES], OpenError> {
+pub(super) fn load_or_create(dir: &Path) -> Result<[u8; SECRET_BYTES], OpenError> {
     let unusable = |source| OpenError::Use { path: dir.to_owned(), source };
     let lost = |fault| OpenError::Secret { path: dir.join(SECRET_NAME), fault };
     match fs::read(dir.join(SECRET_NAME)) {
@@ -35,7 +35,7 @@ pub(super) fn load_or_make(dir: &Path) -> Result<[u8; SECRET_BYTES], OpenError> 
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
             match has_uploads(dir).map_err(unusable)? {
                 true => Err(lost("is missing")),
-                false => make(dir).map_err(unusable),
+                false => create(dir).map_err(unusable),
             }
         }
         Err(error) => Err(unusable(error)),
@@ -52,7 +52,7 @@ fn has_uploads(dir: &Path) -> io::Result<bool> {
     Ok(false)
 }
 
-fn make(dir: &Path) -> io::Result<[u8; SECRET_BYTES]> {
+fn create(dir: &Path) -> io::Result<[u8; SECRET_BYTES]> {
     let mut secret = [0; SECRET_BYTES];
     getrandom::fill(&mut secret).map_err(io::Error::other)?;
     let temporary = dir.join(TEMPORARY_NAME);
@@ -76,12 +76,12 @@ mod tests {
     #[test]
     fn secret_is_made_once_and_a_damaged_one_is_not_replaced() {
         let dir = tempfile::tempdir().expect("a directory");
-        let secret = load_or_make(dir.path()).expect("made");
-        assert_eq!(load_or_make(dir.path()).expect("read"), secret);
+        let secret = load_or_create(dir.path()).expect("made");
+        assert_eq!(load_or_create(dir.path()).expect("read"), secret);
         let other = tempfile::tempdir().expect("a directory");
-        assert_ne!(load_or_make(other.path()).expect("made"), secret);
+        assert_ne!(load_or_create(other.path()).expect("made"), secret);
         fs::write(dir.path().join(SECRET_NAME), b"short").expect("writable");
-        let error = load_or_make(dir.path()).expect_err("damaged").to_string();
+        let error = load_or_create(dir.path()).expect_err("damaged").to_string();
         assert!(error.contains(".secret is damaged") && !error.contains('\n'), "{error}");
     }
 
@@ -90,11 +90,11 @@ mod tests {
         let dir = tempfile::tempdir().expect("a directory");
         // What is no upload does not count.
         fs::write(dir.path().join("report"), b"").expect("writable");
-        let secret = load_or_make(dir.path()).expect("made");
+        let secret = load_or_create(dir.path()).expect("made");
         fs::write(dir.path().join("a.record"), b"{}").expect("writable");
-        assert_eq!(load_or_make(dir.path()).expect("read"), secret);
+        assert_eq!(load_or_create(dir.path()).expect("read"), secret);
         fs::remove_file(dir.path().join(SECRET_NAME)).expect("there");
-        let error = load_or_make(dir.path()).expect_err("lost").to_string();
+        let error = load_or_create(dir.path()).expect_err("lost").to_string();
         assert!(error.contains(".secret is missing") && !error.contains('\n'), "{error}");
         assert!(!dir.path().join(SECRET_NAME).exists());
     }

@@ -13,11 +13,11 @@ use std::{
 
 use super::{
     disk::{Disk, Kind, found},
-    entry::{Cache, Entry, Held, Lease, Log},
-    handles::{Handles, Which},
-    lay_down::LayDowns,
+    dispatch::{Cost, in_pool},
+    entry::{Cache, Entry, EntryGuard, EntryRef, Log},
+    handles::{CachedFile, Handles},
     lock,
-    pace::{Cost, in_pool},
+    materialize::Materializer,
     record,
 };
 use crate::{
@@ -33,9 +33,9 @@ pub(super) struct Shared {
     /// What is in memory.
     pub(super) cache: Cache,
     /// Final uploads that wait for their plain file.
-    pub(super) lay_downs: LayDowns,
+    pub(super) materializer: Materializer,
     /// Ids joined by this process whose record is not there yet: no orphans.
-    pub(super) unborn: Mutex<HashSet<UploadId>>,
+    pub(super) pending_joins: Mutex<HashSet<UploadId>>,
     /// A rewritten log may still lose its name to the log before, and with it what was appended.
     pub(super) names_unsynced: AtomicBool,
     /// Whether all that an earlier process has written is safe.
@@ -43,7 +43,7 @@ pub(super) struct Shared {
     /// Whether nothing is left of what an earlier process was removing when it died.
     pub(super) is_recovered: AtomicBool,
     /// Whether something may be left of what this process has removed.
-    is_littered: AtomicBool,
+    has_leftovers: AtomicBool,
 }
 
 /// The error for a system call on the files of `id`.
@@ -55,7 +55,7 @@ pub(super) fn failed<'a>(
 }
 
 /// What is wrong when bytes of no record lie in `kind`.
-pub(super) fn no_record(id: &UploadId, kind: Kind) -> String {
+pub(super) fn missing_record(id: &UploadId, kind: Kind) -> String {
     format!("{id}{} holds bytes, and {id}.record is missing or empty", kind.suffix())
 }
 
@@ -65,12 +65,12 @@ impl Shared {
         Self {
             disk: Arc::new(disk),
             cache: Cache::default(),
-            lay_downs: LayDowns::default(),
-            unborn: Mutex::default(),
+            materializer: Materializer::default(),
+            pending_joins: Mutex::default(),
             names_unsynced: AtomicBool::new(false),
             is_synced: AtomicBool::new(false),
             is_recovered: AtomicBool::new(false),
-            is_littered: AtomicBool::new(false),
+            has_leftovers: AtomicBool::new(false),
         }
     }
 
@@ -83,8 +83,8 @@ impl Shared {
         cost: Cost,
         work: impl FnOnce(&Arc<Self>) -> T + Send + 'static,
     ) -> T {
-        if let Some(here) = self.disk.pace().here(cost) {
-            return here.run(|| work(self));
+        if let Some(inline) = self.disk.dispatcher().try_inline(cost) {
+            return inline.run(|| work(self));
         }
         let shared = Arc::clone(self);
         in_pool(move || work(&shared)).await
@@ -95,14 +95,17 @@ impl Shared {
     /// # Errors
     /// [`StoreError::Absent`], also when the file of a complete upload was moved away;
     /// [`StoreError::Damaged`].
-    pub(super) fn load(self: &Arc<Self>, held: &mut Held) -> Result<Arc<Upload>, StoreError> {
-        if let Some(upload) = held.entry.current() {
+    pub(super) fn load(
+        self: &Arc<Self>,
+        guard: &mut EntryGuard,
+    ) -> Result<Arc<Upload>, StoreError> {
+        if let Some(upload) = guard.entry.current() {
             if self.is_intact(&upload) {
                 return Ok(upload);
             }
-            self.distrust(&held.entry);
+            self.invalidate(&guard.entry);
         }
-        let id = &held.entry.id;
+        let id = &guard.entry.id;
         let file = found(self.disk.open_read(id, Kind::Record));
         let file = file.map_err(failed("opening the record of", id))?.ok_or(StoreError::Absent)?;
         let text = self.disk.read(&file).map_err(failed("reading the record of", id))?;
@@ -114,13 +117,13 @@ impl Shared {
         }
         let parsed = record::parse(id, &text)?.ok_or(StoreError::Absent)?;
         let upload = Arc::new(parsed.upload);
-        if let Err(e) = self.settle(held, &upload) {
+        if let Err(e) = self.reconcile_names(guard, &upload) {
             // The record is right all the same, and reads find the bytes where they are.
             tracing::warn!(%id, error = %e, "cannot finish what a crash left half done");
         }
-        self.inspect(&held.entry, &upload)?;
-        held.entry.set(Some(Arc::clone(&upload)));
-        *held.log = Log {
+        self.check_data_file(&guard.entry, &upload)?;
+        guard.entry.set(Some(Arc::clone(&upload)));
+        *guard.log = Log {
             bytes: parsed.bytes,
             base_bytes: parsed.base_bytes,
             torn: parsed.bytes < text.len() as u64,
@@ -129,85 +132,94 @@ impl Shared {
     }
 
     /// Drops what is in memory of an upload whose files another program has changed.
-    pub(super) fn distrust(&self, entry: &Lease) {
-        Handles::forget(entry);
+    pub(super) fn invalidate(&self, entry: &EntryRef) {
+        Handles::close(entry);
         entry.set(None);
     }
 
     /// The data file of an open upload, which is kept open for the next request.
-    pub(super) fn part(&self, entry: &Lease) -> io::Result<Arc<File>> {
-        self.kept(entry, Which::Part, Kind::Part)
+    pub(super) fn data_file(&self, entry: &EntryRef) -> io::Result<Arc<File>> {
+        self.cached_file(entry, CachedFile::Data, Kind::Part)
     }
 
     /// The record of an upload, which is kept open for the next request.
-    pub(super) fn record(&self, entry: &Lease) -> io::Result<Arc<File>> {
-        self.kept(entry, Which::Record, Kind::Record)
+    pub(super) fn record(&self, entry: &EntryRef) -> io::Result<Arc<File>> {
+        self.cached_file(entry, CachedFile::Record, Kind::Record)
     }
 
-    fn kept(&self, entry: &Lease, which: Which, kind: Kind) -> io::Result<Arc<File>> {
-        if let Some(file) = Handles::get(entry, which) {
+    fn cached_file(
+        &self,
+        entry: &EntryRef,
+        cached: CachedFile,
+        kind: Kind,
+    ) -> io::Result<Arc<File>> {
+        if let Some(file) = Handles::get(entry, cached) {
             return Ok(file);
         }
         let file = Arc::new(self.disk.open_write(&entry.id, kind)?);
-        self.disk.handles().keep(entry, which, Arc::clone(&file));
+        self.disk.handles().insert(entry, cached, Arc::clone(&file));
         Ok(file)
     }
 
     /// Makes the record and the data file of a new upload, and has the pointer of its key lead to it.
     pub(super) fn create(
         self: &Arc<Self>,
-        held: &mut Held,
+        guard: &mut EntryGuard,
         upload: &Upload,
         pointer: Option<&UploadId>,
         predecessor: Option<&UploadId>,
     ) -> Result<(), StoreError> {
         let id = &upload.id;
-        if held.entry.current().is_some() {
+        if guard.entry.current().is_some() {
             return Err(StoreError::Exists);
         }
         if let Some(key) = pointer
-            && self.leads_to(key).map_err(failed("creating", id))?.as_ref() != predecessor
+            && self.key_target(key).map_err(failed("creating", id))?.as_ref() != predecessor
         {
             return Err(StoreError::Stale);
         }
-        let claimed = self.claim(held, id)?;
-        let Some(record) = claimed else {
+        let reserved = self.reserve(guard, id)?;
+        let Some(record) = reserved else {
             return Err(StoreError::Exists);
         };
-        match self.fill(held, upload, &record, pointer) {
-            Ok(log) => *held.log = log,
+        match self.create_files(guard, upload, &record, pointer) {
+            Ok(log) => *guard.log = log,
             Err(e) => {
-                self.forget(&held.entry, pointer, predecessor);
+                self.undo_creation(&guard.entry, pointer, predecessor);
                 return Err(failed("creating", id)(e));
             }
         }
         if !upload.is_complete() {
-            self.disk.handles().keep(&held.entry, Which::Record, Arc::new(record));
+            self.disk.handles().insert(&guard.entry, CachedFile::Record, Arc::new(record));
         }
-        lock(&self.unborn).remove(id);
-        held.entry.set(Some(Arc::new(upload.clone())));
+        lock(&self.pending_joins).remove(id);
+        guard.entry.set(Some(Arc::new(upload.clone())));
         Ok(())
     }
 
     /// Makes an empty record, which counts as none. `None` when there is one that counts.
-    fn claim(self: &Arc<Self>, held: &mut Held, id: &UploadId) -> Result<Option<File>, StoreError> {
-        let is_tidy =
-            self.is_recovered.load(Ordering::Relaxed) && !self.is_littered.load(Ordering::Relaxed);
-        let was_removed = |id| self.disk.exists(id, Kind::Gone);
-        if !is_tidy && was_removed(id).map_err(failed("creating", id))? {
-            self.clear(id).map_err(failed("clearing away", id))?;
+    fn reserve(
+        self: &Arc<Self>,
+        guard: &mut EntryGuard,
+        id: &UploadId,
+    ) -> Result<Option<File>, StoreError> {
+        let is_clean = self.is_recovered.load(Ordering::Relaxed)
+            && !self.has_leftovers.load(Ordering::Relaxed);
+        let is_being_removed = |id| self.disk.exists(id, Kind::Gone);
+        if !is_clean && is_being_removed(id).map_err(failed("creating", id))? {
+            self.finish_removal(id).map_err(failed("clearing away", id))?;
         }
         match self.disk.create_new(id, Kind::Record) {
             Ok(file) => return Ok(Some(file)),
             Err(e) if e.kind() == io::ErrorKind::AlreadyExists => {}
             Err(e) => return Err(failed("creating", id)(e)),
         }
-        match self.load(held) {
+        match self.load(guard) {
             Ok(_) => Ok(None),
             // A crash came before its first line was whole. Nobody was told of that upload.
             Err(StoreError::Absent) => {
-                if let Some(kind) = self.bytes_of(id).map_err(failed("creating", id))? {
-                    return Err(StoreError::Damaged(no_record(id, kind)));
+                if let Some(kind) = self.orphaned_bytes(id).map_err(failed("creating", id))? {
+                    return Err(StoreError::Damaged(missing_record(id, kind)));
                 }
                 let record = self.disk.create(id, Kind::Record);
                 record.map(Some).map_err(failed("creating", id))
@@ -217,9 +229,9 @@ impl Shared {
     }
 
     /// Makes the data file, and the record durable.
-    fn fill(
+    fn create_files(
         self: &Arc<Self>,
-        held: &Held,
+        guard: &EntryGuard,
         upload: &Upload,
         record: &File,
         pointer: Option<&UploadId>,
@@ -229,9 +241,9 @@ impl Shared {
             if upload.is_complete() && !is_empty {
                 return Err(io::Error::new(io::ErrorKind::NotFound, "its bytes are not there"));
             }
-            let part = self.make_part(&held.entry)?;
+            let part = self.create_data_file(&guard.entry)?;
             if !is_empty {
-                self.disk.handles().keep(&held.entry, Which::Part, part);
+                self.disk.handles().insert(&guard.entry, CachedFile::Data, part);
             }
         }
         let line = record::first_line(upload);
@@ -243,26 +255,31 @@ impl Shared {
         self.disk.write_at(record, &[line.into()], 0)?;
         self.disk.sync(record)?;
         if let Some(key) = pointer {
-            self.disk.point(key, &upload.id)?;
+            self.disk.set_pointer(key, &upload.id)?;
         }
         if !upload.is_complete() {
             // In this order the file system has the names on disk already, as a rule.
             self.disk.sync_names()?;
         }
-        self.settle(held, upload)?;
+        self.reconcile_names(guard, upload)?;
         Ok(Log { bytes, base_bytes: bytes, torn: false })
     }
 
     /// Undoes what [`Self::fill`] has begun, as far as the system lets us.
-    fn forget(&self, entry: &Entry, pointer: Option<&UploadId>, predecessor: Option<&UploadId>) {
-        Handles::forget(entry);
+    fn undo_creation(
+        &self,
+        entry: &Entry,
+        pointer: Option<&UploadId>,
+        predecessor: Option<&UploadId>,
+    ) {
+        Handles::close(entry);
         let id = &entry.id;
-        let turned_back = match (pointer, predecessor) {
-            (Some(key), Some(predecessor)) => self.disk.point(key, predecessor),
+        let restored = match (pointer, predecessor) {
+            (Some(key), Some(predecessor)) => self.disk.set_pointer(key, predecessor),
             (Some(key), None) => self.disk.unlink(key, Kind::Name).map(drop),
             (None, _) => Ok(()),
         };
-        let undone = turned_back
+        let undone = restored
             .and_then(|()| self.disk.unlink(id, Kind::Record))
             .and_then(|_| self.disk.sync_names())
             .and_then(|()| self.disk.length_of(id, Kind::Part))
@@ -274,8 +291,8 @@ impl Shared {
     }
 
     /// The upload that the pointer of a key leads to, if it exists.
-    fn leads_to(&self, key: &UploadId) -> io::Result<Option<UploadId>> {
-        let Some(id) = self.disk.pointed(key)? else {
+    fn key_target(&self, key: &UploadId) -> io::Result<Option<UploadId>> {
+        let Some(id) = self.disk.pointer_target(key)? else {
             return Ok(None);
         };
         if self.cache.peek(&id).is_some() {
@@ -291,38 +308,39 @@ impl Shared {
     /// Removes the record, then the bytes, if the record is still at `revision`.
     pub(super) fn remove(
         self: &Arc<Self>,
-        held: &mut Held,
+        guard: &mut EntryGuard,
         revision: u64,
         pointer: Option<&UploadId>,
     ) -> Result<(), StoreError> {
-        match self.load(held) {
+        match self.load(guard) {
             Ok(current) if current.revision != revision => return Err(StoreError::Stale),
             Ok(_) | Err(StoreError::Absent) => {}
             Err(e) => return Err(e),
         }
-        let id = &held.entry.id;
+        let id = &guard.entry.id;
         let gone = found(self.disk.rename(id, Kind::Record, Kind::Gone));
         let gone = gone.map_err(failed("removing", id))?;
-        let was_complete = held.entry.current().is_some_and(|upload| upload.is_complete());
-        self.distrust(&held.entry);
-        lock(&self.unborn).remove(id);
+        let was_complete = guard.entry.current().is_some_and(|upload| upload.is_complete());
+        self.invalidate(&guard.entry);
+        lock(&self.pending_joins).remove(id);
         let has_record = gone.is_some() || self.disk.exists(id, Kind::Gone).unwrap_or(true);
-        let cleared = self.unpoint(pointer, id).and_then(|()| match (has_record, was_complete) {
-            // Complete and without its bytes it is gone, whatever becomes of its record.
-            (true, true) => self.clear(id),
-            (true, false) => self.disk.sync_names().and_then(|()| self.clear(id)),
-            (false, _) => self.discard(id).map(drop),
-        });
+        let cleared =
+            self.unlink_pointer(pointer, id).and_then(|()| match (has_record, was_complete) {
+                // Complete and without its bytes it is gone, whatever becomes of its record.
+                (true, true) => self.finish_removal(id),
+                (true, false) => self.disk.sync_names().and_then(|()| self.finish_removal(id)),
+                (false, _) => self.remove_orphan(id).map(drop),
+            });
         if cleared.is_err() {
-            self.is_littered.store(true, Ordering::Relaxed);
+            self.has_leftovers.store(true, Ordering::Relaxed);
         }
         cleared.map_err(failed("removing the bytes of", id))
     }
 
     /// Unlinks the pointer of a key if it leads to `id`, which is gone.
-    fn unpoint(&self, pointer: Option<&UploadId>, id: &UploadId) -> io::Result<()> {
+    fn unlink_pointer(&self, pointer: Option<&UploadId>, id: &UploadId) -> io::Result<()> {
         if let Some(key) = pointer
-            && self.disk.pointed(key)?.as_ref() == Some(id)
+            && self.disk.pointer_target(key)?.as_ref() == Some(id)
         {
             self.disk.unlink(key, Kind::Name)?;
         }
@@ -330,18 +348,18 @@ impl Shared {
     }
 
     /// Brings everything of one id in order. Says whether leftovers of no upload were removed.
-    pub(super) fn recover(self: &Arc<Self>, held: &mut Held) -> Result<bool, StoreError> {
-        let loaded = self.load(held);
-        let id = &held.entry.id;
+    pub(super) fn recover(self: &Arc<Self>, guard: &mut EntryGuard) -> Result<bool, StoreError> {
+        let loaded = self.load(guard);
+        let id = &guard.entry.id;
         let orphaned = match &loaded {
             Ok(_) => false,
-            Err(StoreError::Absent) if lock(&self.unborn).contains(id) => false,
+            Err(StoreError::Absent) if lock(&self.pending_joins).contains(id) => false,
             Err(StoreError::Absent) => true,
             Err(_) => return loaded.map(|_| false),
         };
         let cleaned = || {
             if let Ok(upload) = &loaded {
-                self.settle(held, upload)?;
+                self.reconcile_names(guard, upload)?;
                 self.disk.unlink_tree(id, Kind::JoinTmp)?;
                 self.disk.unlink(id, Kind::RecordTmp)?;
                 // From an earlier life of the id; its bytes were gone before this record was made.
@@ -351,21 +369,21 @@ impl Shared {
                 Ok(false)
             } else if self.disk.exists(id, Kind::Gone)? {
                 self.disk.unlink(id, Kind::Record)?;
-                self.clear(id).map(|()| true)
+                self.finish_removal(id).map(|()| true)
             } else {
                 // It may as well be a key, whose upload is gone or never came to be.
                 self.disk.unlink(id, Kind::NameTmp)?;
-                if self.leads_to(id)?.is_none() {
+                if self.key_target(id)?.is_none() {
                     self.disk.unlink(id, Kind::Name)?;
                 }
-                self.discard(id)
+                self.remove_orphan(id)
             }
         };
         cleaned().map_err(failed("cleaning up", id))
     }
 
     /// Unlinks what is left of a removed upload, whose record is `.gone`.
-    pub(super) fn clear(&self, id: &UploadId) -> io::Result<()> {
+    pub(super) fn finish_removal(&self, id: &UploadId) -> io::Result<()> {
         let had_bytes = self.disk.unlink(id, Kind::Plain)?
             | self.disk.unlink(id, Kind::Part)?
             | self.disk.unlink_tree(id, Kind::Join)?
@@ -381,9 +399,9 @@ impl Shared {
 
     /// Unlinks what a crash leaves of an upload that never came to be. Says whether it did: such an
     /// upload has no bytes, so where there are some the record is lost, and everything is kept.
-    pub(super) fn discard(&self, id: &UploadId) -> io::Result<bool> {
-        if let Some(kind) = self.bytes_of(id)? {
-            tracing::error!("{}; they are kept", no_record(id, kind));
+    pub(super) fn remove_orphan(&self, id: &UploadId) -> io::Result<bool> {
+        if let Some(kind) = self.orphaned_bytes(id)? {
+            tracing::error!("{}; they are kept", missing_record(id, kind));
             return Ok(false);
         }
         self.disk.unlink(id, Kind::Record)?;
@@ -395,7 +413,7 @@ impl Shared {
     }
 
     /// What holds bytes of an id without a record that are nowhere else.
-    fn bytes_of(&self, id: &UploadId) -> io::Result<Option<Kind>> {
+    fn orphaned_bytes(&self, id: &UploadId) -> io::Result<Option<Kind>> {
         let has_bytes =
             |kind| self.disk.length_of(id, kind).map(|bytes| bytes.is_some_and(|n| n > 0));
         for kind in [Kind::Part, Kind::RecordTmp] {

@@ -14,7 +14,7 @@ use std::{
 use bytes::Bytes;
 use tokio::{runtime::Handle, sync::Notify};
 
-use super::{disk::Disk, entry::Lease, lock, writer::Pump};
+use super::{disk::Disk, entry::EntryRef, lock, writer::WriteQueue};
 use crate::upload::{Phase, Receipt, Upload, UploadId};
 
 /// How many may still record bytes of a data file, and which of its bytes are not recorded.
@@ -22,17 +22,17 @@ use crate::upload::{Phase, Receipt, Upload, UploadId};
 pub(super) struct Surplus {
     state: Mutex<State>,
     /// Notified when a cut is over.
-    over: Notify,
+    done: Notify,
 }
 
 #[derive(Debug, Default)]
 struct State {
     /// Whether the file is being cut.
-    is_cut: bool,
+    is_reclaiming: bool,
     /// From the first to the last byte that was written and not recorded.
     range: Option<Range<u64>>,
     /// Stakes that are there.
-    stakes: usize,
+    open_writes: usize,
 }
 
 impl Surplus {
@@ -40,21 +40,21 @@ impl Surplus {
     ///
     /// # Cancel safety
     /// May be dropped at any time.
-    pub(super) async fn wait(&self) {
-        self.uncut(|_| ()).await;
+    pub(super) async fn wait_idle(&self) {
+        self.when_idle(|_| ()).await;
     }
 
     /// Does `then` in a moment in which the file is not being cut.
-    async fn uncut(&self, then: impl FnOnce(&mut State)) {
+    async fn when_idle(&self, then: impl FnOnce(&mut State)) {
         loop {
-            let over = self.over.notified();
+            let done = self.done.notified();
             {
                 let mut state = lock(&self.state);
-                if !state.is_cut {
+                if !state.is_reclaiming {
                     return then(&mut state);
                 }
             }
-            over.await;
+            done.await;
         }
     }
 }
@@ -65,30 +65,30 @@ impl Surplus {
 /// While an upload has any stake, nothing is freed: where another writer is going to write is not
 /// known.
 #[derive(Debug)]
-pub(super) struct Stake {
+pub(super) struct OpenWrite {
     /// A receipt that is kept does not keep the directory locked.
     disk: Weak<Disk>,
     /// The position after the last byte.
     end: AtomicU64,
-    entry: Lease,
+    entry: EntryRef,
     file: Arc<File>,
     /// The position of the first byte.
     start: u64,
 }
 
-impl Stake {
+impl OpenWrite {
     /// An interest in the bytes of `file` from `start` on. Waits while the file is being cut, so that
     /// nothing that is written afterwards is lost.
     ///
     /// # Cancel safety
     /// May be dropped at any time.
-    pub(super) async fn take(
+    pub(super) async fn begin(
         disk: &Arc<Disk>,
-        entry: Lease,
+        entry: EntryRef,
         file: Arc<File>,
         start: u64,
     ) -> Arc<Self> {
-        entry.surplus.uncut(|state| state.stakes += 1).await;
+        entry.surplus.when_idle(|state| state.open_writes += 1).await;
         let (disk, end) = (Arc::downgrade(disk), AtomicU64::new(start));
         Arc::new(Self { disk, end, entry, file, start })
     }
@@ -109,90 +109,91 @@ impl Stake {
     }
 
     /// Notes that the writer was given up while a thread may still be writing for it.
-    pub(super) fn abandoned_by(&self, pump: &Arc<Pump>) {
-        self.entry.abandon(pump);
+    pub(super) fn abandoned_by(&self, queue: &Arc<WriteQueue>) {
+        self.entry.abandon(queue);
     }
 
     /// What a commit names the bytes by: nothing, as the record says where they are.
     pub(super) fn receipt(self: &Arc<Self>) -> Receipt {
-        Receipt(Bytes::from_owner(Kept(Arc::clone(self))))
+        Receipt(Bytes::from_owner(ReceiptOwner(Arc::clone(self))))
     }
 }
 
 /// A stake as the owner of no bytes.
-struct Kept(#[expect(dead_code, reason = "it is kept, not used")] Arc<Stake>);
+struct ReceiptOwner(#[expect(dead_code, reason = "it is kept, not used")] Arc<OpenWrite>);
 
-impl AsRef<[u8]> for Kept {
+impl AsRef<[u8]> for ReceiptOwner {
     fn as_ref(&self) -> &[u8] {
         &[]
     }
 }
 
-impl Drop for Stake {
+impl Drop for OpenWrite {
     /// What was not recorded by now will never be.
     fn drop(&mut self) {
         let written = self.start..self.end.load(Ordering::Relaxed);
-        let (Some(cut), Some(disk)) = (Cut::after(&self.entry, written), self.disk.upgrade())
+        let (Some(reclaim), Some(disk)) =
+            (Reclaim::after_write(&self.entry, written), self.disk.upgrade())
         else {
             return;
         };
         let file = Arc::clone(&self.file);
-        let cut = move || cut.make(&disk, &file);
+        let work = move || reclaim.run(&disk, &file);
         // The release of a large file takes a while.
         match Handle::try_current() {
-            Ok(runtime) => drop(runtime.spawn_blocking(cut)),
-            Err(_) => cut(),
+            Ok(runtime) => drop(runtime.spawn_blocking(work)),
+            Err(_) => work(),
         }
     }
 }
 
 /// The right to cut a data file. Until it is dropped no writer begins, and no upload is published.
 #[derive(Debug)]
-pub(super) struct Cut {
-    entry: Lease,
+pub(super) struct Reclaim {
+    entry: EntryRef,
     /// Where to look for bytes that are not recorded.
     range: Range<u64>,
     upload: Arc<Upload>,
 }
 
-impl Cut {
+impl Reclaim {
     /// Gives up one stake, in the bytes `written`. If it was the last of its upload, gives the right to
     /// free what none of them has recorded; `None` when there is nothing to free.
-    fn after(entry: &Lease, written: Range<u64>) -> Option<Self> {
+    fn after_write(entry: &EntryRef, written: Range<u64>) -> Option<Self> {
         let mut state = lock(&entry.surplus.state);
-        state.stakes -= 1;
+        state.open_writes -= 1;
         // Read under the lock: a commit that is about to add bytes holds a stake.
         let upload = entry.current().filter(|upload| upload.phase == Phase::Open);
         if upload.as_ref().is_none_or(|upload| !upload.received.covers(&written)) {
             let range = state.range.get_or_insert(written.clone());
             *range = range.start.min(written.start)..range.end.max(written.end);
         }
-        if state.stakes > 0 {
+        if state.open_writes > 0 {
             return None;
         }
         let range = state.range.take()?;
         let upload = upload?;
-        state.is_cut = true;
+        state.is_reclaiming = true;
         drop(state);
         Some(Self { entry: entry.clone(), range, upload })
     }
 
     /// The right to free all that `upload`, just read, does not count; `None` while there are stakes.
-    pub(super) fn of(entry: &Lease, upload: &Arc<Upload>) -> Option<Self> {
+    pub(super) fn all(entry: &EntryRef, upload: &Arc<Upload>) -> Option<Self> {
         let mut state = lock(&entry.surplus.state);
-        if state.stakes > 0 || state.is_cut {
+        if state.open_writes > 0 || state.is_reclaiming {
             return None;
         }
-        state.is_cut = true;
+        state.is_reclaiming = true;
         drop(state);
         Some(Self { entry: entry.clone(), range: 0..u64::MAX, upload: Arc::clone(upload) })
     }
 
     /// Cuts `file` off behind the last byte that is recorded, and punches holes before it. Blocks. A
     /// failure leaves bytes behind that take space and do no other harm.
-    pub(super) fn make(self, disk: &Disk, file: &File) {
-        let made = self.free(disk, file);
-        if let Err(error) = made
+    pub(super) fn run(self, disk: &Disk, file: &File) {
+        let freed = self.free(disk, file);
+        if let Err(error) = freed
             && error.kind() != io::ErrorKind::Unsupported
         {
             tracing::warn!(id = %self.upload.id, %error, "cannot free bytes that do not count");
@@ -212,9 +213,9 @@ impl Cut {
     }
 }
 
-impl Drop for Cut {
+impl Drop for Reclaim {
     fn drop(&mut self) {
-        lock(&self.entry.surplus.state).is_cut = false;
-        self.entry.surplus.over.notify_waiters();
+        lock(&self.entry.surplus.state).is_reclaiming = false;
+        self.entry.surplus.done.notify_waiters();
     }
 }

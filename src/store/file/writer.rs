@@ -13,11 +13,11 @@ use tokio::{sync::Notify, task::spawn_blocking};
 
 use super::{
     disk::Disk,
-    entry::Lease,
+    dispatch::{Cost, in_pool},
+    entry::EntryRef,
     lock,
-    pace::{Cost, in_pool},
-    reader::Pieces,
-    surplus::Stake,
+    reader::BlockReader,
+    surplus::OpenWrite,
 };
 use crate::{
     store::{ByteStream, Durability, Pending, StoreError, Writer},
@@ -39,18 +39,23 @@ const MIN_FRAME_BYTES: usize = 4 << 10;
 
 /// A sink into the data file of one upload.
 #[derive(Debug)]
-pub(super) struct FileWriter(Arc<Pump>);
+pub(super) struct FileWriter(Arc<WriteQueue>);
 
 impl FileWriter {
     /// A sink into `file`, which belongs to `entry`, from position `start` on.
     ///
     /// # Cancel safety
     /// May be dropped at any time.
-    pub(super) async fn open(disk: Arc<Disk>, entry: Lease, file: Arc<File>, start: u64) -> Self {
-        let stake = Stake::take(&disk, entry, Arc::clone(&file), start).await;
-        let flow = Flow { pushed: start, written: start, ..Flow::default() };
-        let (flow, moved) = (Mutex::new(flow), Notify::new());
-        Self(Arc::new(Pump { disk, file, flow, moved, stake }))
+    pub(super) async fn open(
+        disk: Arc<Disk>,
+        entry: EntryRef,
+        file: Arc<File>,
+        start: u64,
+    ) -> Self {
+        let open_write = OpenWrite::begin(&disk, entry, Arc::clone(&file), start).await;
+        let state = QueueState { pushed: start, written: start, ..QueueState::default() };
+        let (state, progress) = (Mutex::new(state), Notify::new());
+        Self(Arc::new(WriteQueue { disk, file, state, progress, open_write }))
     }
 }
 
@@ -59,35 +64,35 @@ impl Writer for FileWriter {
     /// # Cancel safety
     /// A push dropped while it waits has taken nothing.
     async fn push(&mut self, bytes: Bytes) -> Result<(), StoreError> {
-        self.0.wait(|flow| flow.waiting_bytes < WINDOW_BYTES).await?;
-        self.0.accept(bytes);
+        self.0.wait(|state| state.waiting_bytes < WINDOW_BYTES).await?;
+        self.0.enqueue(bytes);
         Ok(())
     }
 
     fn checkpoint(&mut self) -> Pending<Result<Receipt, StoreError>> {
-        let pump = Arc::clone(&self.0);
-        let target = pump.flush();
+        let queue = Arc::clone(&self.0);
+        let target = queue.flush();
         Box::pin(async move {
-            pump.wait(|flow| flow.written >= target).await?;
-            pump.sync().await?;
-            Ok(pump.stake.receipt())
+            queue.wait(|state| state.written >= target).await?;
+            queue.sync().await?;
+            Ok(queue.open_write.receipt())
         })
     }
 
     async fn reread(&mut self) -> Result<ByteStream, StoreError> {
         let target = self.0.flush();
-        self.0.wait(|flow| flow.written >= target).await?;
+        self.0.wait(|state| state.written >= target).await?;
         let (disk, file) = (Arc::clone(&self.0.disk), Arc::clone(&self.0.file));
-        let (id, start) = (self.0.stake.id().clone(), self.0.stake.start());
-        let pieces = Pieces::of_file(disk, id, file, start..target);
-        Ok(pieces.stream())
+        let (id, start) = (self.0.open_write.id().clone(), self.0.open_write.start());
+        let blocks = BlockReader::of_file(disk, id, file, start..target);
+        Ok(blocks.stream())
     }
 
     async fn finish(self: Box<Self>) -> Result<Receipt, StoreError> {
         let target = self.0.flush();
-        self.0.wait(|flow| flow.written >= target).await?;
+        self.0.wait(|state| state.written >= target).await?;
         self.0.sync().await?;
-        Ok(self.0.stake.receipt())
+        Ok(self.0.open_write.receipt())
     }
 }
 
@@ -96,26 +101,26 @@ impl Drop for FileWriter {
     /// back, so the entry makes later writers wait for it.
     fn drop(&mut self) {
         if self.0.abandon() {
-            self.0.stake.abandoned_by(&self.0);
+            self.0.open_write.abandoned_by(&self.0);
         }
     }
 }
 
 /// What a writer shares with whoever writes for it.
 #[derive(Debug)]
-pub(super) struct Pump {
+pub(super) struct WriteQueue {
     disk: Arc<Disk>,
     file: Arc<File>,
-    flow: Mutex<Flow>,
+    state: Mutex<QueueState>,
     /// Called whenever `flow` has got further.
-    moved: Notify,
+    progress: Notify,
     /// What keeps the bytes from being freed.
-    stake: Arc<Stake>,
+    open_write: Arc<OpenWrite>,
 }
 
 /// How far a writer has got.
 #[derive(Debug, Default)]
-struct Flow {
+struct QueueState {
     /// Frames to be written, the next one first.
     frames: VecDeque<Bytes>,
     /// Copies of small frames, to be written after these.
@@ -142,50 +147,50 @@ fn failed(source: io::Error) -> StoreError {
     StoreError::io("writing the data file", source)
 }
 
-impl Pump {
+impl WriteQueue {
     /// Waits until `enough` says so.
     ///
     /// # Errors
     /// Why nothing is written any more.
-    async fn wait(&self, enough: impl Fn(&Flow) -> bool) -> Result<(), StoreError> {
+    async fn wait(&self, enough: impl Fn(&QueueState) -> bool) -> Result<(), StoreError> {
         loop {
-            let moved = self.moved.notified();
+            let progress = self.progress.notified();
             {
-                let flow = lock(&self.flow);
-                if let Some(failure) = &flow.failure {
+                let state = lock(&self.state);
+                if let Some(failure) = &state.failure {
                     return Err(failed(io::Error::new(failure.kind(), Arc::clone(failure))));
                 }
-                if enough(&flow) {
+                if enough(&state) {
                     return Ok(());
                 }
             }
-            moved.await;
+            progress.await;
         }
     }
 
     /// Waits until nobody writes.
-    pub(super) async fn idle(&self) {
+    pub(super) async fn wait_idle(&self) {
         loop {
-            let moved = self.moved.notified();
-            if !lock(&self.flow).running {
+            let progress = self.progress.notified();
+            if !lock(&self.state).running {
                 return;
             }
-            moved.await;
+            progress.await;
         }
     }
 
     /// Takes a frame, and sees that a full batch is written.
-    fn accept(self: &Arc<Self>, frame: Bytes) {
+    fn enqueue(self: &Arc<Self>, frame: Bytes) {
         if frame.is_empty() {
             return;
         }
-        let mut flow = lock(&self.flow);
-        flow.pushed += length(&frame);
-        self.stake.extend(flow.pushed);
-        flow.waiting_bytes += frame.len();
-        flow.add(frame);
-        let is_full = flow.waiting_bytes >= BATCH_BYTES;
-        drop(flow);
+        let mut state = lock(&self.state);
+        state.pushed += length(&frame);
+        self.open_write.extend(state.pushed);
+        state.waiting_bytes += frame.len();
+        state.add(frame);
+        let is_full = state.waiting_bytes >= BATCH_BYTES;
+        drop(state);
         if is_full {
             self.start();
         }
@@ -193,9 +198,9 @@ impl Pump {
 
     /// Sees that everything accepted is written. Gives the position after it.
     fn flush(self: &Arc<Self>) -> u64 {
-        let flow = lock(&self.flow);
-        let (target, is_empty) = (flow.pushed, flow.is_empty());
-        drop(flow);
+        let state = lock(&self.state);
+        let (target, is_empty) = (state.pushed, state.is_empty());
+        drop(state);
         if !is_empty {
             self.start();
         }
@@ -204,34 +209,34 @@ impl Pump {
 
     /// Sees that what waits is written: right here, or by a thread.
     fn start(self: &Arc<Self>) {
-        if std::mem::replace(&mut lock(&self.flow).running, true) {
+        if std::mem::replace(&mut lock(&self.state).running, true) {
             return;
         }
-        if let Some(here) = self.disk.pace().here(Cost::Memory) {
-            here.run(|| self.run());
+        if let Some(inline) = self.disk.dispatcher().try_inline(Cost::Memory) {
+            inline.run(|| self.run());
         } else {
-            let shift = Shift { pump: Arc::clone(self), begun: false };
-            spawn_blocking(move || shift.begin());
+            let job = PoolJob { queue: Arc::clone(self), begun: false };
+            spawn_blocking(move || job.begin());
         }
     }
 
     /// Writes until nothing waits. To be called by whoever set `running`.
     fn run(&self) {
-        let mut flow = lock(&self.flow);
-        while let Some(batch) = flow.next_batch() {
-            let at = flow.written;
-            drop(flow);
+        let mut state = lock(&self.state);
+        while let Some(batch) = state.next_batch() {
+            let at = state.written;
+            drop(state);
             let outcome = self.disk.write_at(&self.file, &batch, at);
-            flow = lock(&self.flow);
-            flow.waiting_bytes -= batch.iter().map(Bytes::len).sum::<usize>();
+            state = lock(&self.state);
+            state.waiting_bytes -= batch.iter().map(Bytes::len).sum::<usize>();
             match outcome {
-                Ok(()) => flow.written += batch.iter().map(length).sum::<u64>(),
-                Err(e) => flow.fail(e),
+                Ok(()) => state.written += batch.iter().map(length).sum::<u64>(),
+                Err(e) => state.fail(e),
             }
-            self.moved.notify_waiters();
+            self.progress.notify_waiters();
         }
-        flow.running = false;
-        self.moved.notify_waiters();
+        state.running = false;
+        self.progress.notify_waiters();
     }
 
     /// Makes what is written durable. A failure is final: the system may forget what it could not
@@ -240,11 +245,11 @@ impl Pump {
         if self.disk.durability() == Durability::Relaxed {
             return Ok(());
         }
-        let pump = Arc::clone(self);
+        let queue = Arc::clone(self);
         let sync = move || {
-            if let Err(e) = pump.disk.sync(&pump.file) {
-                lock(&pump.flow).fail(e);
-                pump.moved.notify_waiters();
+            if let Err(e) = queue.disk.sync(&queue.file) {
+                lock(&queue.state).fail(e);
+                queue.progress.notify_waiters();
             }
         };
         in_pool(sync).await;
@@ -253,18 +258,18 @@ impl Pump {
 
     /// Forgets what waits. Says whether someone may still be writing.
     fn abandon(&self) -> bool {
-        let mut flow = lock(&self.flow);
-        if flow.written < flow.pushed {
-            flow.fail(io::Error::other("the writer was given up"));
+        let mut state = lock(&self.state);
+        if state.written < state.pushed {
+            state.fail(io::Error::other("the writer was dropped"));
         }
-        let running = flow.running;
-        drop(flow);
-        self.moved.notify_waiters();
+        let running = state.running;
+        drop(state);
+        self.progress.notify_waiters();
         running
     }
 }
 
-impl Flow {
+impl QueueState {
     fn is_empty(&self) -> bool {
         self.frames.is_empty() && self.tail.is_empty()
     }
@@ -310,24 +315,24 @@ impl Flow {
 }
 
 /// A pump on its way to a thread. If the runtime ends before the thread begins, nobody writes.
-struct Shift {
-    pump: Arc<Pump>,
+struct PoolJob {
+    queue: Arc<WriteQueue>,
     begun: bool,
 }
 
-impl Shift {
+impl PoolJob {
     /// Writes, now that there is a thread.
     fn begin(mut self) {
         self.begun = true;
-        self.pump.run();
+        self.queue.run();
     }
 }
 
-impl Drop for Shift {
+impl Drop for PoolJob {
     fn drop(&mut self) {
         if !self.begun {
-            lock(&self.pump.flow).running = false;
-            self.pump.moved.notify_waiters();
+            lock(&self.queue.state).running = false;
+            self.queue.progress.notify_waiters();
         }
     }
 }

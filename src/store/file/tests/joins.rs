@@ -99,7 +99,7 @@ async fn final_upload_is_whole_before_and_after_it_is_laid_down() {
     // A reader that has seen the links, but not opened the last one yet.
     let late = store.read(&upload, 0..upload.offset()).await.expect("bytes");
     drop(release);
-    store.settled().await;
+    store.wait_idle().await;
     // After: a plain file and nothing else.
     assert_eq!(place.names(), set(["f", "f.record"]));
     assert!(conformance::collect(late).await.expect("bytes") == both());
@@ -120,7 +120,7 @@ async fn upload_removed_while_it_is_laid_down_leaves_nothing() {
     let again = conformance::upload("f", Some(5));
     store.create(&again).await.expect("created");
     drop(release);
-    store.settled().await;
+    store.wait_idle().await;
     let left = set(["f.part", "f.record", "p1.part", "p1.record"]);
     assert_eq!(place.names(), left);
     assert_eq!(fs::metadata(place.file("f.part")).expect("there").len(), 0);
@@ -131,7 +131,7 @@ async fn upload_removed_while_it_is_laid_down_leaves_nothing() {
     drop(reached.acquire().await.expect("never closed"));
     store.commit(&upload, &[Change::Voided]).await.expect("committed");
     drop(release);
-    store.settled().await;
+    store.wait_idle().await;
     assert_eq!(place.names(), set(["g.record", "p1.part", "p1.record"]));
 }
 
@@ -146,7 +146,7 @@ async fn upload_joined_anew_while_it_is_laid_down_has_its_new_bytes() {
     store.remove(&upload.id).await.expect("removed");
     let upload = join(&store, "f", &parts[1..]).await;
     drop(release);
-    store.settled().await;
+    store.wait_idle().await;
     assert!(read(&store, &upload).await == [2; PART]);
     assert!(fs::read(place.file("f")).expect("published") == [2; PART]);
     let all = ["f", "f.record", "p1.part", "p1.record", "p2.part", "p2.record"];
@@ -165,16 +165,16 @@ async fn lay_down_that_failed_is_tried_again() {
         if copies && tried.fetch_add(1, Ordering::Relaxed) == 0 { Err(full()) } else { Ok(()) }
     });
     let upload = join(&store, "f", &parts).await;
-    store.settled().await;
+    store.wait_idle().await;
     // The space of the attempt is given back, and the bytes are there.
     assert!(!place.names().contains("f.part"));
     assert!(read(&store, &upload).await == both());
     // One in trouble does not hold up the next.
     join(&store, "g", &parts).await;
-    store.settled().await;
+    store.wait_idle().await;
     assert!(place.names().contains("g") && !place.names().contains("f"));
     tokio::time::sleep(Duration::from_secs(61)).await;
-    store.settled().await;
+    store.wait_idle().await;
     assert!(fs::read(place.file("f")).expect("published") == both());
     assert!(!place.names().contains("f.join"));
 }
@@ -194,7 +194,7 @@ async fn join_that_waits_for_its_record_is_no_orphan() {
     store.join(&upload, &parts).await.expect("joined");
     assert_eq!(store.recover().await.expect("a directory"), 0);
     store.create(&upload).await.expect("its bytes are still there");
-    store.settled().await;
+    store.wait_idle().await;
     assert!(read(&store, &upload).await == [1; PART]);
     // Left by a process that died, it is one.
     let upload = Upload { id: "g".parse().expect("plain"), ..upload };
@@ -237,5 +237,5 @@ async fn join_takes_no_longer_for_larger_parts() {
     assert!(begin.elapsed() < Duration::from_millis(500), "{:?}", begin.elapsed());
     store.remove(&upload.id).await.expect("removed");
     drop(release);
-    store.settled().await;
+    store.wait_idle().await;
 }

@@ -77,14 +77,14 @@ impl Directory {
         let store = loop {
             match FileStore::open(&self.path, self.durability) {
                 Ok(store) => break store,
-                Err(OpenError::Held { .. }) if Instant::now() < deadline => {
+                Err(OpenError::InUse { .. }) if Instant::now() < deadline => {
                     tokio::task::yield_now().await;
                 }
                 Err(e) => panic!("{e}"),
             }
         };
         if self.slow {
-            store.shared.disk.pace().beware(Duration::MAX);
+            store.shared.disk.dispatcher().back_off(Duration::MAX);
         }
         store
     }

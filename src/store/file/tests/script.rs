@@ -200,7 +200,7 @@ impl Step {
             }
             Self::Remove(id) => store.remove(&of(id)).await,
             Self::Settle => {
-                store.settled().await;
+                store.wait_idle().await;
                 Ok(())
             }
         }
@@ -334,7 +334,7 @@ pub(super) async fn restart(
     // Once more, with the cleaning up before anything else.
     let store = place.open().await;
     store.recover().await.map_err(|e| e.to_string())?;
-    store.settled().await;
+    store.wait_idle().await;
     if verify(&store, &first, None).await? != first {
         return Err("cleaning up changes a record".to_owned());
     }

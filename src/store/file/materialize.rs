@@ -12,9 +12,9 @@ use tokio::{runtime::Handle, sync::Notify};
 
 use super::{
     disk::Kind,
-    entry::Held,
+    dispatch::Cost,
+    entry::EntryGuard,
     lock,
-    pace::Cost,
     shared::{Shared, failed},
 };
 use crate::{store::StoreError, upload::UploadId};
@@ -27,7 +27,7 @@ const RETRY_AFTER: Duration = Duration::from_secs(60);
 
 /// Final uploads that wait for their plain file.
 #[derive(Debug, Default)]
-pub(super) struct LayDowns {
+pub(super) struct Materializer {
     queue: Mutex<Queue>,
     /// Called when nothing is left to do.
     idle: Notify,
@@ -40,7 +40,7 @@ struct Queue {
     busy: bool,
 }
 
-impl LayDowns {
+impl Materializer {
     /// Has a plain file made for `id`, some time.
     ///
     /// Outside of a runtime the request waits for the next one made inside.
@@ -60,7 +60,7 @@ impl LayDowns {
     ///
     /// # Cancel safety
     /// May be dropped at any time.
-    pub(super) async fn idle(&self) {
+    pub(super) async fn wait_idle(&self) {
         loop {
             let idle = self.idle.notified();
             if !lock(&self.queue).busy {
@@ -92,11 +92,11 @@ impl Worker {
     /// Works until nothing is left to do.
     async fn work(mut self) {
         while let Some(shared) = self.shared.upgrade() {
-            let Some(id) = shared.lay_downs.next() else {
+            let Some(id) = shared.materializer.next() else {
                 self.done = true;
                 return;
             };
-            if let Err(e) = lay_down(&shared, &id).await {
+            if let Err(e) = materialize(&shared, &id).await {
                 tracing::warn!(%id, error = %e, "cannot lay a final upload down; its parts serve");
                 tokio::spawn(retry(self.shared.clone(), id));
             }
@@ -108,7 +108,7 @@ impl Worker {
 async fn retry(shared: Weak<Shared>, id: UploadId) {
     tokio::time::sleep(RETRY_AFTER).await;
     if let Some(shared) = shared.upgrade() {
-        shared.lay_downs.add(&shared, &id);
+        shared.materializer.add(&shared, &id);
     }
 }
 
@@ -119,16 +119,16 @@ impl Drop for Worker {
             return;
         }
         if let Some(shared) = self.shared.upgrade() {
-            lock(&shared.lay_downs.queue).busy = false;
-            shared.lay_downs.idle.notify_waiters();
+            lock(&shared.materializer.queue).busy = false;
+            shared.materializer.idle.notify_waiters();
         }
     }
 }
 
 /// Makes the plain file of `id`. Its bytes can be read all the time.
-async fn lay_down(shared: &Arc<Shared>, id: &UploadId) -> Result<(), StoreError> {
-    let mut held = shared.cache.entry(id).hold().await;
-    let begun = shared.run(Cost::Disk, move |shared| Copy::begin(shared, &mut held));
+async fn materialize(shared: &Arc<Shared>, id: &UploadId) -> Result<(), StoreError> {
+    let mut guard = shared.cache.entry(id).lock().await;
+    let begun = shared.run(Cost::Disk, move |shared| Copy::begin(shared, &mut guard));
     let Some(mut copy) = begun.await? else {
         return Ok(());
     };
@@ -141,9 +141,9 @@ async fn lay_down(shared: &Arc<Shared>, id: &UploadId) -> Result<(), StoreError>
         };
         (copy, outcome) = shared.run(Cost::Disk, step).await;
     }
-    let mut held = shared.cache.entry(id).hold().await;
+    let mut guard = shared.cache.entry(id).lock().await;
     let end = move |shared: &Arc<Shared>| match outcome {
-        Ok(_) => copy.publish(shared, &mut held),
+        Ok(_) => copy.publish(shared, &mut guard),
         Err(e) => copy.discard(shared).and(Err(e)),
     };
     let ended = shared.run(Cost::Disk, end).await;
@@ -168,8 +168,8 @@ struct Copy {
 
 impl Copy {
     /// Begins. `None` when nothing is to be done (any more).
-    fn begin(shared: &Arc<Shared>, held: &mut Held) -> Result<Option<Self>, StoreError> {
-        let upload = match shared.load(held) {
+    fn begin(shared: &Arc<Shared>, guard: &mut EntryGuard) -> Result<Option<Self>, StoreError> {
+        let upload = match shared.load(guard) {
             Ok(upload) if upload.is_published() => upload,
             Ok(_) | Err(StoreError::Absent) => return Ok(None),
             Err(e) => return Err(e),
@@ -184,7 +184,7 @@ impl Copy {
         }
         let Some(mut links) = disk.links(id).map_err(failed(doing, id))? else {
             // All but its rename may have been done before.
-            shared.settle(held, &upload).map_err(failed(doing, id))?;
+            shared.reconcile_names(guard, &upload).map_err(failed(doing, id))?;
             return Ok(None);
         };
         links.reverse();
@@ -222,10 +222,10 @@ impl Copy {
     }
 
     /// Puts the file in the place of the links, unless the upload has gone its way.
-    fn publish(self, shared: &Arc<Shared>, held: &mut Held) -> io::Result<()> {
+    fn publish(self, shared: &Arc<Shared>, guard: &mut EntryGuard) -> io::Result<()> {
         let (id, disk) = (&self.id, &shared.disk);
-        let current = shared.load(held).is_ok_and(|upload| upload.is_published());
-        if !current || !disk.stands_for(id, Kind::Part, &self.target)? {
+        let current = shared.load(guard).is_ok_and(|upload| upload.is_published());
+        if !current || !disk.is_same_file(id, Kind::Part, &self.target)? {
             return Ok(());
         }
         disk.unlink_tree(id, Kind::JoinTmp)?;
@@ -233,14 +233,14 @@ impl Copy {
         disk.sync_names()?;
         // From here on the upload is like any other that lacks its rename.
         disk.rename(id, Kind::Join, Kind::JoinTmp)?;
-        shared.publish(id)?;
+        shared.rename_to_plain(id)?;
         disk.unlink_tree(id, Kind::JoinTmp)?;
         Ok(())
     }
 
     /// Gives back the space of a copy that came to nothing.
     fn discard(self, shared: &Shared) -> io::Result<()> {
-        if shared.disk.stands_for(&self.id, Kind::Part, &self.target)? {
+        if shared.disk.is_same_file(&self.id, Kind::Part, &self.target)? {
             shared.disk.unlink(&self.id, Kind::Part)?;
         }
         Ok(())

@@ -13,16 +13,16 @@ use super::in_place::{InPlace, Permit};
 /// Work that should stay in the kernel's memory and takes longer than this had to wait for the disk.
 /// Copying a batch into the page cache takes a hundredth of it; the rest is room for a thread that is
 /// scheduled late.
-const SLOW: Duration = Duration::from_millis(20);
+const SLOW_CALL: Duration = Duration::from_millis(20);
 
 /// Work that was slow is a sign of a disk that lags behind if there was other slow work no more than
 /// so many pieces ago. A thread that only waited for a processor looks the same, but once in
 /// thousands.
-const SIGN_WITHIN: u32 = 64;
+const SLOW_CALL_WINDOW: u32 = 64;
 
 /// Work is then kept away from async threads for so many times as long as it took, so that they wait
 /// for 5 % of the time.
-const WARY_FACTOR: u32 = 20;
+const BACKOFF_FACTOR: u32 = 20;
 
 /// What a piece of blocking work may have to wait for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -46,39 +46,39 @@ pub(super) enum Cost {
 /// Work that hangs in the pool keeps a thread each, of 512 in tokio. Further work waits in line, one
 /// piece for each request that needs the disk; all else does without the pool.
 #[derive(Debug)]
-pub(super) struct Pace {
+pub(super) struct Dispatcher {
     begin: Instant,
     /// Pieces of work that are done right where they come up.
     in_place: InPlace,
     /// Pieces of work since the last slow one.
-    prompt_pieces: AtomicU32,
+    fast_calls: AtomicU32,
     /// The end of the time to be wary in, in milliseconds since `begin`.
-    wary_until_ms: AtomicU64,
+    backoff_until_ms: AtomicU64,
 }
 
-impl Default for Pace {
+impl Default for Dispatcher {
     fn default() -> Self {
         Self {
             begin: Instant::now(),
-            in_place: InPlace::new(SLOW),
-            prompt_pieces: AtomicU32::new(SIGN_WITHIN),
-            wary_until_ms: AtomicU64::new(0),
+            in_place: InPlace::new(SLOW_CALL),
+            fast_calls: AtomicU32::new(SLOW_CALL_WINDOW),
+            backoff_until_ms: AtomicU64::new(0),
         }
     }
 }
 
-impl Pace {
+impl Dispatcher {
     /// Whether work that should stay in memory is likely to.
-    fn is_prompt(&self) -> bool {
-        let until_ms = self.wary_until_ms.load(Ordering::Relaxed);
+    fn is_fast(&self) -> bool {
+        let until_ms = self.backoff_until_ms.load(Ordering::Relaxed);
         until_ms == 0 || self.now_ms() >= until_ms
     }
 
     /// Is wary from now on, for `time`.
-    pub(super) fn beware(&self, time: Duration) {
+    pub(super) fn back_off(&self, time: Duration) {
         let time_ms = u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
         let until_ms = self.now_ms().saturating_add(time_ms);
-        self.wary_until_ms.store(until_ms, Ordering::Relaxed);
+        self.backoff_until_ms.store(until_ms, Ordering::Relaxed);
     }
 
     fn now_ms(&self) -> u64 {
@@ -86,40 +86,40 @@ impl Pace {
     }
 
     /// The right to do work right where it comes up, if that suits its cost.
-    pub(super) fn here(&self, cost: Cost) -> Option<Here<'_>> {
-        if cost == Cost::Disk || !self.is_prompt() {
+    pub(super) fn try_inline(&self, cost: Cost) -> Option<Inline<'_>> {
+        if cost == Cost::Disk || !self.is_fast() {
             return None;
         }
-        Some(Here { pace: self, _permit: self.in_place.permit()? })
+        Some(Inline { dispatcher: self, _permit: self.in_place.permit()? })
     }
 
     /// Notes how long a piece of work took.
     fn note(&self, took: Duration) {
-        if took <= SLOW {
-            let pieces = self.prompt_pieces.load(Ordering::Relaxed);
-            if pieces < SIGN_WITHIN {
+        if took <= SLOW_CALL {
+            let calls = self.fast_calls.load(Ordering::Relaxed);
+            if calls < SLOW_CALL_WINDOW {
                 // Whether one is counted or two does not matter.
-                self.prompt_pieces.store(pieces + 1, Ordering::Relaxed);
+                self.fast_calls.store(calls + 1, Ordering::Relaxed);
             }
-        } else if self.prompt_pieces.swap(0, Ordering::Relaxed) < SIGN_WITHIN {
-            self.beware(took.saturating_mul(WARY_FACTOR));
+        } else if self.fast_calls.swap(0, Ordering::Relaxed) < SLOW_CALL_WINDOW {
+            self.back_off(took.saturating_mul(BACKOFF_FACTOR));
         }
     }
 }
 
 /// The right to do a piece of work right here.
 #[derive(Debug)]
-pub(super) struct Here<'a> {
-    pace: &'a Pace,
+pub(super) struct Inline<'a> {
+    dispatcher: &'a Dispatcher,
     _permit: Permit<'a>,
 }
 
-impl Here<'_> {
+impl Inline<'_> {
     /// Does `work`.
     pub(super) fn run<T>(self, work: impl FnOnce() -> T) -> T {
         let begin = Instant::now();
         let value = work();
-        self.pace.note(begin.elapsed());
+        self.dispatcher.note(begin.elapsed());
         value
     }
 }
@@ -131,13 +131,13 @@ impl Here<'_> {
 pub(super) async fn in_pool<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
     match spawn_blocking(work).await {
         Ok(value) => value,
-        Err(e) => raise(e).await,
+        Err(e) => resume_panic(e).await,
     }
 }
 
 /// Goes on with the panic of a thread. Otherwise the runtime is ending, and so is every task in it:
 /// there is nobody to answer to.
-async fn raise<T>(error: JoinError) -> T {
+async fn resume_panic<T>(error: JoinError) -> T {
     match error.try_into_panic() {
         Ok(panic) => std::panic::resume_unwind(panic),
         Err(_) => pending().await,
@@ -150,23 +150,23 @@ mod tests {
 
     #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
     async fn slow_work_is_kept_away_for_a_while() {
-        let pace = Pace::default();
-        let is_for_here = |cost| pace.here(cost).is_some();
-        assert!(is_for_here(Cost::Memory));
-        assert!(!is_for_here(Cost::Disk));
-        for prompt in [0, SIGN_WITHIN, SIGN_WITHIN - 1] {
-            for _ in 0..prompt {
-                let here = pace.here(Cost::Memory);
-                here.expect("it is prompt").run(|| ());
+        let dispatcher = Dispatcher::default();
+        let is_inline = |cost| dispatcher.try_inline(cost).is_some();
+        assert!(is_inline(Cost::Memory));
+        assert!(!is_inline(Cost::Disk));
+        for fast in [0, SLOW_CALL_WINDOW, SLOW_CALL_WINDOW - 1] {
+            for _ in 0..fast {
+                let inline = dispatcher.try_inline(Cost::Memory);
+                inline.expect("it is fast").run(|| ());
             }
-            assert!(is_for_here(Cost::Memory), "{prompt}");
-            pace.note(2 * SLOW);
+            assert!(is_inline(Cost::Memory), "{fast}");
+            dispatcher.note(2 * SLOW_CALL);
         }
-        assert!(!is_for_here(Cost::Memory));
-        pace.beware(Duration::ZERO);
-        assert!(is_for_here(Cost::Memory));
-        pace.beware(Duration::from_secs(60));
-        assert!(!is_for_here(Cost::Memory));
+        assert!(!is_inline(Cost::Memory));
+        dispatcher.back_off(Duration::ZERO);
+        assert!(is_inline(Cost::Memory));
+        dispatcher.back_off(Duration::from_secs(60));
+        assert!(!is_inline(Cost::Memory));
     }
 
     #[tokio::test]
@@ -177,7 +177,7 @@ mod tests {
 
     #[tokio::test]
     #[should_panic(expected = "of the work")]
-    async fn panic_of_the_work_goes_on() {
+    async fn panic_of_the_work_is_resumed() {
         in_pool(|| panic!("of the work")).await
     }
 }

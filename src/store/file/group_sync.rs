@@ -10,9 +10,9 @@ use super::lock;
 /// Rounds of a call that holds for all that was done before it began, such as the sync of a directory:
 /// whoever comes while one is under way waits for the next, together with all others.
 #[derive(Debug, Default)]
-pub(super) struct Rounds {
+pub(super) struct GroupSync {
     state: Mutex<State>,
-    over: Condvar,
+    finished: Condvar,
 }
 
 /// Rounds are counted from 1.
@@ -21,40 +21,40 @@ struct State {
     /// The last round that has begun.
     begun: u64,
     /// Whether it is under way.
-    runs: bool,
+    is_running: bool,
     /// The last round that failed, and why.
     failed: Option<(u64, Arc<io::Error>)>,
 }
 
-impl Rounds {
+impl GroupSync {
     /// Returns when a round is over that began after this call. One of those who wait makes `call`.
     ///
     /// # Errors
     /// Why the round failed. The system tells that once, to whoever made the call.
-    pub(super) fn join(&self, call: impl FnOnce() -> io::Result<()>) -> io::Result<()> {
+    pub(super) fn run(&self, call: impl FnOnce() -> io::Result<()>) -> io::Result<()> {
         let mut state = lock(&self.state);
         let due = state.begun + 1;
-        while state.runs {
-            let waited = self.over.wait(state);
+        while state.is_running {
+            let waited = self.finished.wait(state);
             state = waited.unwrap_or_else(PoisonError::into_inner);
-            if state.over() >= due {
+            if state.finished() >= due {
                 return state.outcome(due);
             }
         }
         state.begun += 1;
-        state.runs = true;
+        state.is_running = true;
         drop(state);
-        let mut turn = Turn { rounds: self, result: Err(io::ErrorKind::Interrupted.into()) };
-        turn.result = call();
-        drop(turn);
+        let mut guard = RoundGuard { group: self, result: Err(io::ErrorKind::Interrupted.into()) };
+        guard.result = call();
+        drop(guard);
         lock(&self.state).outcome(due)
     }
 }
 
 impl State {
     /// The last round that is over.
-    fn over(&self) -> u64 {
-        self.begun - u64::from(self.runs)
+    fn finished(&self) -> u64 {
+        self.begun - u64::from(self.is_running)
     }
 
     /// What came of round `due`, or of one after it: an error too many does no harm.
@@ -69,20 +69,20 @@ impl State {
 }
 
 /// A round under way. It is over when this is dropped, even by a panic.
-struct Turn<'a> {
-    rounds: &'a Rounds,
+struct RoundGuard<'a> {
+    group: &'a GroupSync,
     result: io::Result<()>,
 }
 
-impl Drop for Turn<'_> {
+impl Drop for RoundGuard<'_> {
     fn drop(&mut self) {
-        let mut state = lock(&self.rounds.state);
-        state.runs = false;
+        let mut state = lock(&self.group.state);
+        state.is_running = false;
         if let Err(error) = std::mem::replace(&mut self.result, Ok(())) {
             state.failed = Some((state.begun, Arc::new(error)));
         }
         drop(state);
-        self.rounds.over.notify_all();
+        self.group.finished.notify_all();
     }
 }
 
@@ -102,7 +102,7 @@ mod tests {
     /// before it began, or loses them if it fails, as every third does.
     #[test]
     fn ok_means_that_a_call_after_the_change_has_succeeded() {
-        let (rounds, made) = (Rounds::default(), AtomicU64::new(0));
+        let (group, made) = (GroupSync::default(), AtomicU64::new(0));
         // Of each call: the last change before it, and whether it has succeeded.
         let calls = Mutex::new(Vec::new());
         let call = || {
@@ -116,12 +116,12 @@ mod tests {
         };
         let change = || {
             let change = made.fetch_add(1, Ordering::SeqCst) + 1;
-            let told = rounds.join(call);
+            let outcome = group.run(call);
             let due = *lock(&calls)
                 .iter()
                 .find(|(last, _)| *last >= change)
                 .expect("a call after the change");
-            match told {
+            match outcome {
                 Ok(()) => assert!(due.1, "change {change} was lost"),
                 Err(error) => assert_eq!(error.kind(), io::ErrorKind::StorageFull),
             }
@@ -136,22 +136,22 @@ mod tests {
     }
 
     #[test]
-    fn failure_is_told_to_those_it_concerns() {
-        let rounds = Rounds::default();
+    fn failure_is_reported_to_those_it_concerns() {
+        let group = GroupSync::default();
         for (fails, expected) in [(false, true), (true, false), (false, true)] {
             let call = || match fails {
                 true => Err(io::ErrorKind::StorageFull.into()),
                 false => Ok(()),
             };
-            assert_eq!(rounds.join(call).is_ok(), expected);
+            assert_eq!(group.run(call).is_ok(), expected);
         }
     }
 
     #[test]
     fn round_that_panics_is_over() {
-        let rounds = Rounds::default();
-        let join = || rounds.join(|| panic!("of the call"));
-        assert!(std::panic::catch_unwind(std::panic::AssertUnwindSafe(join)).is_err());
-        assert!(rounds.join(|| Ok(())).is_ok());
+        let group = GroupSync::default();
+        let run = || group.run(|| panic!("of the call"));
+        assert!(std::panic::catch_unwind(std::panic::AssertUnwindSafe(run)).is_err());
+        assert!(group.run(|| Ok(())).is_ok());
     }
 }
