@@ -1,4 +1,4 @@
-//! [`Pace`]: the one place that decides on which thread blocking work is done.
+//! [`Dispatcher`]: decides on which thread blocking work runs.
 
 use std::{
     future::pending,
@@ -10,49 +10,49 @@ use tokio::task::{JoinError, spawn_blocking};
 
 use super::in_place::{InPlace, Permit};
 
-/// Work that should stay in the kernel's memory and takes longer than this had to wait for the disk.
-/// Copying a batch into the page cache takes a hundredth of it; the rest is room for a thread that is
-/// scheduled late.
+/// Work that should stay in kernel memory and takes longer than this had to wait for the disk.
+/// Copying a batch into the page cache takes a hundredth of it; the rest allows for a thread that
+/// is scheduled late.
 const SLOW_CALL: Duration = Duration::from_millis(20);
 
-/// Work that was slow is a sign of a disk that lags behind if there was other slow work no more than
-/// so many pieces ago. A thread that only waited for a processor looks the same, but once in
-/// thousands.
+/// A slow call means that the disk lags behind if another one was slow among this many calls before
+/// it. A thread that only waited for a processor looks the same, but that happens once in thousands
+/// of calls.
 const SLOW_CALL_WINDOW: u32 = 64;
 
-/// Work is then kept away from async threads for so many times as long as it took, so that they wait
-/// for 5 % of the time.
+/// Work is then kept off the async threads for this many times its duration, so that they block for
+/// 5 % of the time.
 const BACKOFF_FACTOR: u32 = 20;
 
-/// What a piece of blocking work may have to wait for.
+/// What blocking work may have to wait for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Cost {
-    /// The disk: syncs, first reads, the release of large files.
+    /// The disk: syncs, first reads, freeing large files.
     Disk,
-    /// The kernel's memory, as a rule: names made and changed, files opened that were opened before,
-    /// bytes handed to the page cache.
+    /// Normally only kernel memory: creating and renaming files, opening files that were open
+    /// before, writing to the page cache.
     Memory,
 }
 
-/// How fast the system answers, and what follows for work that waits for it.
+/// Chooses between the async thread and the blocking pool, based on how fast recent calls were.
 ///
-/// Waiting for the disk takes milliseconds, in which an async thread would serve no other upload,
-/// so it goes to the blocking pool. Going there and back wakes two threads and takes the bytes to
-/// another core's caches: more than most of the work itself, and a fifth of the cost of a GiB. So
-/// what stays in the kernel's memory is done right where it comes up, as long as it keeps to that:
-/// once it has been slow, because the disk lags behind, it goes to the pool too for a while. What
-/// hangs there all the same concerns no other request: see [`InPlace`].
+/// Waiting for the disk takes milliseconds, during which an async thread would serve no other
+/// upload, so such work goes to the blocking pool. The round trip wakes two threads and moves the
+/// bytes to the caches of another core; it costs more than most of the work itself, a fifth of the
+/// cost of a GiB. Work that stays in kernel memory therefore runs inline. Once it has been slow,
+/// because the disk lags behind, it goes to the pool for a while as well. A call that hangs inline
+/// does not affect other requests: see [`InPlace`].
 ///
-/// Work that hangs in the pool keeps a thread each, of 512 in tokio. Further work waits in line, one
-/// piece for each request that needs the disk; all else does without the pool.
+/// Each call that hangs in the pool occupies one of tokio's 512 threads. Further work queues there,
+/// one call for each request that needs the disk; everything else does without the pool.
 #[derive(Debug)]
 pub(super) struct Dispatcher {
     begin: Instant,
-    /// Pieces of work that are done right where they come up.
+    /// Calls that run inline.
     in_place: InPlace,
-    /// Pieces of work since the last slow one.
+    /// Fast calls since the last slow one.
     fast_calls: AtomicU32,
-    /// The end of the time to be wary in, in milliseconds since `begin`.
+    /// Until when nothing runs inline, in milliseconds since `begin`.
     backoff_until_ms: AtomicU64,
 }
 
@@ -68,13 +68,13 @@ impl Default for Dispatcher {
 }
 
 impl Dispatcher {
-    /// Whether work that should stay in memory is likely to.
+    /// Whether work that should stay in memory is expected to.
     fn is_fast(&self) -> bool {
         let until_ms = self.backoff_until_ms.load(Ordering::Relaxed);
         until_ms == 0 || self.now_ms() >= until_ms
     }
 
-    /// Is wary from now on, for `time`.
+    /// Lets nothing run inline for `time`.
     pub(super) fn back_off(&self, time: Duration) {
         let time_ms = u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
         let until_ms = self.now_ms().saturating_add(time_ms);
@@ -85,7 +85,7 @@ impl Dispatcher {
         u64::try_from(self.begin.elapsed().as_millis()).unwrap_or(u64::MAX)
     }
 
-    /// The right to do work right where it comes up, if that suits its cost.
+    /// Returns the right to run work on this thread, if its cost allows that.
     pub(super) fn try_inline(&self, cost: Cost) -> Option<Inline<'_>> {
         if cost == Cost::Disk || !self.is_fast() {
             return None;
@@ -93,12 +93,12 @@ impl Dispatcher {
         Some(Inline { dispatcher: self, _permit: self.in_place.permit()? })
     }
 
-    /// Notes how long a piece of work took.
+    /// Records how long a call took.
     fn note(&self, took: Duration) {
         if took <= SLOW_CALL {
             let calls = self.fast_calls.load(Ordering::Relaxed);
             if calls < SLOW_CALL_WINDOW {
-                // Whether one is counted or two does not matter.
+                // Lost increments do not matter.
                 self.fast_calls.store(calls + 1, Ordering::Relaxed);
             }
         } else if self.fast_calls.swap(0, Ordering::Relaxed) < SLOW_CALL_WINDOW {
@@ -107,7 +107,7 @@ impl Dispatcher {
     }
 }
 
-/// The right to do a piece of work right here.
+/// The right to run one call on this thread.
 #[derive(Debug)]
 pub(super) struct Inline<'a> {
     dispatcher: &'a Dispatcher,
@@ -115,7 +115,7 @@ pub(super) struct Inline<'a> {
 }
 
 impl Inline<'_> {
-    /// Does `work`.
+    /// Runs `work` and records its duration.
     pub(super) fn run<T>(self, work: impl FnOnce() -> T) -> T {
         let begin = Instant::now();
         let value = work();
@@ -124,10 +124,10 @@ impl Inline<'_> {
     }
 }
 
-/// Does `work` on the blocking pool.
+/// Runs `work` on the blocking pool.
 ///
 /// # Cancel safety
-/// Dropping the future does not stop work that has begun; it is then done to its end.
+/// Dropping the future does not stop work that has begun; it runs to completion.
 pub(super) async fn in_pool<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
     match spawn_blocking(work).await {
         Ok(value) => value,
@@ -135,8 +135,8 @@ pub(super) async fn in_pool<T: Send + 'static>(work: impl FnOnce() -> T + Send +
     }
 }
 
-/// Goes on with the panic of a thread. Otherwise the runtime is ending, and so is every task in it:
-/// there is nobody to answer to.
+/// Resumes the panic of a thread. Otherwise the runtime is shutting down together with this task,
+/// so it never returns.
 async fn resume_panic<T>(error: JoinError) -> T {
     match error.try_into_panic() {
         Ok(panic) => std::panic::resume_unwind(panic),

@@ -1,4 +1,5 @@
-//! [`Rounds`]: one call of the system for all who wait for its effect. Knows no files.
+//! [`GroupSync`]: one system call shared by all threads that wait for its effect (group commit).
+//! Does no I/O itself.
 
 use std::{
     io,
@@ -7,30 +8,31 @@ use std::{
 
 use super::lock;
 
-/// Rounds of a call that holds for all that was done before it began, such as the sync of a directory:
-/// whoever comes while one is under way waits for the next, together with all others.
+/// Runs of a call that covers everything done before it began, such as the sync of a directory.
+/// Threads that arrive during one run share the next.
 #[derive(Debug, Default)]
 pub(super) struct GroupSync {
     state: Mutex<State>,
     finished: Condvar,
 }
 
-/// Rounds are counted from 1.
+/// Runs are counted from 1.
 #[derive(Debug, Default)]
 struct State {
-    /// The last round that has begun.
+    /// The last run that has begun.
     begun: u64,
-    /// Whether it is under way.
+    /// Whether that run is in progress.
     is_running: bool,
-    /// The last round that failed, and why.
+    /// The last run that failed, and its error.
     failed: Option<(u64, Arc<io::Error>)>,
 }
 
 impl GroupSync {
-    /// Returns when a round is over that began after this call. One of those who wait makes `call`.
+    /// Returns when a run that began after this call has finished. One of the waiting threads makes
+    /// `call`.
     ///
     /// # Errors
-    /// Why the round failed. The system tells that once, to whoever made the call.
+    /// The error of that run. All its waiters get it, although the system reports it only once.
     pub(super) fn run(&self, call: impl FnOnce() -> io::Result<()>) -> io::Result<()> {
         let mut state = lock(&self.state);
         let due = state.begun + 1;
@@ -52,12 +54,12 @@ impl GroupSync {
 }
 
 impl State {
-    /// The last round that is over.
+    /// Returns the last run that has finished.
     fn finished(&self) -> u64 {
         self.begun - u64::from(self.is_running)
     }
 
-    /// What came of round `due`, or of one after it: an error too many does no harm.
+    /// Returns the outcome of run `due`, or the error of a later one: an extra error does no harm.
     fn outcome(&self, due: u64) -> io::Result<()> {
         match &self.failed {
             Some((round, error)) if *round >= due => {
@@ -68,7 +70,7 @@ impl State {
     }
 }
 
-/// A round under way. It is over when this is dropped, even by a panic.
+/// A run in progress. Dropping it finishes the run, even on panic.
 struct RoundGuard<'a> {
     group: &'a GroupSync,
     result: io::Result<()>,
@@ -98,16 +100,16 @@ mod tests {
     const THREADS: u64 = 8;
     const CHANGES: u64 = 300;
 
-    /// Threads make changes and ask for each to last. A call makes all changes last that were made
-    /// before it began, or loses them if it fails, as every third does.
+    /// Threads make changes and sync each. A call makes durable all changes made before it began,
+    /// or loses them if it fails, as every third does.
     #[test]
     fn ok_means_that_a_call_after_the_change_has_succeeded() {
         let (group, made) = (GroupSync::default(), AtomicU64::new(0));
-        // Of each call: the last change before it, and whether it has succeeded.
+        // For each call: the last change before it, and whether it succeeded.
         let calls = Mutex::new(Vec::new());
         let call = || {
             let last = made.load(Ordering::SeqCst);
-            // Others come meanwhile.
+            // Other threads arrive meanwhile.
             (0..20).for_each(|_| thread::yield_now());
             let mut calls = lock(&calls);
             let succeeds = calls.len() % 3 != 2;

@@ -1,4 +1,4 @@
-//! [`Handles`]: files of open uploads, kept open between requests. Bounded; knows no record.
+//! [`Handles`]: a bounded cache of the open files of open uploads, used across requests.
 
 use std::{
     collections::{HashSet, VecDeque},
@@ -16,34 +16,34 @@ use super::{
     lock,
 };
 
-/// Uploads whose files are kept open at most, at [`DESCRIPTORS_EACH`]. More only costs the time to
-/// open them again.
+/// Maximum number of uploads with open files, at [`DESCRIPTORS_EACH`]. A miss only costs opening
+/// the files again.
 const MAX_UPLOADS: usize = 128;
 
-/// Descriptors of an upload whose files are kept open.
+/// File descriptors per upload.
 const DESCRIPTORS_EACH: usize = 2;
 
-/// They take no more than this part of the descriptors that the process may have: connections and
-/// requests need the others.
+/// The cache uses at most one in this many of the descriptors that the process may have;
+/// connections and requests need the others.
 const DESCRIPTORS_SHARE: usize = 4;
 
-/// Which file of an upload.
+/// Which file of an upload is cached.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum CachedFile {
-    /// The private bytes.
+    /// The data file, `<id>.part`.
     Data,
-    /// The change log.
+    /// The change log, `<id>.record`.
     Record,
 }
 
-/// Files of one upload that the next request finds open; they lie in its entry.
+/// The open files of one upload; stored in its entry.
 #[derive(Debug, Default)]
 pub(super) struct Files {
     files: [Option<Arc<File>>; 2],
     counted: Option<CountGuard>,
 }
 
-/// An upload that has files open.
+/// Counts an upload with open files until dropped.
 #[derive(Debug)]
 struct CountGuard(Arc<AtomicUsize>);
 
@@ -53,38 +53,38 @@ impl Drop for CountGuard {
     }
 }
 
-/// Which uploads have files open. Whoever gives one of their names to another file, or takes it away,
-/// has them forgotten.
+/// The uploads with open files. Code that renames or unlinks one of the files must call
+/// [`Handles::close`].
 #[derive(Debug)]
 pub(super) struct Handles {
-    /// How many there may be.
+    /// Maximum number of uploads with open files.
     max_uploads: usize,
-    /// How many there are.
+    /// Number of uploads with open files.
     uploads: Arc<AtomicUsize>,
-    /// In the order in which they came, and some that have no file open any more.
+    /// Eviction order, oldest first. Some entries may have no open file any more.
     order: Mutex<VecDeque<Weak<Entry>>>,
 }
 
 impl Handles {
-    /// Without files. There will be as many as suit the limits of the process.
+    /// Creates an empty cache sized by the descriptor limit of the process.
     pub(super) fn within_limits() -> Self {
         let descriptors = getrlimit(Resource::Nofile).current;
         let descriptors = descriptors.and_then(|limit| usize::try_from(limit).ok());
         Self::within(descriptors.unwrap_or(usize::MAX))
     }
 
-    /// Without files, in a process that may have so many descriptors.
+    /// Creates an empty cache for a process with this many descriptors.
     fn within(descriptors: usize) -> Self {
         let max_uploads = MAX_UPLOADS.min(descriptors / DESCRIPTORS_SHARE / DESCRIPTORS_EACH);
         Self { max_uploads, uploads: Arc::default(), order: Mutex::default() }
     }
 
-    /// The file, if it is open.
+    /// Returns the file if it is open.
     pub(super) fn get(entry: &Entry, kind: CachedFile) -> Option<Arc<File>> {
         lock(&entry.files).files[kind as usize].clone()
     }
 
-    /// Keeps `file` open. If those are too many uploads, the files of the oldest are closed.
+    /// Caches `file`. When there are too many uploads, the files of the oldest are closed.
     pub(super) fn insert(&self, entry: &EntryRef, kind: CachedFile, file: Arc<File>) {
         let mut files = lock(&entry.files);
         files.files[kind as usize] = Some(file);
@@ -109,24 +109,25 @@ impl Handles {
         drop(oldest);
     }
 
-    /// Closes all files, those in use once they are not. Says whether there were any.
+    /// Closes all files; a file in use is closed after its last use. Returns whether there were
+    /// any.
     pub(super) fn close_all(&self) -> bool {
         let order = std::mem::take(&mut *lock(&self.order));
         order.iter().filter_map(take_open).count() > 0
     }
 
-    /// Closes the files, once nobody uses them.
+    /// Closes the files of an upload; a file in use is closed after its last use.
     pub(super) fn close(entry: &Entry) {
         drop(take_files(entry));
     }
 }
 
-/// The files of an entry, which has none from now on. They are closed without its lock.
+/// Takes the files out of an entry, so that they are closed without its lock.
 fn take_files(entry: &Entry) -> Files {
     std::mem::take(&mut *lock(&entry.files))
 }
 
-/// The files of an entry that had some, to be closed.
+/// Takes the files out of an entry; `None` when it has none open.
 fn take_open(entry: &Weak<Entry>) -> Option<Files> {
     let files = take_files(&*entry.upgrade()?);
     files.counted.is_some().then_some(files)
@@ -158,14 +159,14 @@ mod tests {
         assert!(!is_kept(2 * MAX_UPLOADS - 1, CachedFile::Data));
         Handles::close(&entries[2 * MAX_UPLOADS]);
         assert!(!is_kept(2 * MAX_UPLOADS, CachedFile::Record));
-        // Those that come and go leave nothing behind, and do not drive out those that stay.
+        // Inserting and closing the same upload leaves nothing behind and evicts no other.
         for _ in 0..10 * MAX_UPLOADS {
             handles.insert(&entries[0], CachedFile::Data, Arc::clone(&file));
             Handles::close(&entries[0]);
         }
         assert!(lock(&handles.order).len() <= 2 * MAX_UPLOADS);
         assert!(is_kept(2 * MAX_UPLOADS + 1, CachedFile::Data));
-        // Nor does an entry that is gone.
+        // Neither does a dropped entry.
         drop(entries);
         assert_eq!(Arc::strong_count(&file), 1);
         assert_eq!(handles.uploads.load(Ordering::Relaxed), 0);

@@ -1,4 +1,4 @@
-//! [`FileWriter`]: frames into a file, in batches, while the next frames arrive.
+//! [`FileWriter`]: writes frames to a file in batches while further frames arrive.
 
 use std::{
     collections::VecDeque,
@@ -24,28 +24,27 @@ use crate::{
     upload::Receipt,
 };
 
-/// Bytes written at a time: enough to make the system call cheap, and few enough to be still in the
+/// Bytes per write: enough to amortize the system call, and few enough to still be in the
 /// processor's cache.
 const BATCH_BYTES: usize = 128 << 10;
 
-/// Bytes accepted and not written yet, beyond which [`Writer::push`] waits: one batch being written
-/// and one being collected.
+/// Bytes accepted and not written beyond which [`Writer::push`] waits: one batch being written and
+/// one being collected.
 const WINDOW_BYTES: usize = 2 * BATCH_BYTES;
 
-/// A frame of fewer bytes is copied. It is a slice of the buffer that its connection reads into, at
-/// least 8 KiB in hyper; kept as it is, it would keep all of that, and many of them would be many times
-/// the window.
+/// Smaller frames are copied. A frame is a slice of the read buffer of its connection, at least 8
+/// KiB in hyper, and keeps all of that allocated; many small ones would use many times the window.
 const MIN_FRAME_BYTES: usize = 4 << 10;
 
-/// A sink into the data file of one upload.
+/// A writer to the data file of one upload.
 #[derive(Debug)]
 pub(super) struct FileWriter(Arc<WriteQueue>);
 
 impl FileWriter {
-    /// A sink into `file`, which belongs to `entry`, from position `start` on.
+    /// Opens a writer to `file`, the data file of `entry`, at position `start`.
     ///
     /// # Cancel safety
-    /// May be dropped at any time.
+    /// Cancel safe.
     pub(super) async fn open(
         disk: Arc<Disk>,
         entry: EntryRef,
@@ -62,7 +61,7 @@ impl FileWriter {
 #[async_trait]
 impl Writer for FileWriter {
     /// # Cancel safety
-    /// A push dropped while it waits has taken nothing.
+    /// Cancel safe. A push dropped while it waits has accepted nothing.
     async fn push(&mut self, bytes: Bytes) -> Result<(), StoreError> {
         self.0.wait(|state| state.waiting_bytes < WINDOW_BYTES).await?;
         self.0.enqueue(bytes);
@@ -97,8 +96,8 @@ impl Writer for FileWriter {
 }
 
 impl Drop for FileWriter {
-    /// Nothing that waits is written any more. What is being written right now cannot be called
-    /// back, so the entry makes later writers wait for it.
+    /// Discards queued frames. A write in progress cannot be cancelled, so the entry makes later
+    /// writers wait for it.
     fn drop(&mut self) {
         if self.0.abandon() {
             self.0.open_write.abandoned_by(&self.0);
@@ -106,52 +105,52 @@ impl Drop for FileWriter {
     }
 }
 
-/// What a writer shares with whoever writes for it.
+/// The frames of one writer on their way to the file; shared with the thread that writes them.
 #[derive(Debug)]
 pub(super) struct WriteQueue {
     disk: Arc<Disk>,
     file: Arc<File>,
     state: Mutex<QueueState>,
-    /// Called whenever `flow` has got further.
+    /// Notified on every change of `state`.
     progress: Notify,
-    /// What keeps the bytes from being freed.
+    /// Keeps the bytes from being reclaimed.
     open_write: Arc<OpenWrite>,
 }
 
-/// How far a writer has got.
+/// The progress of a writer.
 #[derive(Debug, Default)]
 struct QueueState {
-    /// Frames to be written, the next one first.
+    /// Frames to be written, in order.
     frames: VecDeque<Bytes>,
-    /// Copies of small frames, to be written after these.
+    /// Copies of small frames, to be written after `frames`.
     tail: BytesMut,
-    /// Bytes to be written and being written.
+    /// Bytes queued or being written.
     waiting_bytes: usize,
     /// The position after the last byte accepted.
     pushed: u64,
     /// The position after the last byte written.
     written: u64,
-    /// Whether someone is writing, or about to.
+    /// Whether a thread is writing, or about to.
     running: bool,
-    /// Why nothing is written any more.
+    /// The first error. Nothing is written after it.
     failure: Option<Arc<io::Error>>,
 }
 
-/// Its length in bytes.
+/// Returns the length of a frame in bytes.
 fn length(frame: &Bytes) -> u64 {
     frame.len() as u64
 }
 
-/// A failure of the data file. The upload is known from the span around it.
+/// The error for the data file. The span of the request names the upload.
 fn failed(source: io::Error) -> StoreError {
     StoreError::io("writing the data file", source)
 }
 
 impl WriteQueue {
-    /// Waits until `enough` says so.
+    /// Waits until `enough` returns true.
     ///
     /// # Errors
-    /// Why nothing is written any more.
+    /// The error that stopped the writer.
     async fn wait(&self, enough: impl Fn(&QueueState) -> bool) -> Result<(), StoreError> {
         loop {
             let progress = self.progress.notified();
@@ -168,7 +167,7 @@ impl WriteQueue {
         }
     }
 
-    /// Waits until nobody writes.
+    /// Waits until no thread writes.
     pub(super) async fn wait_idle(&self) {
         loop {
             let progress = self.progress.notified();
@@ -179,7 +178,7 @@ impl WriteQueue {
         }
     }
 
-    /// Takes a frame, and sees that a full batch is written.
+    /// Queues a frame, and starts writing when a batch is full.
     fn enqueue(self: &Arc<Self>, frame: Bytes) {
         if frame.is_empty() {
             return;
@@ -196,7 +195,7 @@ impl WriteQueue {
         }
     }
 
-    /// Sees that everything accepted is written. Gives the position after it.
+    /// Starts writing everything queued. Returns the position after it.
     fn flush(self: &Arc<Self>) -> u64 {
         let state = lock(&self.state);
         let (target, is_empty) = (state.pushed, state.is_empty());
@@ -207,7 +206,7 @@ impl WriteQueue {
         target
     }
 
-    /// Sees that what waits is written: right here, or by a thread.
+    /// Starts writing unless a thread already does: inline, or on the blocking pool.
     fn start(self: &Arc<Self>) {
         if std::mem::replace(&mut lock(&self.state).running, true) {
             return;
@@ -220,7 +219,7 @@ impl WriteQueue {
         }
     }
 
-    /// Writes until nothing waits. To be called by whoever set `running`.
+    /// Writes until the queue is empty. To be called by the thread that set `running`.
     fn run(&self) {
         let mut state = lock(&self.state);
         while let Some(batch) = state.next_batch() {
@@ -239,8 +238,8 @@ impl WriteQueue {
         self.progress.notify_waiters();
     }
 
-    /// Makes what is written durable. A failure is final: the system may forget what it could not
-    /// write and report success the next time.
+    /// Makes written bytes durable. A failure is permanent: after a failed sync the kernel may drop
+    /// dirty pages and report success the next time.
     async fn sync(self: &Arc<Self>) -> Result<(), StoreError> {
         if self.disk.durability() == Durability::Relaxed {
             return Ok(());
@@ -256,7 +255,7 @@ impl WriteQueue {
         self.wait(|_| true).await
     }
 
-    /// Forgets what waits. Says whether someone may still be writing.
+    /// Discards queued frames. Returns whether a thread may still be writing.
     fn abandon(&self) -> bool {
         let mut state = lock(&self.state);
         if state.written < state.pushed {
@@ -274,7 +273,7 @@ impl QueueState {
         self.frames.is_empty() && self.tail.is_empty()
     }
 
-    /// Takes a frame in, as it is or copied.
+    /// Queues a frame, copied if it is small.
     fn add(&mut self, frame: Bytes) {
         if frame.len() < MIN_FRAME_BYTES {
             self.tail.extend_from_slice(&frame);
@@ -284,14 +283,14 @@ impl QueueState {
         }
     }
 
-    /// Makes a frame of the copies of small ones.
+    /// Queues the copies of small frames as one frame.
     fn end_tail(&mut self) {
         if !self.tail.is_empty() {
             self.frames.push_back(std::mem::take(&mut self.tail).freeze());
         }
     }
 
-    /// Takes the next frames to write; `None` when nothing waits.
+    /// Takes the next frames to write; `None` when the queue is empty.
     fn next_batch(&mut self) -> Option<Vec<Bytes>> {
         self.end_tail();
         let (mut batch, mut bytes) = (Vec::new(), 0);
@@ -305,7 +304,7 @@ impl QueueState {
         (!batch.is_empty()).then_some(batch)
     }
 
-    /// Notes that nothing is written any more; the first reason counts.
+    /// Stops the writer. Only the first error is kept.
     fn fail(&mut self, reason: io::Error) {
         self.end_tail();
         let dropped = self.frames.drain(..).map(|frame| frame.len());
@@ -314,14 +313,15 @@ impl QueueState {
     }
 }
 
-/// A pump on its way to a thread. If the runtime ends before the thread begins, nobody writes.
+/// A queue on its way to a pool thread. Resets `running` if the runtime shuts down before the
+/// thread begins.
 struct PoolJob {
     queue: Arc<WriteQueue>,
     begun: bool,
 }
 
 impl PoolJob {
-    /// Writes, now that there is a thread.
+    /// Writes the queue on this thread.
     fn begin(mut self) {
         self.begun = true;
         self.queue.run();
