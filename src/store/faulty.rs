@@ -61,7 +61,7 @@ pub enum Operation {
 
 /// An error of the system below, for [`Faults::fail`].
 pub fn injected_error() -> StoreError {
-    StoreError::io("failing on cue", io::Error::other("told to"))
+    StoreError::io("calling a faulty store", io::Error::other("injected error"))
 }
 
 /// What goes wrong with one call.

@@ -84,7 +84,7 @@ impl State {
         if receipt.is_empty() {
             return Ok(());
         }
-        let lost = || StoreError::io("taking bytes in", io::ErrorKind::NotFound.into());
+        let lost = || StoreError::io("committing bytes", io::ErrorKind::NotFound.into());
         let number = receipt.0.as_ref().try_into().map(u64::from_be_bytes).map_err(|_| lost())?;
         let block = self.blocks.remove(&number).ok_or_else(lost)?;
         let slot = self.slots.get_mut(id).ok_or(StoreError::Absent)?;

@@ -45,7 +45,7 @@ pub enum StoreError {
     #[error("damaged: {0}")]
     Damaged(String),
     /// There is an upload of this id already.
-    #[error("an upload of this id exists already")]
+    #[error("an upload with this id already exists")]
     Exists,
     /// No space is left.
     #[error("no space left in the store")]
@@ -59,10 +59,10 @@ pub enum StoreError {
         source: io::Error,
     },
     /// The record has moved on since the caller read it.
-    #[error("the record has changed meanwhile")]
+    #[error("the record was changed concurrently")]
     Stale,
     /// This store cannot do that.
-    #[error("this store cannot do that")]
+    #[error("operation not supported by this store")]
     Unsupported,
 }
 

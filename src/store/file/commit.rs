@@ -1,4 +1,5 @@
-//! Commits: a line appended to the record, and what follows from it. Blocks; callers hold the entry.
+//! Commits: appending a line to the record, and the follow-up steps. Blocks; callers lock the
+//! entry.
 
 use std::{
     fs::File,
@@ -18,15 +19,16 @@ use crate::{
     upload::{Change, Upload},
 };
 
-/// A change log shorter than this is never rewritten: reading it takes no time. Tests meet it sooner.
+/// Minimum length of a change log before it is rewritten; reading a shorter one takes no time.
+/// Smaller in tests.
 const COMPACT_MIN_BYTES: u64 = if cfg!(test) { 4 << 10 } else { 256 << 10 };
 
-/// A longer one is rewritten once it is so many times as long as when it was last rewritten, so that
-/// the cost of rewriting stays a fraction of that of the commits.
+/// A longer log is rewritten at this many times its length after the last rewrite, so that
+/// rewriting costs a fraction of the commits.
 const COMPACT_RATIO: u64 = 4;
 
 impl Shared {
-    /// Makes `changes` on top of `revision`.
+    /// Commits `changes` on top of `revision`.
     pub(super) fn commit(
         self: &Arc<Self>,
         guard: &mut EntryGuard,
@@ -51,9 +53,9 @@ impl Shared {
             (false, false) => Ok(()),
         };
         if let Err(e) = checked {
-            // Its files are not what they were in memory.
+            // The files do not match the cached record.
             self.invalidate(&guard.entry);
-            return Err(failed("recording bytes of", id)(e));
+            return Err(failed("committing bytes of", id)(e));
         }
         let record = self.append(guard, line);
         let record = record.map_err(failed("changing the record of", id))?;
@@ -69,7 +71,7 @@ impl Shared {
         Ok(next)
     }
 
-    /// Adds a line to the record, durably. On failure the record is as it was.
+    /// Appends a line to the record, durably. On failure the record is unchanged.
     fn append(&self, guard: &mut EntryGuard, line: Vec<u8>) -> io::Result<Arc<File>> {
         if self.names_unsynced.load(Ordering::Relaxed) {
             self.disk.sync_names()?;
@@ -95,8 +97,8 @@ impl Shared {
         Ok(record)
     }
 
-    /// Takes the last line off the record again. When not even that works, only the disk knows
-    /// whether the line will last, and it is asked the next time.
+    /// Removes the last line of the record. If that fails, whether the line is durable is unknown,
+    /// and the record is read from disk the next time.
     fn undo_append(&self, guard: &mut EntryGuard, record: &File) {
         let cut = self.disk.truncate(record, guard.log.bytes).and_then(|()| self.disk.sync(record));
         match cut {
@@ -108,7 +110,7 @@ impl Shared {
         }
     }
 
-    /// Takes a completion back that failed after it was recorded.
+    /// Undoes a completion whose publication failed.
     fn undo_completion(&self, guard: &mut EntryGuard, record: &File) {
         let id = &guard.entry.id;
         let exists = |kind| self.disk.exists(id, kind);
@@ -116,12 +118,13 @@ impl Shared {
         if is_private.unwrap_or(false) {
             self.undo_append(guard, record);
         } else {
-            // Published after all. The record says so too, and is read again the next time.
+            // The bytes were published after all, and the record agrees. It is read again the next
+            // time.
             guard.entry.set(None);
         }
     }
 
-    /// After a commit: what need not succeed.
+    /// Steps after a commit that may fail.
     fn after_commit(self: &Arc<Self>, guard: &mut EntryGuard, upload: &Upload) {
         let id = &upload.id;
         if upload.is_void()
@@ -136,16 +139,16 @@ impl Shared {
         match self.compact(guard, upload) {
             Ok(bytes) => *guard.log = Log { bytes, base_bytes: bytes, torn: false },
             Err(e) => {
-                tracing::warn!(%id, error = %e, "cannot shorten a record");
-                // An error means that it is not worth the space that it takes.
+                tracing::warn!(%id, error = %e, "cannot compact a record");
+                // On failure the file only uses space.
                 let _ = self.disk.unlink(id, Kind::RecordTmp);
-                // Not again with every commit.
+                // Prevents another attempt with every commit.
                 guard.log.base_bytes = guard.log.bytes;
             }
         }
     }
 
-    /// Replaces the record by one line that says the same. Gives its length in bytes.
+    /// Replaces the change log by one equivalent line. Returns its length in bytes.
     fn compact(&self, guard: &EntryGuard, upload: &Upload) -> io::Result<u64> {
         let id = &upload.id;
         let line = record::first_line(upload);
@@ -156,7 +159,7 @@ impl Shared {
         self.disk.rename(id, Kind::RecordTmp, Kind::Record)?;
         self.disk.handles().insert(&guard.entry, CachedFile::Record, Arc::new(file));
         if self.disk.sync_names().is_err() {
-            // Both logs say the same by now. The next append tries again first.
+            // Both logs are equivalent by now. The next append syncs the names first.
             self.names_unsynced.store(true, Ordering::Relaxed);
         }
         Ok(bytes)

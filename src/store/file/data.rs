@@ -1,4 +1,4 @@
-//! Data files and their names: private, published, joined. Blocks; callers hold the entry.
+//! Data files and their names: private, published, joined. Blocks; callers lock the entry.
 
 use std::{fs::File, io, sync::Arc};
 
@@ -15,12 +15,12 @@ use crate::{
     upload::{Phase, Role, Upload, UploadId},
 };
 
-/// An error of the system's kind that says what is wrong with the files of an upload.
+/// An I/O error with [`StoreError::Damaged`] as its source.
 pub(super) fn damaged(why: String) -> io::Error {
     io::Error::other(StoreError::Damaged(why))
 }
 
-/// Whether a data file that has `held_bytes`, if it is there, has all of `due_bytes`.
+/// Checks that a data file is present and has at least `expected_bytes`.
 fn check_length(
     id: &UploadId,
     kind: Kind,
@@ -38,7 +38,8 @@ fn check_length(
 }
 
 impl Shared {
-    /// Makes an empty data file that no writer of an earlier upload knows.
+    /// Creates an empty data file. An older one is replaced, not reused: an earlier writer may have
+    /// it open.
     pub(super) fn create_data_file(&self, entry: &Entry) -> io::Result<Arc<File>> {
         Handles::close(entry);
         let id = &entry.id;
@@ -55,7 +56,7 @@ impl Shared {
         made.map(Arc::new)
     }
 
-    /// The data file of an open upload, if it is there and holds `end` bytes at least.
+    /// Returns the data file of an open upload if it is present and has at least `end` bytes.
     pub(super) fn intact_data_file(
         &self,
         entry: &EntryRef,
@@ -68,8 +69,8 @@ impl Shared {
         Ok(length.is_some_and(|length| length >= end).then_some(file))
     }
 
-    /// The data file of an open upload, which was not found, or not as the record says. It may be
-    /// missing after the loss of power as long as the upload holds no bytes, and is then made again.
+    /// Returns the data file of an open upload, after it was missing or too short. An upload
+    /// without bytes may have lost it in a power loss; it is then created again.
     pub(super) fn restore_data_file(
         self: &Arc<Self>,
         guard: &mut EntryGuard,
@@ -87,25 +88,25 @@ impl Shared {
         }
         let file = self.create_data_file(&guard.entry);
         let file = file.and_then(|file| self.disk.sync_names().map(|()| file));
-        file.map_err(failed("making the data file of", id))
+        file.map_err(failed("creating the data file of", id))
     }
 
-    /// Before an upload is recorded as complete: makes sure that its links last, or makes its data file
-    /// exactly as long as the upload.
+    /// Before a completion is recorded: syncs the links, or truncates the data file to the length
+    /// of the upload.
     pub(super) fn prepare_completion(&self, guard: &EntryGuard, next: &Upload) -> io::Result<()> {
         if self.is_joined(next)? {
             return self.disk.sync_names();
         }
         match self.disk.length_of(&next.id, Kind::Part)? {
-            // Lost with the power before anything was written, or never made: a final upload that
-            // turns out to be empty.
+            // Lost in a power loss before anything was written, or never created: a final upload
+            // that turned out to be empty.
             None if next.length == Some(0) => self.create_data_file(&guard.entry).map(drop),
             present_bytes => self.trim(&guard.entry, next, present_bytes),
         }
     }
 
-    /// Cuts off what dropped writers have left behind the end of a full upload, whose data file has so
-    /// many bytes.
+    /// Truncates bytes that dropped writers left after the end of a full upload. `present_bytes` is
+    /// the length of its data file.
     fn trim(
         &self,
         entry: &EntryRef,
@@ -122,14 +123,14 @@ impl Shared {
         Ok(())
     }
 
-    /// Before bytes are recorded: makes sure that they are in the data file.
+    /// Before bytes are recorded: checks that they are in the data file.
     pub(super) fn check_received(&self, next: &Upload) -> io::Result<()> {
         let present_bytes = self.disk.length_of(&next.id, Kind::Part)?;
         check_length(&next.id, Kind::Part, present_bytes, next.received.end())
     }
 
-    /// Whether the bytes of an upload in memory are still where they were last. Only of a complete one
-    /// that is asked: others than this store move it away. One look at a name, about a microsecond.
+    /// Returns whether the bytes of a cached upload are still in place. Checked only for published
+    /// uploads, which other programs may move away. Costs one `stat`, about a microsecond.
     pub(super) fn is_intact(&self, upload: &Upload) -> bool {
         !upload.is_published()
             || match self.disk.length_of(&upload.id, Kind::Plain) {
@@ -139,11 +140,12 @@ impl Shared {
             }
     }
 
-    /// Makes sure that all bytes are there that `upload`, just read, counts; of an open one, that no
-    /// others take space.
+    /// Checks that all bytes that `upload`, just read, has received are in place. Reclaims other
+    /// bytes of an open upload.
     ///
     /// # Errors
-    /// [`StoreError::Damaged`]; [`StoreError::Absent`] when it is complete, and its file was moved away.
+    /// [`StoreError::Damaged`]; [`StoreError::Absent`] when it is complete and its file was moved
+    /// away; [`StoreError::Io`].
     pub(super) fn check_data_file(
         &self,
         entry: &EntryRef,
@@ -169,10 +171,11 @@ impl Shared {
             }?;
             self.free_surplus(entry, upload, present_bytes)
         };
-        inspected().map_err(failed("looking at the data file of", id))
+        inspected().map_err(failed("checking the data file of", id))
     }
 
-    /// Frees what a crash has left in the data file of an open upload, which has so many bytes.
+    /// Reclaims bytes that a crash left in the data file of an open upload. `present_bytes` is its
+    /// length.
     fn free_surplus(
         &self,
         entry: &EntryRef,
@@ -191,10 +194,10 @@ impl Shared {
         Ok(())
     }
 
-    /// After an upload was recorded as complete: gives its bytes their public name, or sees that
-    /// they get one.
+    /// After a completion was recorded: publishes the bytes, or queues a joined upload for
+    /// materialization.
     pub(super) fn publish(self: &Arc<Self>, guard: &EntryGuard, upload: &Upload) -> io::Result<()> {
-        // It takes no more bytes.
+        // No more bytes are written.
         Handles::close(&guard.entry);
         if !upload.is_published() {
             return Ok(());
@@ -206,7 +209,7 @@ impl Shared {
         self.rename_to_plain(&upload.id)
     }
 
-    /// Gives the data file its public name. On failure it keeps its private one.
+    /// Renames the data file to its public name. On failure it keeps the private one.
     pub(super) fn rename_to_plain(&self, id: &UploadId) -> io::Result<()> {
         self.disk.rename(id, Kind::Part, Kind::Plain)?;
         self.disk.sync_names().inspect_err(|_| {
@@ -216,7 +219,7 @@ impl Shared {
         })
     }
 
-    /// Brings the names in the directory in line with the record. Repeating it is fine.
+    /// Completes the renames and unlinks that the record implies. Idempotent.
     pub(super) fn reconcile_names(
         self: &Arc<Self>,
         guard: &EntryGuard,
@@ -243,7 +246,7 @@ impl Shared {
         self.publish(guard, upload)
     }
 
-    /// Whether the bytes of `upload` are still those of its partials.
+    /// Returns whether the bytes of `upload` are still links to its partials.
     pub(super) fn is_joined(&self, upload: &Upload) -> io::Result<bool> {
         match upload.role {
             Role::Whole | Role::Partial { .. } => Ok(false),
@@ -251,7 +254,8 @@ impl Shared {
         }
     }
 
-    /// Lays `partials`, each an id and its length, in order under `upload`.
+    /// Links the bytes of `partials`, each an id and its length in bytes, in order as the bytes of
+    /// the locked upload.
     pub(super) fn join(
         self: &Arc<Self>,
         guard: &mut EntryGuard,

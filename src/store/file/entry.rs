@@ -120,7 +120,7 @@ impl Deref for EntryRef {
     type Target = Entry;
 
     fn deref(&self) -> &Entry {
-        self.entry.as_ref().expect("an entry is there until its lease is dropped")
+        self.entry.as_ref().expect("only drop takes the entry out")
     }
 }
 

@@ -352,7 +352,7 @@ impl Store for FileStore {
     async fn recover(&self) -> Result<(), StoreError> {
         let uploads = Self::recover(self).await?;
         if uploads > 0 {
-            tracing::info!(uploads, "cleaned up what unfinished creations and removals left");
+            tracing::info!(uploads, "removed files of unfinished creations and removals");
         }
         Ok(())
     }

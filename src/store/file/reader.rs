@@ -162,7 +162,7 @@ impl Iterator for BlockReader {
         let block = self.next_block();
         if let Err(error) = &block {
             // The response head has been sent already, so the error can only be logged.
-            tracing::error!(id = %self.id, %error, "cannot read on");
+            tracing::error!(id = %self.id, %error, "read failed, download cut short");
             // Ends the iteration after the error.
             self.rest.start = self.rest.end;
         }

@@ -1,5 +1,6 @@
-//! [`Shared`]: what all parts of the store share, and how uploads begin and end. Blocks; callers hold
-//! the entry and choose the thread. Commits and data files have modules of their own.
+//! [`Shared`]: the state shared by all handles of a store, and creation, loading, recovery and
+//! removal of uploads. Blocks; callers lock the entry and choose the thread. Commits and data files
+//! have modules of their own.
 
 use std::{
     collections::HashSet,
@@ -25,28 +26,29 @@ use crate::{
     upload::{Upload, UploadId},
 };
 
-/// What all handles and threads of one store share.
+/// The state shared by all handles and threads of one store.
 #[derive(Debug)]
 pub(super) struct Shared {
     /// The data directory.
     pub(super) disk: Arc<Disk>,
-    /// What is in memory.
+    /// The entries in memory.
     pub(super) cache: Cache,
-    /// Final uploads that wait for their plain file.
+    /// Joined uploads that wait for a plain file.
     pub(super) materializer: Materializer,
-    /// Ids joined by this process whose record is not there yet: no orphans.
+    /// Ids that this process has joined and not created yet, which are no orphans.
     pub(super) pending_joins: Mutex<HashSet<UploadId>>,
-    /// A rewritten log may still lose its name to the log before, and with it what was appended.
+    /// Whether the rename of a rewritten log may be lost on power loss, and with it lines appended
+    /// since.
     pub(super) names_unsynced: AtomicBool,
-    /// Whether all that an earlier process has written is safe.
+    /// Whether everything that an earlier process wrote is synced.
     pub(super) is_synced: AtomicBool,
-    /// Whether nothing is left of what an earlier process was removing when it died.
+    /// Whether no removal of an earlier process is left unfinished.
     pub(super) is_recovered: AtomicBool,
-    /// Whether something may be left of what this process has removed.
+    /// Whether a removal of this process may be unfinished.
     has_leftovers: AtomicBool,
 }
 
-/// The error for a system call on the files of `id`.
+/// Maps an I/O error on the files of `id`.
 pub(super) fn failed<'a>(
     doing: &'static str,
     id: &'a UploadId,
@@ -54,13 +56,13 @@ pub(super) fn failed<'a>(
     move |source| StoreError::io(format_args!("{doing} {id}"), source)
 }
 
-/// What is wrong when bytes of no record lie in `kind`.
+/// The error message for bytes in `kind` without a record.
 pub(super) fn missing_record(id: &UploadId, kind: Kind) -> String {
-    format!("{id}{} holds bytes, and {id}.record is missing or empty", kind.suffix())
+    format!("{id}{} holds bytes, but {id}.record is missing or empty", kind.suffix())
 }
 
 impl Shared {
-    /// What a store on `disk` starts with.
+    /// The initial state of a store on `disk`.
     pub(super) fn new(disk: Disk) -> Self {
         Self {
             disk: Arc::new(disk),
@@ -74,7 +76,7 @@ impl Shared {
         }
     }
 
-    /// Does `work` on the thread that suits its cost.
+    /// Runs `work` on the thread that suits its cost.
     ///
     /// # Cancel safety
     /// Dropping the future does not stop work that has begun.
@@ -90,11 +92,11 @@ impl Shared {
         in_pool(move || work(&shared)).await
     }
 
-    /// The record, from memory or from disk.
+    /// Returns the record, from memory or from disk.
     ///
     /// # Errors
     /// [`StoreError::Absent`], also when the file of a complete upload was moved away;
-    /// [`StoreError::Damaged`].
+    /// [`StoreError::Damaged`]; [`StoreError::Io`].
     pub(super) fn load(
         self: &Arc<Self>,
         guard: &mut EntryGuard,
@@ -110,16 +112,16 @@ impl Shared {
         let file = file.map_err(failed("opening the record of", id))?.ok_or(StoreError::Absent)?;
         let text = self.disk.read(&file).map_err(failed("reading the record of", id))?;
         if !self.is_synced.load(Ordering::Relaxed) {
-            // The process that wrote it may have died before its sync, and what is read here is
-            // passed on as a promise.
+            // The process that wrote it may have died before its sync, and a loaded record is
+            // acknowledged to clients.
             let synced = self.disk.sync(&file);
             synced.map_err(failed("syncing the record of", id))?;
         }
         let parsed = record::parse(id, &text)?.ok_or(StoreError::Absent)?;
         let upload = Arc::new(parsed.upload);
         if let Err(e) = self.reconcile_names(guard, &upload) {
-            // The record is right all the same, and reads find the bytes where they are.
-            tracing::warn!(%id, error = %e, "cannot finish what a crash left half done");
+            // The record is valid all the same, and readers find the bytes at either place.
+            tracing::warn!(%id, error = %e, "cannot complete steps left by a crash");
         }
         self.check_data_file(&guard.entry, &upload)?;
         guard.entry.set(Some(Arc::clone(&upload)));
@@ -131,18 +133,18 @@ impl Shared {
         Ok(upload)
     }
 
-    /// Drops what is in memory of an upload whose files another program has changed.
+    /// Drops the cached state of an upload whose files do not match it.
     pub(super) fn invalidate(&self, entry: &EntryRef) {
         Handles::close(entry);
         entry.set(None);
     }
 
-    /// The data file of an open upload, which is kept open for the next request.
+    /// Returns the data file of an open upload and keeps it open for the next request.
     pub(super) fn data_file(&self, entry: &EntryRef) -> io::Result<Arc<File>> {
         self.cached_file(entry, CachedFile::Data, Kind::Part)
     }
 
-    /// The record of an upload, which is kept open for the next request.
+    /// Returns the record file of an upload and keeps it open for the next request.
     pub(super) fn record(&self, entry: &EntryRef) -> io::Result<Arc<File>> {
         self.cached_file(entry, CachedFile::Record, Kind::Record)
     }
@@ -161,7 +163,7 @@ impl Shared {
         Ok(file)
     }
 
-    /// Makes the record and the data file of a new upload, and has the pointer of its key lead to it.
+    /// Creates the files of a new upload, and sets the pointer of its key.
     pub(super) fn create(
         self: &Arc<Self>,
         guard: &mut EntryGuard,
@@ -197,7 +199,8 @@ impl Shared {
         Ok(())
     }
 
-    /// Makes an empty record, which counts as none. `None` when there is one that counts.
+    /// Creates an empty record, which does not count as an upload yet. Returns `None` when the id
+    /// is taken.
     fn reserve(
         self: &Arc<Self>,
         guard: &mut EntryGuard,
@@ -207,7 +210,7 @@ impl Shared {
             && !self.has_leftovers.load(Ordering::Relaxed);
         let is_being_removed = |id| self.disk.exists(id, Kind::Gone);
         if !is_clean && is_being_removed(id).map_err(failed("creating", id))? {
-            self.finish_removal(id).map_err(failed("clearing away", id))?;
+            self.finish_removal(id).map_err(failed("removing leftovers of", id))?;
         }
         match self.disk.create_new(id, Kind::Record) {
             Ok(file) => return Ok(Some(file)),
@@ -216,7 +219,7 @@ impl Shared {
         }
         match self.load(guard) {
             Ok(_) => Ok(None),
-            // A crash came before its first line was whole. Nobody was told of that upload.
+            // A crash came before its first line was complete. That upload was never acknowledged.
             Err(StoreError::Absent) => {
                 if let Some(kind) = self.orphaned_bytes(id).map_err(failed("creating", id))? {
                     return Err(StoreError::Damaged(missing_record(id, kind)));
@@ -228,7 +231,7 @@ impl Shared {
         }
     }
 
-    /// Makes the data file, and the record durable.
+    /// Creates the data file, and makes the record and the pointer durable.
     fn create_files(
         self: &Arc<Self>,
         guard: &EntryGuard,
@@ -239,7 +242,7 @@ impl Shared {
         let is_empty = upload.length == Some(0);
         if !upload.is_void() && !self.is_joined(upload)? {
             if upload.is_complete() && !is_empty {
-                return Err(io::Error::new(io::ErrorKind::NotFound, "its bytes are not there"));
+                return Err(io::Error::new(io::ErrorKind::NotFound, "its bytes are missing"));
             }
             let part = self.create_data_file(&guard.entry)?;
             if !is_empty {
@@ -249,7 +252,7 @@ impl Shared {
         let line = record::first_line(upload);
         let bytes = line.len() as u64;
         if upload.is_complete() {
-            // It takes no further step that could make up for a data file that is lost.
+            // A complete upload has no later step that could restore a lost data file.
             self.disk.sync_names()?;
         }
         self.disk.write_at(record, &[line.into()], 0)?;
@@ -258,14 +261,14 @@ impl Shared {
             self.disk.set_pointer(key, &upload.id)?;
         }
         if !upload.is_complete() {
-            // In this order the file system has the names on disk already, as a rule.
+            // In this order the sync of the record has usually put the names on disk already.
             self.disk.sync_names()?;
         }
         self.reconcile_names(guard, upload)?;
         Ok(Log { bytes, base_bytes: bytes, torn: false })
     }
 
-    /// Undoes what [`Self::fill`] has begun, as far as the system lets us.
+    /// Undoes [`Self::create_files`], as far as possible.
     fn undo_creation(
         &self,
         entry: &Entry,
@@ -283,14 +286,14 @@ impl Shared {
             .and_then(|()| self.disk.unlink(id, Kind::Record))
             .and_then(|_| self.disk.sync_names())
             .and_then(|()| self.disk.length_of(id, Kind::Part))
-            // One with bytes is none of this creation.
+            // A data file with bytes is not from this creation.
             .and_then(|bytes| Ok(bytes == Some(0) && self.disk.unlink(id, Kind::Part)?));
         if let Err(e) = undone {
             tracing::warn!(%id, error = %e, "cannot undo a creation that failed");
         }
     }
 
-    /// The upload that the pointer of a key leads to, if it exists.
+    /// Returns the upload that the pointer of a key leads to, if it exists.
     fn key_target(&self, key: &UploadId) -> io::Result<Option<UploadId>> {
         let Some(id) = self.disk.pointer_target(key)? else {
             return Ok(None);
@@ -299,13 +302,13 @@ impl Shared {
             return Ok(Some(id));
         }
         let text = self.disk.open_read(&id, Kind::Record).and_then(|file| self.disk.read(&file));
-        // A damaged record is an upload all the same; one without a whole line never came to be.
+        // A damaged record is an upload too; a record without a complete line is none.
         let exists =
             found(text)?.is_some_and(|text| !matches!(record::parse(&id, &text), Ok(None)));
         Ok(exists.then_some(id))
     }
 
-    /// Removes the record, then the bytes, if the record is still at `revision`.
+    /// Removes the record, then the bytes, if the record is at `revision`.
     pub(super) fn remove(
         self: &Arc<Self>,
         guard: &mut EntryGuard,
@@ -326,7 +329,7 @@ impl Shared {
         let has_record = gone.is_some() || self.disk.exists(id, Kind::Gone).unwrap_or(true);
         let cleared =
             self.unlink_pointer(pointer, id).and_then(|()| match (has_record, was_complete) {
-                // Complete and without its bytes it is gone, whatever becomes of its record.
+                // A complete upload without its bytes is absent even if its record comes back.
                 (true, true) => self.finish_removal(id),
                 (true, false) => self.disk.sync_names().and_then(|()| self.finish_removal(id)),
                 (false, _) => self.remove_orphan(id).map(drop),
@@ -337,7 +340,7 @@ impl Shared {
         cleared.map_err(failed("removing the bytes of", id))
     }
 
-    /// Unlinks the pointer of a key if it leads to `id`, which is gone.
+    /// Unlinks the pointer of a key if it leads to `id`.
     fn unlink_pointer(&self, pointer: Option<&UploadId>, id: &UploadId) -> io::Result<()> {
         if let Some(key) = pointer
             && self.disk.pointer_target(key)?.as_ref() == Some(id)
@@ -347,7 +350,7 @@ impl Shared {
         Ok(())
     }
 
-    /// Brings everything of one id in order. Says whether leftovers of no upload were removed.
+    /// Completes or cleans up the files of one id. Returns whether orphaned files were removed.
     pub(super) fn recover(self: &Arc<Self>, guard: &mut EntryGuard) -> Result<bool, StoreError> {
         let loaded = self.load(guard);
         let id = &guard.entry.id;
@@ -362,7 +365,8 @@ impl Shared {
                 self.reconcile_names(guard, upload)?;
                 self.disk.unlink_tree(id, Kind::JoinTmp)?;
                 self.disk.unlink(id, Kind::RecordTmp)?;
-                // From an earlier life of the id; its bytes were gone before this record was made.
+                // From an earlier use of the id; its bytes were gone before this record was
+                // created.
                 self.disk.unlink(id, Kind::Gone)?;
                 Ok(false)
             } else if !orphaned {
@@ -371,7 +375,7 @@ impl Shared {
                 self.disk.unlink(id, Kind::Record)?;
                 self.finish_removal(id).map(|()| true)
             } else {
-                // It may as well be a key, whose upload is gone or never came to be.
+                // The name may also be a key, whose upload was removed or never created.
                 self.disk.unlink(id, Kind::NameTmp)?;
                 if self.key_target(id)?.is_none() {
                     self.disk.unlink(id, Kind::Name)?;
@@ -382,7 +386,7 @@ impl Shared {
         cleaned().map_err(failed("cleaning up", id))
     }
 
-    /// Unlinks what is left of a removed upload, whose record is `.gone`.
+    /// Unlinks the remaining files of a removed upload, whose record is `.gone`.
     pub(super) fn finish_removal(&self, id: &UploadId) -> io::Result<()> {
         let had_bytes = self.disk.unlink(id, Kind::Plain)?
             | self.disk.unlink(id, Kind::Part)?
@@ -390,18 +394,19 @@ impl Shared {
             | self.disk.unlink_tree(id, Kind::JoinTmp)?
             | self.disk.unlink(id, Kind::RecordTmp)?;
         if had_bytes {
-            // Bytes without the proof that they were removed look like bytes whose record is lost.
+            // If `.gone` were lost before them, the bytes would look as if their record was lost.
             self.disk.sync_names()?;
         }
         self.disk.unlink(id, Kind::Gone)?;
         Ok(())
     }
 
-    /// Unlinks what a crash leaves of an upload that never came to be. Says whether it did: such an
-    /// upload has no bytes, so where there are some the record is lost, and everything is kept.
+    /// Unlinks the remaining files of an upload whose creation did not finish. Returns whether it
+    /// did: such an upload has no bytes, so where there are any the record was lost, and all files
+    /// are kept.
     pub(super) fn remove_orphan(&self, id: &UploadId) -> io::Result<bool> {
         if let Some(kind) = self.orphaned_bytes(id)? {
-            tracing::error!("{}; they are kept", missing_record(id, kind));
+            tracing::error!("{}; all files are kept", missing_record(id, kind));
             return Ok(false);
         }
         self.disk.unlink(id, Kind::Record)?;
@@ -412,7 +417,7 @@ impl Shared {
         Ok(true)
     }
 
-    /// What holds bytes of an id without a record that are nowhere else.
+    /// Returns a file with bytes of an id without a record, if they exist nowhere else.
     fn orphaned_bytes(&self, id: &UploadId) -> io::Result<Option<Kind>> {
         let has_bytes =
             |kind| self.disk.length_of(id, kind).map(|bytes| bytes.is_some_and(|n| n > 0));
@@ -421,7 +426,7 @@ impl Shared {
                 return Ok(Some(kind));
             }
         }
-        // A plain file is not ours if it has no record at all.
+        // A plain file without any record is not ours.
         if self.disk.exists(id, Kind::Record)? && has_bytes(Kind::Plain)? {
             return Ok(Some(Kind::Plain));
         }

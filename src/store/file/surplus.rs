@@ -122,7 +122,7 @@ impl OpenWrite {
 }
 
 /// Owns an open write inside of an empty [`Bytes`].
-struct ReceiptOwner(#[expect(dead_code, reason = "it is kept, not used")] Arc<OpenWrite>);
+struct ReceiptOwner(#[expect(dead_code, reason = "keeps the write open until dropped")] Arc<OpenWrite>);
 
 impl AsRef<[u8]> for ReceiptOwner {
     fn as_ref(&self) -> &[u8] {
@@ -200,7 +200,7 @@ impl Reclaim {
         if let Err(error) = freed
             && error.kind() != io::ErrorKind::Unsupported
         {
-            tracing::warn!(id = %self.upload.id, %error, "cannot free bytes that do not count");
+            tracing::warn!(id = %self.upload.id, %error, "cannot reclaim uncommitted bytes");
         }
     }
 
