@@ -1,5 +1,5 @@
-//! [`MemoryStore`]: uploads in memory, for tests and examples. The store to read first: it keeps the
-//! promises of [`Store`] in the plainest way.
+//! [`MemoryStore`]: uploads in memory, for tests and examples. The simplest implementation of
+//! [`Store`], and the one to read first.
 
 use std::{
     collections::HashMap,
@@ -17,23 +17,23 @@ use futures_core::Stream;
 use super::{ByteStream, Pending, Store, StoreError, UploadStream, Writer};
 use crate::upload::{Capabilities, Change, Key, Phase, Receipt, Upload, UploadId};
 
-/// Bytes of one item of a read.
+/// Bytes per item of a read.
 const READ_BYTES: usize = 64 << 10;
 
-/// Uploads in memory. They end with the last clone of the store. Nothing bounds their size.
+/// Uploads in memory. All clones share them. Their size is not bounded.
 ///
-/// Bytes on their way into an upload lie apart, each block under its receipt, until a commit takes
-/// them in. So clones may serve engines of their own, as the nodes that share a bucket do.
+/// Written bytes are stored apart from the upload, as one block per receipt, until a commit copies
+/// them. Each clone can thus serve an engine of its own, like several nodes on one bucket.
 #[derive(Debug, Clone, Default)]
 pub struct MemoryStore {
     state: Arc<Mutex<State>>,
 }
 
-/// All that is stored.
+/// The state shared by all clones.
 #[derive(Debug, Default)]
 struct State {
-    /// Bytes that no commit has taken in, by the number in their receipt. Those of a write that was
-    /// given up stay.
+    /// Uncommitted blocks, by the number in their receipt. Blocks of abandoned writes are never
+    /// removed.
     blocks: HashMap<u64, Vec<u8>>,
     next_block: u64,
     keys: HashMap<Key, UploadId>,
@@ -43,38 +43,38 @@ struct State {
 /// One upload.
 #[derive(Debug, Default)]
 struct Slot {
-    /// `None` = joined, but not created yet.
+    /// `None` for an upload that was joined and not created yet.
     record: Option<Arc<Upload>>,
     data: Vec<u8>,
 }
 
 impl MemoryStore {
-    /// A store with nothing in it.
+    /// Creates an empty store.
     pub fn new() -> Self {
         Self::default()
     }
 }
 
 impl State {
-    /// The record and the bytes of an upload.
+    /// Returns the record and the bytes of an upload.
     fn find(&self, id: &UploadId) -> Result<(&Arc<Upload>, &[u8]), StoreError> {
         let slot = self.slots.get(id).ok_or(StoreError::Absent)?;
         Ok((slot.record.as_ref().ok_or(StoreError::Absent)?, &slot.data))
     }
 
-    /// The record that `upload` is a copy of.
+    /// Returns the record of `upload` if it is still at the same revision.
     fn current(&self, upload: &Upload) -> Result<&Arc<Upload>, StoreError> {
         let (record, _) = self.find(&upload.id)?;
         if record.revision == upload.revision { Ok(record) } else { Err(StoreError::Stale) }
     }
 
-    /// The upload that the pointer of `key` leads to.
+    /// Returns the upload that the pointer of `key` leads to.
     fn by_key(&self, key: &Key) -> Result<&Arc<Upload>, StoreError> {
         let id = self.keys.get(key).ok_or(StoreError::Absent)?;
         self.find(id).map(|(record, _)| record)
     }
 
-    /// Takes the bytes of `receipt` into `range` of an upload.
+    /// Copies the block of `receipt` to `range` of an upload.
     fn copy_block(
         &mut self,
         id: &UploadId,
@@ -168,7 +168,7 @@ impl Store for MemoryStore {
         Ok(next)
     }
 
-    /// Copies the bytes, which in memory is as good as not to.
+    /// Copies the bytes, which is cheap enough in memory.
     async fn join(&self, upload: &Upload, partials: &[Arc<Upload>]) -> Result<(), StoreError> {
         let mut state = lock(&self.state);
         let mut joined = Vec::new();
@@ -208,17 +208,17 @@ impl Store for MemoryStore {
     }
 }
 
-/// A sink for bytes of one upload.
+/// A writer to one upload.
 struct MemoryWriter {
-    /// What was pushed.
+    /// All bytes pushed.
     bytes: Vec<u8>,
-    /// How many of them lie under a receipt.
+    /// Number of pushed bytes that are stored in blocks.
     stored_bytes: usize,
     state: Arc<Mutex<State>>,
 }
 
 impl MemoryWriter {
-    /// Puts the bytes since the last receipt under one of their own.
+    /// Stores the bytes since the last receipt as a block.
     fn store_block(&mut self) -> Receipt {
         let mut state = lock(&self.state);
         let number = state.next_block;
@@ -250,7 +250,7 @@ impl Writer for MemoryWriter {
     }
 }
 
-/// A copy of `range` of `data`.
+/// Returns a copy of `range` of `data`.
 fn copy(data: &[u8], range: Range<u64>) -> Result<Bytes, StoreError> {
     if range.is_empty() {
         return Ok(Bytes::new());
@@ -262,19 +262,19 @@ fn copy(data: &[u8], range: Range<u64>) -> Result<Bytes, StoreError> {
     Ok(Bytes::copy_from_slice(bytes))
 }
 
-/// A position in memory.
+/// Converts a position.
 fn position(at: u64) -> Result<usize, StoreError> {
     usize::try_from(at).map_err(|_| StoreError::Full)
 }
 
-/// `bytes` as a stream of several items.
+/// Returns `bytes` as a stream of several items.
 fn blocks(bytes: &Bytes) -> ByteStream {
     let starts = (0..bytes.len()).step_by(READ_BYTES);
     let blocks = starts.map(|at| Ok(bytes.slice(at..bytes.len().min(at + READ_BYTES))));
     Box::pin(Items(blocks.collect::<Vec<_>>().into_iter()))
 }
 
-/// An iterator as a stream that never waits.
+/// An iterator as a stream that is always ready.
 struct Items<I>(I);
 
 impl<I: Iterator + Unpin> Stream for Items<I> {
@@ -285,7 +285,7 @@ impl<I: Iterator + Unpin> Stream for Items<I> {
     }
 }
 
-/// Locks for a moment; see the locks of the file store.
+/// Locks a mutex and ignores poisoning, like the file store.
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -133,9 +133,13 @@ impl Records {
             Ok(upload) => return Some(upload),
             // The file was moved away by its owner.
             Err(StoreError::Absent) => match shared.remove_orphan(id) {
-                Ok(true) => tracing::info!(%id, "removed the record of an upload whose file was moved away"),
+                Ok(true) => {
+                    tracing::info!(%id, "removed the record of an upload whose file was moved away")
+                }
                 Ok(false) => {}
-                Err(e) => tracing::warn!(%id, error = %e, "cannot remove the record of an upload whose file was moved away"),
+                Err(e) => {
+                    tracing::warn!(%id, error = %e, "cannot remove the record of an upload whose file was moved away")
+                }
             },
             Err(e) => log_skipped(id, &e),
         }

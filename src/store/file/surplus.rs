@@ -122,7 +122,9 @@ impl OpenWrite {
 }
 
 /// Owns an open write inside of an empty [`Bytes`].
-struct ReceiptOwner(#[expect(dead_code, reason = "keeps the write open until dropped")] Arc<OpenWrite>);
+struct ReceiptOwner(
+    #[expect(dead_code, reason = "keeps the write open until dropped")] Arc<OpenWrite>,
+);
 
 impl AsRef<[u8]> for ReceiptOwner {
     fn as_ref(&self) -> &[u8] {
