@@ -35,6 +35,7 @@
 pub mod config;
 pub mod content;
 pub mod engine;
+pub mod fields;
 pub mod listen;
 pub mod rules;
 #[cfg(feature = "server")]

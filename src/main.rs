@@ -89,7 +89,7 @@ async fn run(config: Config, output: &Lines) -> Result<(), String> {
     let store = Arc::new(store.map_err(|error| error.to_string())?);
     let listener = bind(&config.listen).map_err(|error| {
         let listen = &config.listen;
-        format!("cannot listen on {listen}: {error}; name another address, such as --listen :8081")
+        format!("cannot listen on {listen}: {error}; use another address, such as --listen :8081")
     })?;
     let address = listener.local_addr().map_err(|error| error.to_string())?;
     let engine = Engine::builder(store.clone()).limits(config.limits.clone()).build();
@@ -145,15 +145,9 @@ fn mount(service: Windlass, config: &Config, secret: &[u8]) -> Windlass {
         (Some(tus), None) => service.mount(Tus::new(tus.clone())),
         (None, Some(resumable)) => service.mount(resumable_js(resumable)),
         (Some(tus), Some(resumable)) => {
-            let tus_is_longer = tus.mount.prefix().len() > resumable.mount.prefix().len();
             let resumable = resumable_js(resumable).with_tus(tus.clone());
             let tus = Tus::new(tus.clone()).with_resumable(resumable.clone());
-            // The longer path first: it may lie below the other one, such as /.
-            if tus_is_longer {
-                service.mount(tus).mount(resumable)
-            } else {
-                service.mount(resumable).mount(tus)
-            }
+            service.mount(tus).mount(resumable)
         }
         (None, None) => service,
     }

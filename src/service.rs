@@ -5,6 +5,7 @@ mod download;
 mod peer;
 
 use std::{
+    cmp::Reverse,
     convert::Infallible,
     fmt,
     future::Future,
@@ -80,13 +81,16 @@ impl Windlass {
         Self(Arc::new(Inner { cors: Cors::default(), dialects: Vec::new(), engine }))
     }
 
-    /// The same service with one more dialect. Of several that claim a path the first mounted wins.
+    /// The same service with one more dialect. A request that several dialects match goes to the one
+    /// with the longest path, and of those to the one that was mounted first.
     ///
     /// # Panics
     /// When the service has been cloned already.
     #[must_use]
     pub fn mount(mut self, dialect: impl Dialect) -> Self {
-        self.inner().dialects.push(Box::new(dialect));
+        let dialects = &mut self.inner().dialects;
+        dialects.push(Box::new(dialect));
+        dialects.sort_by_key(|dialect| Reverse(dialect.locations().mount.prefix().len()));
         self
     }
 
@@ -148,7 +152,7 @@ impl Windlass {
             let drain = Drain::of(head.version, &head.headers);
             let rest = content.rest();
             let fault = framing::check(&head).err();
-            let Some(dialect) = self.dialect(head.uri.path()) else {
+            let Some(dialect) = self.dialect(&head) else {
                 drop(content);
                 let mut reply = self.nothing_here(&head, &asked, fault);
                 cors.apply(&asked, &NOTHING, &mut reply);
@@ -173,17 +177,17 @@ impl Windlass {
             let mut reply = match read {
                 Err(reply) => *reply,
                 Ok((intent, content)) => {
-                    let run = |intent, content, extensions| {
-                        self.run(intent, content, extensions, peer.clone())
+                    let run = |intent, content| {
+                        self.run(intent, content, extensions.clone(), peer.clone())
                     };
                     let mut result = match forged {
-                        None => run(intent, content, extensions.clone()).await,
+                        None => run(intent, content).await,
                         Some(why) => {
                             Err(Refusal::Denied(Denial::forbidden(why.to_string())).into())
                         }
                     };
                     while let Some(intent) = exchange.next(&result) {
-                        result = run(intent, Content::empty(), extensions.clone()).await;
+                        result = run(intent, Content::empty()).await;
                     }
                     if let Err(Refused { refusal: Refusal::Abandoned, .. }) = result {
                         return Err(Aborted);
@@ -207,8 +211,8 @@ impl Windlass {
         if self.engine().is_closed() { time.min(CLOSING_DRAIN_TIME) } else { time }
     }
 
-    fn dialect(&self, path: &str) -> Option<&dyn Dialect> {
-        self.0.dialects.iter().find(|dialect| dialect.claims(path)).map(|dialect| &**dialect)
+    fn dialect(&self, head: &Parts) -> Option<&dyn Dialect> {
+        self.0.dialects.iter().find(|dialect| dialect.matches(head)).map(|dialect| &**dialect)
     }
 
     /// The answer where no dialect is: pages may ask whether they may ask, clients must stop, and people
@@ -238,13 +242,18 @@ impl Windlass {
         peer: Peer,
     ) -> impl Future<Output = Result<Outcome, Refused>> + use<> {
         let engine = self.engine().clone();
-        let (awaited, dropped) = oneshot::channel();
-        let content = content.with_left(Box::pin(async move {
-            tokio::select! {
-                _ = dropped => {}
-                () = peer.left() => {}
-            }
-        }));
+        // Only writes wait for others; a question should not pay for it.
+        let (mut content, mut awaited) = (content, None);
+        if matches!(intent, Intent::Write(_)) {
+            let (sender, dropped) = oneshot::channel();
+            awaited = Some(sender);
+            content = content.with_left(Box::pin(async move {
+                tokio::select! {
+                    _ = dropped => {}
+                    () = peer.left() => {}
+                }
+            }));
+        }
         let run = async move {
             let outcome = engine.run(intent, content, &extensions).await?;
             Ok(lent(outcome, engine.limits().idle_timeout).await)
@@ -268,7 +277,7 @@ impl Windlass {
 struct ToTheEnd {
     running: Option<Running<'static>>,
     /// Dropped with this, which tells the request that no client waits for it.
-    _awaited: oneshot::Sender<()>,
+    _awaited: Option<oneshot::Sender<()>>,
 }
 
 impl ToTheEnd {

@@ -31,6 +31,12 @@ const IMPURE: &[&str] = &[
 
 const LAYERS: &[Layer] = &[
     Layer { name: "upload", may_use: &["upload"], never: IMPURE, below_wire: true },
+    Layer {
+        name: "fields",
+        may_use: &["fields", "upload"],
+        never: &["hyper", "tokio", "std::fs", "std::net", "StatusCode"],
+        below_wire: false,
+    },
     Layer { name: "rules", may_use: &["rules", "upload"], never: IMPURE, below_wire: true },
     Layer {
         name: "store",
@@ -46,7 +52,7 @@ const LAYERS: &[Layer] = &[
     },
     Layer {
         name: "wire",
-        may_use: &["content", "rules", "upload", "wire"],
+        may_use: &["content", "fields", "rules", "upload", "wire"],
         never: &["tokio", "std::fs", "std::net"],
         below_wire: false,
     },

@@ -153,6 +153,13 @@ pub enum Refusal {
     },
 }
 
+impl Refusal {
+    /// A request of which `field` breaks its grammar, or contradicts another one.
+    pub fn malformed(field: &'static str, reason: impl Into<String>) -> Self {
+        Self::Malformed { field, reason: reason.into() }
+    }
+}
+
 /// What is known of the length of an upload, in bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum KnownLength {

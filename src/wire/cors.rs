@@ -16,11 +16,9 @@ use http::{
     request::Parts,
 };
 
+use super::Reply;
 pub use super::origin::{InvalidOrigin, Origin};
-use super::{
-    Reply,
-    fields::{elements, excerpt, forwarded, host, is_token},
-};
+use crate::fields::{elements, excerpt, forwarded, host, is_token};
 
 /// What a dialect lets pages of other origins send and read. Comma lists.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

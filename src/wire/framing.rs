@@ -6,8 +6,7 @@ use http::{
     request::Parts,
 };
 
-use super::fields::{host, malformed};
-use crate::rules::Refusal;
+use crate::{fields::host, rules::Refusal};
 
 /// Checks `head`, whatever its dialect. What follows a head that fails may be a part of its request.
 ///
@@ -15,13 +14,16 @@ use crate::rules::Refusal;
 /// [`Refusal::Malformed`].
 ///
 /// # Source
-/// RFC 9112 "Host" (3.2) and "Transfer-Encoding" (6.1); RFC 9113 8.3.1.
+/// RFC 9112 3.2 "Host" and 6.1 "Transfer-Encoding"; RFC 9113 8.3.1.
 pub fn check(head: &Parts) -> Result<(), Refusal> {
     if !is_framed_plainly(&head.headers) {
-        return Err(malformed("Transfer-Encoding", "it must be chunked alone"));
+        return Err(Refusal::malformed("Transfer-Encoding", "it must be chunked alone"));
     }
     if !is_addressed(head) {
-        return Err(malformed("Host", "it must be there once, and be a host with at most a port"));
+        return Err(Refusal::malformed(
+            "Host",
+            "it must be there once, and be a host with at most a port",
+        ));
     }
     Ok(())
 }

@@ -4,12 +4,11 @@ use std::{fmt, str::FromStr};
 
 use http::{HeaderValue, request::Parts};
 
-use super::{
-    fields::{forwarded, host},
-    mount::{self, Mount},
-    origin::Origin,
+use super::{mount::Mount, origin::Origin};
+use crate::{
+    fields::{forwarded, host, is_plain_path},
+    upload::UploadId,
 };
-use crate::upload::UploadId;
 
 /// Where uploads are, as this server and as its clients see it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -93,7 +92,7 @@ impl FromStr for PublicUrl {
         let url = text.strip_suffix('/').unwrap_or(text);
         let (scheme, rest) = url.split_once("://").ok_or(InvalidPublicUrl)?;
         let (host, path) = rest.split_at(rest.find('/').unwrap_or(rest.len()));
-        let is_path = path.is_empty() || mount::is_plain_path(path);
+        let is_path = path.is_empty() || is_plain_path(path);
         if !matches!(scheme, "http" | "https") || !host::is_host(host) || !is_path {
             return Err(InvalidPublicUrl);
         }

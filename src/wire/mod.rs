@@ -2,7 +2,6 @@
 //! `rules` and `content`; no store, no engine, no runtime.
 
 pub mod cors;
-pub mod fields;
 pub mod form;
 pub mod framing;
 pub mod location;
@@ -14,14 +13,15 @@ pub mod tus;
 
 use std::{fmt, time::Duration};
 
-use http::request::Parts;
+use http::{HeaderMap, request::Parts};
 
 use self::location::Locations;
 pub use self::reply::{Reply, ReplyBody};
 use crate::{
     content::Content,
-    rules::{Intent, Outcome, Refused},
-    upload::Limits,
+    fields::{Invalid, Reason, upload_checksum},
+    rules::{Intent, Outcome, Refusal, Refused},
+    upload::{Digest, Limits},
 };
 
 /// How long to hold an answer back, for clients that repeat a request as soon as it is answered. Put
@@ -52,9 +52,10 @@ pub trait Dialect: Send + Sync + fmt::Debug + 'static {
         (16 << 20, Duration::from_secs(5))
     }
 
-    /// Whether requests for `path` are this dialect's.
-    fn claims(&self, path: &str) -> bool {
-        self.locations().mount.claims(path)
+    /// Whether the request with `head` is this dialect's: by its path, and where dialects share one, by
+    /// its fields.
+    fn matches(&self, head: &Parts) -> bool {
+        self.locations().mount.matches(head.uri.path())
     }
 
     /// Whether the request with `head` would change something, and any page could have made a
@@ -91,4 +92,22 @@ pub trait Exchange: Send + fmt::Debug {
 
     /// The answer to the last intent.
     fn answer(&mut self, result: Result<Outcome, Refused>) -> Reply;
+}
+
+impl From<Invalid> for Refusal {
+    fn from(Invalid { field, reason }: Invalid) -> Self {
+        match reason {
+            Reason::Malformed(reason) => Self::malformed(field, reason),
+            Reason::TooLarge => Self::malformed(field, reason.to_string()),
+            Reason::TooLong { limit_bytes } => Self::MetadataTooLong { limit_bytes },
+            Reason::UnknownAlgorithm { name } => Self::ChecksumUnknown { name },
+            Reason::UnsupportedVersion => Self::VersionUnsupported,
+            Reason::WrongMediaType { expected } => Self::WrongMediaType { expected },
+        }
+    }
+}
+
+/// The checksum among the fields of a trailer; see [`Content::with_trailer_checksum`].
+fn trailer_checksum(fields: &HeaderMap) -> Result<Option<Digest>, Refusal> {
+    Ok(upload_checksum::decode(fields)?)
 }

@@ -2,7 +2,9 @@
 
 use std::{fmt, str::FromStr};
 
-use crate::upload::UploadId;
+use percent_encoding::percent_decode_str;
+
+use crate::{fields::is_plain_path, upload::UploadId};
 
 /// The path of a collection of uploads; each upload is one segment below it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -29,7 +31,7 @@ impl Mount {
     }
 
     /// Whether `path` lies under this one.
-    pub fn claims(&self, path: &str) -> bool {
+    pub fn matches(&self, path: &str) -> bool {
         self.below(path).is_some()
     }
 
@@ -43,6 +45,36 @@ impl Mount {
         id.parse().ok().map(Resource::Upload)
     }
 
+    /// The upload that `url` names: whatever the host, the path must end in that of an upload, or be
+    /// nothing but its id. Several URLs with a wrong separator, or with none, must not pass for one of
+    /// them (D-34). `outer` is the path that a proxy is known to take off its URLs; empty if there is
+    /// none.
+    pub fn upload_at(&self, url: &str, outer: &str) -> Option<UploadId> {
+        let encoded = local_part(url)?;
+        let local = percent_decode_str(encoded).decode_utf8().ok()?;
+        let separates = |c: char| c.is_whitespace() || c.is_control() || c == '|';
+        if local.contains(separates) || local.contains("://") {
+            return None;
+        }
+        let path = encoded.split(['?', '#']).next().unwrap_or_default();
+        let path = percent_decode_str(path).decode_utf8().ok()?;
+        let path = path.strip_suffix('/').unwrap_or(&path);
+        let Some((parent, id)) = path.rsplit_once('/') else {
+            return path.parse().ok();
+        };
+        let prefix = self.prefix();
+        let is_ours = if prefix.is_empty() {
+            // Here any segment could be an upload: what a proxy takes off must be known.
+            parent.is_empty() || parent == outer
+        } else {
+            let is_twice = local.matches(&format!("{prefix}/")).nth(1).is_some();
+            let is_plain = !parent.contains([',', ';']) && !is_twice;
+            let is_relative = prefix.strip_prefix('/') == Some(parent);
+            is_plain && (is_relative || (parent.starts_with('/') && parent.ends_with(prefix)))
+        };
+        if is_ours { id.parse().ok() } else { None }
+    }
+
     /// What follows the prefix in `path`: nothing, or a slash and more.
     fn below<'p>(&self, path: &'p str) -> Option<&'p str> {
         let below = path.strip_prefix(self.prefix())?;
@@ -51,12 +83,18 @@ impl Mount {
     }
 }
 
-/// Whether `path` is made of segments `/name` that mean the same in every URL.
-pub(crate) fn is_plain_path(path: &str) -> bool {
-    let is_plain = |b: u8| b.is_ascii_alphanumeric() || b"-._~".contains(&b);
-    let is_segment =
-        |segment: &str| !matches!(segment, "" | "." | "..") && segment.bytes().all(is_plain);
-    path.strip_prefix('/').is_some_and(|path| path.split('/').all(is_segment))
+/// What follows the authority in an absolute or relative URL. `None` for a URL of no web server.
+fn local_part(url: &str) -> Option<&str> {
+    let is_web = |scheme: &str| ["http", "https"].iter().any(|s| scheme.eq_ignore_ascii_case(s));
+    let rest = match url.split_once("://") {
+        Some((scheme, rest)) if is_web(scheme) => rest,
+        Some(_) => return None,
+        None => match url.strip_prefix("//") {
+            Some(rest) => rest,
+            None => return Some(url),
+        },
+    };
+    rest.find('/').map(|path| &rest[path..])
 }
 
 impl FromStr for Mount {
@@ -131,8 +169,100 @@ mod tests {
                 Resource::Upload(id) => id.to_string(),
             });
             assert_eq!(resource.as_deref(), expected, "{path} under {mount}");
-            assert!(resource.is_none() || mount.claims(path), "{path} under {mount}");
+            assert!(resource.is_none() || mount.matches(path), "{path} under {mount}");
         }
-        assert!("/files".parse::<Mount>().is_ok_and(|mount| mount.claims("/files/a/b")));
+        assert!("/files".parse::<Mount>().is_ok_and(|mount| mount.matches("/files/a/b")));
+    }
+
+    #[test]
+    fn urls_are_matched_by_the_end_of_their_path_d_34_f_38() {
+        for (base, url, expected) in [
+            ("/files", "/files/a", Some("a")),
+            ("/files", "/files/a/", Some("a")),
+            ("/files", "/files/a?x=/y#z", Some("a")),
+            ("/files", "a", Some("a")),
+            ("/files", "files/a", Some("a")),
+            ("/files", "https://h:1/files/a", Some("a")),
+            ("/files", "https://h/proxy/files/a", Some("a")),
+            ("/files", "//h/files/a", Some("a")),
+            ("/files", "http://u@[::1]:80/files/a", Some("a")),
+            ("/files", "/files/%61", Some("a")),
+            ("/files", "/files%2Fa", Some("a")),
+            ("/files", "/xfiles/a", None),
+            ("/files", "/a", None),
+            ("/files", "/files/x/a", None),
+            ("/files", "/files//a", None),
+            ("/files", "/files/", None),
+            ("/files", "https://h", None),
+            ("/files", "../a", None),
+            ("/files", "..%2Fa", None),
+            ("/files", "/files/..", None),
+            ("/files", "/files/../a", None),
+            ("/files", "/files/a%00", None),
+            ("/files", "/files/%ff", None),
+            ("/files", "/etc/passwd", None),
+            ("/files", "HTTPS://files/files/a", Some("a")),
+            ("/files", "https://files/proxy/files/a", Some("a")),
+            ("/files", "https://p/files/files/a", Some("a")),
+            ("/files", "/outer/files/a", Some("a")),
+            ("/files", "/files/a,/files/b", None),
+            ("/files", "/files/a\t/files/b", None),
+            ("/files", "/files/a%20/files/b", None),
+            ("/files", "/files/a%09/files/b", None),
+            ("/files", "/files/a%0A/files/b", None),
+            ("/files", "/files/a+/files/b", None),
+            ("/files", "/files/a|/files/b", None),
+            ("/files", "/files/a%7C/files/b", None),
+            ("/files", "/files/a&/files/b", None),
+            ("/files", "/files/a;/files/b", None),
+            ("/files", "/files/a/files/b", None),
+            ("/files", "/files/a//files/b", None),
+            ("/files", "/files/a?/files/b", None),
+            ("/files", "/files/a#/files/b", None),
+            ("/files", "/files%2Fa/files%2Fb", None),
+            ("/files", "http://h/files/ahttp://h/files/b", None),
+            ("/files", "http://h/files/a+http://h/files/b", None),
+            ("/files", "http://h/files/a|http://h/files/b", None),
+            ("/files", "http://h/files/a?http://h/files/b", None),
+            ("/files", "http://h/files/a%20http://h/files/b", None),
+            ("/files", "http://h/files/a%20http%3A%2F%2Fh/files/b", None),
+            ("/files", "http://h/a\thttp://h/files/b", None),
+            ("/files", "//h/files/a//h/files/b", None),
+            ("/files", "files/afiles/b", None),
+            ("/files", "files/a+files/b", None),
+            ("/files", "files/a/files/b", None),
+            ("/files", "files/a|files/b", None),
+            ("/files", "a+b", None),
+            ("/files", "a|b", None),
+            ("/files", "a%20b", None),
+            ("/files", "a\tb", None),
+            ("/files", "a/files/b", None),
+            ("/files", "ahttps://h/files/b", None),
+            ("/files", "a+https://h/files/b", None),
+            ("/files", "a|https://h/files/b", None),
+            ("/files", "ftp://h/files/a", None),
+            ("/up/files", "/up/files/a", Some("a")),
+            ("/up/files", "/files/a", None),
+            ("/up/files", "up/files/a", Some("a")),
+            ("/", "/a", Some("a")),
+            ("/", "https://h/a", Some("a")),
+            ("/", "a", Some("a")),
+            ("/", "https://a", None),
+            ("/", "/a,/b", None),
+            ("/", "/a/b", None),
+            ("/", "/a+/b", None),
+            ("/", "/a%20/b", None),
+            ("/", "/a|/b", None),
+            ("/", "a/b", None),
+            ("/", "https://h/a/b", None),
+            ("/", "https://h/ahttps://h/b", None),
+            ("/", "https://h/outer/a", Some("a")),
+            ("/", "/outer/a", Some("a")),
+            ("/", "/outer/a/outer/b", None),
+        ] {
+            let mount: Mount = base.parse().expect("a path");
+            let upload = mount.upload_at(url, "/outer");
+            assert_eq!(upload.as_ref().map(UploadId::as_str), expected, "{url} under {base}");
+        }
     }
 }

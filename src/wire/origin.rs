@@ -4,7 +4,7 @@ use std::{fmt, str::FromStr};
 
 use http::HeaderValue;
 
-use super::fields::host;
+use crate::fields::host;
 
 /// The origin of a page: `scheme://host[:port]` as a browser writes it.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -619,8 +619,11 @@ async fn chunk_that_has_made_an_upload_and_may_not_write_leaves_nothing_s_009() 
     let mut stall = faults.delay_answer(Operation::Create, 1);
     let first = bench.spawn(chunk("a", 10, 0..5), whole(b"01234"));
     stall.reached().await;
-    bench.engine.close().await;
+    let closing = bench.engine.clone();
+    let closed = tokio::spawn(async move { closing.close().await });
+    settle().await;
     stall.release();
+    closed.await.expect("no panic");
     assert_eq!(first.await.expect("no panic").err(), Some(Refusal::ShuttingDown));
     assert_eq!(bench.uploads().await, 0);
 }

@@ -212,11 +212,14 @@ impl Shared {
     /// Renames the data file to its public name. On failure it keeps the private one.
     pub(super) fn rename_to_plain(&self, id: &UploadId) -> io::Result<()> {
         self.disk.rename(id, Kind::Part, Kind::Plain)?;
-        self.disk.sync_names().inspect_err(|_| {
-            if let Err(e) = self.disk.rename(id, Kind::Plain, Kind::Part) {
-                tracing::warn!(%id, error = %e, "cannot undo a publication that failed");
-            }
-        })
+        self.disk.sync_names().inspect_err(|_| self.unpublish(id))
+    }
+
+    /// Renames a published data file back to its private name.
+    pub(super) fn unpublish(&self, id: &UploadId) {
+        if let Err(e) = found(self.disk.rename(id, Kind::Plain, Kind::Part)) {
+            tracing::warn!(%id, error = %e, "cannot undo a publication that failed");
+        }
     }
 
     /// Completes the renames and unlinks that the record implies. Idempotent.

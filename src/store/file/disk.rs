@@ -354,20 +354,33 @@ impl Disk {
         Ok(rustix::fs::renameat(&self.names, from, &self.names, to)?)
     }
 
-    /// Sets the pointer of `key` to `id`, replacing an existing one.
-    pub(super) fn set_pointer(&self, key: &UploadId, id: &UploadId) -> io::Result<()> {
-        self.unlink(key, Kind::NameTmp)?;
-        let (from, to) = (self.path(key, Kind::NameTmp), self.path(id, Kind::Record));
-        self.step(Step::Symlink { path: &from, to: name_of(&to) })?;
-        rustix::fs::symlinkat(name_of(&to), &self.names, name_of(&from))?;
-        self.rename(key, Kind::NameTmp, Kind::Name)
+    /// Makes `<key>.name.tmp` a link to the record of `id`, replacing an existing one.
+    pub(super) fn link_to_record(&self, key: &UploadId, id: &UploadId) -> io::Result<()> {
+        let (path, record) = (self.path(key, Kind::NameTmp), self.path(id, Kind::Record));
+        let (name, to) = (name_of(&path), name_of(&record));
+        self.step(Step::Symlink { path: &path, to })?;
+        match rustix::fs::symlinkat(to, &self.names, name) {
+            Err(rustix::io::Errno::EXIST) => {
+                self.unlink(key, Kind::NameTmp)?;
+                Ok(rustix::fs::symlinkat(to, &self.names, name)?)
+            }
+            made => Ok(made?),
+        }
     }
 
-    /// Returns the upload that the pointer of `key` leads to; `None` when there is none.
-    pub(super) fn pointer_target(&self, key: &UploadId) -> io::Result<Option<UploadId>> {
-        let path = self.path(key, Kind::Name);
+    /// Returns the upload to whose record a link leads; `None` when there is no such link.
+    pub(super) fn pointer_target(
+        &self,
+        key: &UploadId,
+        kind: Kind,
+    ) -> io::Result<Option<UploadId>> {
+        let path = self.path(key, kind);
         self.step(Step::Open { path: &path })?;
-        let to = found(fs::read_link(path))?;
+        let to = match fs::read_link(path) {
+            // A foreign file.
+            Err(e) if e.kind() == io::ErrorKind::InvalidInput => return Ok(None),
+            to => found(to)?,
+        };
         let to = to.and_then(|to| Kind::parse(to.as_os_str()));
         Ok(to.filter(|(_, kind)| *kind == Kind::Record).map(|(id, _)| id))
     }

@@ -12,7 +12,7 @@ use tokio::{runtime::Handle, sync::Notify};
 
 use super::{
     disk::Kind,
-    dispatch::Cost,
+    dispatch::in_pool,
     entry::EntryGuard,
     lock,
     shared::{Shared, failed},
@@ -20,7 +20,7 @@ use super::{
 use crate::{store::StoreError, upload::UploadId};
 
 /// Bytes copied between two checks whether the store is closed: about a second on a slow disk.
-const STEP_BYTES: u64 = 64 << 20;
+pub(super) const STEP_BYTES: u64 = 64 << 20;
 
 /// Delay before a failed copy is tried again, for example on a full disk.
 const RETRY_AFTER: Duration = Duration::from_secs(60);
@@ -82,8 +82,8 @@ impl Materializer {
     }
 }
 
-/// The task that materializes uploads. Holds the store weakly, so that the directory can be
-/// unlocked.
+/// The task that materializes uploads. Holds the store weakly, so that it delays the unlocking of the
+/// directory by one step at most.
 struct Worker {
     shared: Weak<Shared>,
     done: bool,
@@ -92,12 +92,12 @@ struct Worker {
 impl Worker {
     /// Runs until the queue is empty.
     async fn work(mut self) {
-        while let Some(shared) = self.shared.upgrade() {
-            let Some(id) = shared.materializer.next() else {
+        while let Some(next) = self.shared.upgrade().map(|shared| shared.materializer.next()) {
+            let Some(id) = next else {
                 self.done = true;
                 return;
             };
-            if let Err(e) = materialize(&shared, &id).await {
+            if let Some(Err(e)) = materialize(&self.shared, &id).await {
                 tracing::warn!(%id, error = %e, "cannot materialize a final upload; it is read from its partials");
                 tokio::spawn(retry(self.shared.clone(), id));
             }
@@ -126,12 +126,14 @@ impl Drop for Worker {
     }
 }
 
-/// Copies the bytes of `id` into a plain file. They can be read at any moment.
-async fn materialize(shared: &Arc<Shared>, id: &UploadId) -> Result<(), StoreError> {
-    let mut guard = shared.cache.entry(id).lock().await;
-    let begun = shared.run(Cost::Disk, move |shared| Copy::begin(shared, &mut guard));
-    let Some(mut copy) = begun.await? else {
-        return Ok(());
+/// Copies the bytes of `id` into a plain file. They can be read at any moment. Returns `None` when
+/// the store is closed.
+async fn materialize(store: &Weak<Shared>, id: &UploadId) -> Option<Result<(), StoreError>> {
+    let mut guard = lock_entry(store, id).await?;
+    let mut copy = match run(store, move |shared| Copy::begin(shared, &mut guard)).await? {
+        Ok(Some(copy)) => copy,
+        Ok(None) => return Some(Ok(())),
+        Err(e) => return Some(Err(e)),
     };
     // The entry is unlocked while bytes are copied, so that the upload can be removed meanwhile.
     let mut outcome = Ok(false);
@@ -140,15 +142,30 @@ async fn materialize(shared: &Arc<Shared>, id: &UploadId) -> Result<(), StoreErr
             let outcome = copy.step(shared);
             (copy, outcome)
         };
-        (copy, outcome) = shared.run(Cost::Disk, step).await;
+        (copy, outcome) = run(store, step).await?;
     }
-    let mut guard = shared.cache.entry(id).lock().await;
+    let mut guard = lock_entry(store, id).await?;
     let end = move |shared: &Arc<Shared>| match outcome {
         Ok(_) => copy.publish(shared, &mut guard),
         Err(e) => copy.discard(shared).and(Err(e)),
     };
-    let ended = shared.run(Cost::Disk, end).await;
-    ended.map_err(failed("materializing", id))
+    let ended = run(store, end).await?;
+    Some(ended.map_err(failed("materializing", id)))
+}
+
+/// Waits for exclusive access to the files of an upload. Does not hold the store while it waits.
+async fn lock_entry(store: &Weak<Shared>, id: &UploadId) -> Option<EntryGuard> {
+    let entry = store.upgrade()?.cache.entry(id);
+    Some(entry.lock().await)
+}
+
+/// Runs one step of the work. The directory stays locked until it ends, even if the store is dropped.
+async fn run<T: Send + 'static>(
+    store: &Weak<Shared>,
+    work: impl FnOnce(&Arc<Shared>) -> T + Send + 'static,
+) -> Option<T> {
+    let shared = store.upgrade()?;
+    Some(in_pool(move || work(&shared)).await)
 }
 
 /// A copy of the bytes of a joined upload in progress.

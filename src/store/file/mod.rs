@@ -19,7 +19,7 @@
 //! | `<id>.gone` | the record of an upload that is being removed | the bytes of the upload are removed |
 //! | `<id>.join.tmp/` | links that are incomplete or no longer needed | removed |
 //! | `<id>.record.tmp` | a rewritten change log, not yet in place | removed |
-//! | `<key>.name.tmp` | a pointer, not yet in place | removed |
+//! | `<key>.name.tmp` | a pointer, not yet in place | renamed to `<key>.name` if its record exists, else removed |
 //!
 //! `.lock` is locked by the process that uses the directory, and contains its process id. `.secret`
 //! is hashed into keys, so that a key does not reveal the name that a client chose. Files with
@@ -46,8 +46,9 @@
 //!
 //! | operation | steps |
 //! | --- | --- |
-//! | create | record (empty) and `.part` created, **first line** -> pointer set, if there is a key; names -> |
+//! | create | record (empty) and `.part` created, **first line** -> names -> |
 //! | create, complete | record and `.part` created, names -> **first line** -> as completed |
+//! | create, with a key | names, if the key leads to an upload -> record, `.part` and `.name.tmp` created, names -> **first line** -> as completed, if it is; `.name.tmp` renamed to `.name` |
 //! | write | bytes into `.part` -> (not referenced yet; reclaimed unless committed) |
 //! | commit | **line** -> |
 //! | .. completed | `.part` truncated to its length -> **line** -> `.part` renamed to the plain name -> |
@@ -55,8 +56,8 @@
 //! | .. voided | **line** -> bytes unlinked |
 //! | join | links in `.join.tmp/` -> renamed to `.join/` (takes effect with create or commit) |
 //! | materialize | bytes copied into `.part`, its name -> **`.join/` renamed** to `.join.tmp/`, `.part` renamed to the plain name -> links unlinked |
-//! | remove | **record renamed** to `.gone`, pointer unlinked if it leads there -> all bytes unlinked -> `.gone` unlinked |
-//! | .. complete | **record renamed** to `.gone`, pointer unlinked if it leads there, all bytes unlinked -> `.gone` unlinked |
+//! | remove | **record renamed** to `.gone` -> all bytes unlinked -> `.gone` unlinked, pointer unlinked if it leads there |
+//! | .. complete | **record renamed** to `.gone`, all bytes unlinked -> `.gone` unlinked, pointer unlinked if it leads there |
 //! | compact a log | `.record.tmp` written -> **renamed** to `.record` -> |
 //!
 //! All names are in one directory, so concurrent uploads share its syncs (`group_sync.rs`).
@@ -93,6 +94,7 @@ mod in_place;
 mod lock;
 mod materialize;
 mod options;
+mod pointers;
 mod reader;
 mod record;
 mod scan;
@@ -202,12 +204,12 @@ impl FileStore {
         self.shared.cache.entry(id).lock().await
     }
 
-    /// Waits for exclusive access to the pointer of the key of `upload`. Lock order: the pointer
-    /// before the entry of the upload.
-    async fn lock_pointer(&self, upload: &Upload) -> Option<EntryGuard> {
+    /// Waits for exclusive access to the pointer of the key of `upload`, if it has one. Lock order:
+    /// the pointer before the entry of the upload.
+    async fn lock_pointer(&self, upload: &Upload) -> Result<Option<EntryGuard>, StoreError> {
         match &upload.key {
-            Some(key) => Some(self.lock_entry(&key.to_id()).await),
-            None => None,
+            Some(key) => self.shared.lock_pointer(&key.to_id()).await.map(Some),
+            None => Ok(None),
         }
     }
 
@@ -258,36 +260,35 @@ impl Store for FileStore {
         upload: &Upload,
         predecessor: Option<&UploadId>,
     ) -> Result<(), StoreError> {
-        let pointer = self.lock_pointer(upload).await;
+        let pointer = self.lock_pointer(upload).await?;
+        if let Some(pointer) = &pointer {
+            let current = match self.shared.by_key(&pointer.entry.id).await {
+                Ok(current) => Some(current),
+                Err(StoreError::Absent) => None,
+                Err(e) => return Err(e),
+            };
+            if current.as_ref().map(|current| &current.id) != predecessor {
+                return Err(StoreError::Stale);
+            }
+        }
         let guard = self.lock_entry(&upload.id).await;
-        let (upload, predecessor) = (upload.clone(), predecessor.cloned());
+        let upload = upload.clone();
         let create = move |shared: &Arc<Shared>, guard: &mut EntryGuard| {
-            let pointer = pointer.as_ref().map(|pointer| &pointer.entry.id);
-            shared.create(guard, &upload, pointer, predecessor.as_ref())
+            shared.create(guard, &upload, pointer.as_ref().map(|pointer| &pointer.entry.id))
         };
         self.run(guard, self.cost(), create).await
     }
 
     async fn by_key(&self, key: &Key) -> Result<Arc<Upload>, StoreError> {
         let key = key.to_id();
-        let read = move |shared: &Arc<Shared>| shared.disk.pointer_target(&key);
-        let pointer_target = self.shared.run(Cost::Memory, read).await;
-        let id = pointer_target.map_err(|e| StoreError::io("reading the pointer of a key", e))?;
-        self.load(&id.ok_or(StoreError::Absent)?).await
+        if !self.shared.is_clean() {
+            drop(self.shared.lock_pointer(&key).await?);
+        }
+        self.shared.by_key(&key).await
     }
 
     async fn load(&self, id: &UploadId) -> Result<Arc<Upload>, StoreError> {
-        if let Some(upload) = self.shared.cache.current(id) {
-            if !upload.is_published() {
-                return Ok(upload);
-            }
-            let look = move |shared: &Arc<Shared>| shared.is_intact(&upload).then_some(upload);
-            if let Some(upload) = self.shared.run(Cost::Memory, look).await {
-                return Ok(upload);
-            }
-        }
-        let guard = self.lock_entry(id).await;
-        self.run(guard, Cost::Disk, Shared::load).await
+        self.shared.find(id).await
     }
 
     async fn write(&self, upload: &Upload, at: u64) -> Result<Box<dyn Writer>, StoreError> {
@@ -344,12 +345,11 @@ impl Store for FileStore {
     }
 
     async fn remove(&self, upload: &Upload) -> Result<(), StoreError> {
-        let pointer = self.lock_pointer(upload).await;
+        let pointer = self.lock_pointer(upload).await?;
         let guard = self.lock_entry(&upload.id).await;
         let revision = upload.revision;
         let remove = move |shared: &Arc<Shared>, guard: &mut EntryGuard| {
-            let pointer = pointer.as_ref().map(|pointer| &pointer.entry.id);
-            shared.remove(guard, revision, pointer)
+            shared.remove(guard, revision, pointer.as_ref().map(|pointer| &pointer.entry.id))
         };
         self.run(guard, Cost::Disk, remove).await
     }

@@ -15,7 +15,7 @@ use super::{
 };
 use crate::{
     store::StoreError,
-    upload::{Upload, UploadId},
+    upload::{Key, Upload, UploadId},
 };
 
 /// Directory entries read per batch.
@@ -126,13 +126,16 @@ impl Records {
         if shared.is_intact(&known) {
             return Some(known);
         }
-        let Some(mut guard) = shared.cache.entry(id).try_lock() else {
+        let key = known.key.as_ref().map(Key::to_id);
+        let pointer = key.as_ref().map(|key| shared.cache.entry(key).try_lock());
+        let guard = shared.cache.entry(id).try_lock();
+        let (Some(mut guard), None | Some(Some(_))) = (guard, &pointer) else {
             return Some(known);
         };
         match shared.load(&mut guard) {
             Ok(upload) => return Some(upload),
             // The file was moved away by its owner.
-            Err(StoreError::Absent) => match shared.remove_orphan(id) {
+            Err(StoreError::Absent) => match shared.remove_moved(id, key.as_ref()) {
                 Ok(true) => {
                     tracing::info!(%id, "removed the record of an upload whose file was moved away")
                 }
@@ -210,7 +213,7 @@ pub(super) async fn recover(shared: &Arc<Shared>) -> Result<u64, StoreError> {
         }
         for name in batch.drain(..) {
             let name = name.map_err(|e| StoreError::io("reading the directory", e))?;
-            match recover_one(shared, name.id).await {
+            match recover_one(shared, name).await {
                 Some(was_orphan) => removed += u64::from(was_orphan),
                 None => is_recovered = false,
             }
@@ -218,12 +221,16 @@ pub(super) async fn recover(shared: &Arc<Shared>) -> Result<u64, StoreError> {
     }
 }
 
-/// Cleans up the files of one id. Returns whether orphaned files were removed; `None` on failure,
-/// which is logged.
-async fn recover_one(shared: &Arc<Shared>, id: UploadId) -> Option<bool> {
-    let mut guard = shared.cache.entry(&id).lock().await;
-    let recovered = shared.run(Cost::Disk, move |shared| shared.recover(&mut guard));
-    let recovered = recovered.await.inspect_err(|e| {
+/// Cleans up the files of one id, or the pointer of one key. Returns whether orphaned files were
+/// removed; `None` on failure, which is logged.
+async fn recover_one(shared: &Arc<Shared>, Name { id, kind, .. }: Name) -> Option<bool> {
+    let recovered = if matches!(kind, Kind::Name | Kind::NameTmp) {
+        shared.recover_pointer(&id).await.map(|()| false)
+    } else {
+        let mut guard = shared.cache.entry(&id).lock().await;
+        shared.run(Cost::Disk, move |shared| shared.recover(&mut guard)).await
+    };
+    let recovered = recovered.inspect_err(|e| {
         tracing::warn!(%id, error = %e, "cannot clean up after a crash");
     });
     recovered.ok()

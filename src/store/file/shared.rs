@@ -139,6 +139,27 @@ impl Shared {
         entry.set(None);
     }
 
+    /// Returns the record of `id`, without waiting for its entry if it is in memory.
+    ///
+    /// # Errors
+    /// Those of [`Self::load`].
+    ///
+    /// # Cancel safety
+    /// Cancel safe.
+    pub(super) async fn find(self: &Arc<Self>, id: &UploadId) -> Result<Arc<Upload>, StoreError> {
+        if let Some(upload) = self.cache.current(id) {
+            if !upload.is_published() {
+                return Ok(upload);
+            }
+            let look = move |shared: &Arc<Self>| shared.is_intact(&upload).then_some(upload);
+            if let Some(upload) = self.run(Cost::Memory, look).await {
+                return Ok(upload);
+            }
+        }
+        let mut guard = self.cache.entry(id).lock().await;
+        self.run(Cost::Disk, move |shared| shared.load(&mut guard)).await
+    }
+
     /// Returns the data file of an open upload and keeps it open for the next request.
     pub(super) fn data_file(&self, entry: &EntryRef) -> io::Result<Arc<File>> {
         self.cached_file(entry, CachedFile::Data, Kind::Part)
@@ -168,26 +189,20 @@ impl Shared {
         self: &Arc<Self>,
         guard: &mut EntryGuard,
         upload: &Upload,
-        pointer: Option<&UploadId>,
-        predecessor: Option<&UploadId>,
+        key: Option<&UploadId>,
     ) -> Result<(), StoreError> {
         let id = &upload.id;
         if guard.entry.current().is_some() {
             return Err(StoreError::Exists);
         }
-        if let Some(key) = pointer
-            && self.key_target(key).map_err(failed("creating", id))?.as_ref() != predecessor
-        {
-            return Err(StoreError::Stale);
-        }
         let reserved = self.reserve(guard, id)?;
         let Some(record) = reserved else {
             return Err(StoreError::Exists);
         };
-        match self.create_files(guard, upload, &record, pointer) {
+        match self.create_files(guard, upload, &record, key) {
             Ok(log) => *guard.log = log,
             Err(e) => {
-                self.undo_creation(&guard.entry, pointer, predecessor);
+                self.undo_creation(&guard.entry, key);
                 return Err(failed("creating", id)(e));
             }
         }
@@ -199,6 +214,11 @@ impl Shared {
         Ok(())
     }
 
+    /// Whether nothing is left unfinished, except by operations in progress.
+    pub(super) fn is_clean(&self) -> bool {
+        self.is_recovered.load(Ordering::Relaxed) && !self.has_leftovers.load(Ordering::Relaxed)
+    }
+
     /// Creates an empty record, which does not count as an upload yet. Returns `None` when the id
     /// is taken.
     fn reserve(
@@ -206,10 +226,8 @@ impl Shared {
         guard: &mut EntryGuard,
         id: &UploadId,
     ) -> Result<Option<File>, StoreError> {
-        let is_clean = self.is_recovered.load(Ordering::Relaxed)
-            && !self.has_leftovers.load(Ordering::Relaxed);
         let is_being_removed = |id| self.disk.exists(id, Kind::Gone);
-        if !is_clean && is_being_removed(id).map_err(failed("creating", id))? {
+        if !self.is_clean() && is_being_removed(id).map_err(failed("creating", id))? {
             self.finish_removal(id).map_err(failed("removing leftovers of", id))?;
         }
         match self.disk.create_new(id, Kind::Record) {
@@ -237,7 +255,7 @@ impl Shared {
         guard: &EntryGuard,
         upload: &Upload,
         record: &File,
-        pointer: Option<&UploadId>,
+        key: Option<&UploadId>,
     ) -> io::Result<Log> {
         let is_empty = upload.length == Some(0);
         if !upload.is_void() && !self.is_joined(upload)? {
@@ -251,69 +269,52 @@ impl Shared {
         }
         let line = record::first_line(upload);
         let bytes = line.len() as u64;
-        if upload.is_complete() {
-            // A complete upload has no later step that could restore a lost data file.
+        if let Some(key) = key {
+            self.prepare_pointer(key, &upload.id)?;
+        }
+        // No later step could restore a lost data file of a complete upload, or a lost link.
+        let names_first = upload.is_complete() || key.is_some();
+        if names_first {
             self.disk.sync_names()?;
         }
         self.disk.write_at(record, &[line.into()], 0)?;
         self.disk.sync(record)?;
-        if let Some(key) = pointer {
-            self.disk.set_pointer(key, &upload.id)?;
-        }
-        if !upload.is_complete() {
+        if !names_first {
             // In this order the sync of the record has usually put the names on disk already.
             self.disk.sync_names()?;
         }
         self.reconcile_names(guard, upload)?;
+        if let Some(key) = key {
+            self.set_pointer(key, upload)?;
+        }
         Ok(Log { bytes, base_bytes: bytes, torn: false })
     }
 
     /// Undoes [`Self::create_files`], as far as possible.
-    fn undo_creation(
-        &self,
-        entry: &Entry,
-        pointer: Option<&UploadId>,
-        predecessor: Option<&UploadId>,
-    ) {
+    fn undo_creation(&self, entry: &Entry, key: Option<&UploadId>) {
         Handles::close(entry);
         let id = &entry.id;
-        let restored = match (pointer, predecessor) {
-            (Some(key), Some(predecessor)) => self.disk.set_pointer(key, predecessor),
-            (Some(key), None) => self.disk.unlink(key, Kind::Name).map(drop),
-            (None, _) => Ok(()),
-        };
-        let undone = restored
-            .and_then(|()| self.disk.unlink(id, Kind::Record))
+        let unlink_link = || key.map_or(Ok(false), |key| self.disk.unlink(key, Kind::NameTmp));
+        let undone = self
+            .disk
+            .unlink(id, Kind::Record)
             .and_then(|_| self.disk.sync_names())
-            .and_then(|()| self.disk.length_of(id, Kind::Part))
+            .and_then(|()| unlink_link())
+            .and_then(|_| self.disk.length_of(id, Kind::Part))
             // A data file with bytes is not from this creation.
             .and_then(|bytes| Ok(bytes == Some(0) && self.disk.unlink(id, Kind::Part)?));
         if let Err(e) = undone {
+            self.has_leftovers.store(true, Ordering::Relaxed);
             tracing::warn!(%id, error = %e, "cannot undo a creation that failed");
         }
     }
 
-    /// Returns the upload that the pointer of a key leads to, if it exists.
-    fn key_target(&self, key: &UploadId) -> io::Result<Option<UploadId>> {
-        let Some(id) = self.disk.pointer_target(key)? else {
-            return Ok(None);
-        };
-        if self.cache.peek(&id).is_some() {
-            return Ok(Some(id));
-        }
-        let text = self.disk.open_read(&id, Kind::Record).and_then(|file| self.disk.read(&file));
-        // A damaged record is an upload too; a record without a complete line is none.
-        let exists =
-            found(text)?.is_some_and(|text| !matches!(record::parse(&id, &text), Ok(None)));
-        Ok(exists.then_some(id))
-    }
-
-    /// Removes the record, then the bytes, if the record is at `revision`.
+    /// Removes the record, then the bytes and the pointer, if the record is at `revision`.
     pub(super) fn remove(
         self: &Arc<Self>,
         guard: &mut EntryGuard,
         revision: u64,
-        pointer: Option<&UploadId>,
+        key: Option<&UploadId>,
     ) -> Result<(), StoreError> {
         match self.load(guard) {
             Ok(current) if current.revision != revision => return Err(StoreError::Stale),
@@ -327,27 +328,17 @@ impl Shared {
         self.invalidate(&guard.entry);
         lock(&self.pending_joins).remove(id);
         let has_record = gone.is_some() || self.disk.exists(id, Kind::Gone).unwrap_or(true);
-        let cleared =
-            self.unlink_pointer(pointer, id).and_then(|()| match (has_record, was_complete) {
-                // A complete upload without its bytes is absent even if its record comes back.
-                (true, true) => self.finish_removal(id),
-                (true, false) => self.disk.sync_names().and_then(|()| self.finish_removal(id)),
-                (false, _) => self.remove_orphan(id).map(drop),
-            });
+        let cleared = match (has_record, was_complete) {
+            // A complete upload without its bytes is absent even if its record comes back.
+            (true, true) => self.finish_removal(id),
+            (true, false) => self.disk.sync_names().and_then(|()| self.finish_removal(id)),
+            (false, _) => self.remove_orphan(id).map(drop),
+        };
+        let cleared = cleared.and_then(|()| key.map_or(Ok(()), |key| self.unlink_pointer(key, id)));
         if cleared.is_err() {
             self.has_leftovers.store(true, Ordering::Relaxed);
         }
         cleared.map_err(failed("removing the bytes of", id))
-    }
-
-    /// Unlinks the pointer of a key if it leads to `id`.
-    fn unlink_pointer(&self, pointer: Option<&UploadId>, id: &UploadId) -> io::Result<()> {
-        if let Some(key) = pointer
-            && self.disk.pointer_target(key)?.as_ref() == Some(id)
-        {
-            self.disk.unlink(key, Kind::Name)?;
-        }
-        Ok(())
     }
 
     /// Completes or cleans up the files of one id. Returns whether orphaned files were removed.
@@ -375,11 +366,6 @@ impl Shared {
                 self.disk.unlink(id, Kind::Record)?;
                 self.finish_removal(id).map(|()| true)
             } else {
-                // The name may also be a key, whose upload was removed or never created.
-                self.disk.unlink(id, Kind::NameTmp)?;
-                if self.key_target(id)?.is_none() {
-                    self.disk.unlink(id, Kind::Name)?;
-                }
                 self.remove_orphan(id)
             }
         };
@@ -415,6 +401,15 @@ impl Shared {
         self.disk.unlink_tree(id, Kind::JoinTmp)?;
         self.disk.unlink(id, Kind::RecordTmp)?;
         Ok(true)
+    }
+
+    /// Does the same for an upload whose published file was moved away, and unlinks its pointer.
+    pub(super) fn remove_moved(&self, id: &UploadId, key: Option<&UploadId>) -> io::Result<bool> {
+        let is_gone = self.remove_orphan(id)?;
+        if is_gone && let Some(key) = key {
+            self.unlink_pointer(key, id)?;
+        }
+        Ok(is_gone)
     }
 
     /// Returns a file with bytes of an id without a record, if they exist nowhere else.

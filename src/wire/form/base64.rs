@@ -8,7 +8,7 @@ use base64::{Engine as _, engine::general_purpose::STANDARD};
 use memchr::{memchr, memchr2};
 
 use super::{PAYLOAD, PAYLOAD_END};
-use crate::{rules::Refusal, wire::fields::malformed};
+use crate::rules::Refusal;
 
 /// What a browser puts in front of the text.
 const SCHEME: &[u8] = b"data:";
@@ -68,7 +68,7 @@ impl Base64 {
         } else if let Some(comma) = memchr(b',', front).filter(|_| is_front) {
             let (before, _) = front.split_at(comma);
             if !before.to_ascii_lowercase().ends_with(b";base64") {
-                return Err(malformed(PAYLOAD, "its text is not marked as base64"));
+                return Err(Refusal::malformed(PAYLOAD, "its text is not marked as base64"));
             }
             self.front = None;
             let (_, after) = text.split_at((comma + 1).saturating_sub(seen));
@@ -134,11 +134,11 @@ impl Base64 {
 }
 
 fn not_base64() -> Refusal {
-    malformed(PAYLOAD, "its text is not padded base64")
+    Refusal::malformed(PAYLOAD, "its text is not padded base64")
 }
 
 fn too_long() -> Refusal {
-    malformed(PAYLOAD_END, "its text is longer than the bytes it stands for")
+    Refusal::malformed(PAYLOAD_END, "its text is longer than the bytes it stands for")
 }
 
 #[cfg(test)]

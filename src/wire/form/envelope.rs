@@ -5,7 +5,7 @@ use bytes::Bytes;
 use memchr::memchr_iter;
 
 use super::{FORM, MAX_FIELD_BYTES, MAX_FIELDS, MAX_HEAD_BYTES, PAYLOAD, PAYLOAD_END, Part};
-use crate::{rules::Refusal, wire::fields::malformed};
+use crate::rules::Refusal;
 
 /// Blanks that may follow a boundary on its line, in bytes. Nobody sends any.
 const MAX_BLANKS: usize = 64;
@@ -147,7 +147,7 @@ impl Envelope {
         match std::mem::replace(&mut self.state, State::Epilogue) {
             State::AfterBoundary => {
                 let next = after_boundary(&line).ok_or_else(|| {
-                    malformed(PAYLOAD, "its boundary is followed by something else")
+                    Refusal::malformed(PAYLOAD, "its boundary is followed by something else")
                 })?;
                 self.begin(next)?;
             }
@@ -200,7 +200,7 @@ impl Envelope {
         self.parts += 1;
         // One more is the payload, and one the end.
         if self.parts > MAX_FIELDS + 2 {
-            return Err(malformed(FORM, format!("more than {MAX_FIELDS} fields")));
+            return Err(Refusal::malformed(FORM, format!("more than {MAX_FIELDS} fields")));
         }
         Ok(())
     }
@@ -246,16 +246,20 @@ impl Envelope {
     fn too_long(&self) -> Refusal {
         match &self.state {
             State::AfterBoundary | State::Boundary | State::Break => self.misplaced_end(),
-            State::Head(..) => {
-                malformed(FORM, format!("the head of a part is longer than {MAX_HEAD_BYTES} bytes"))
-            }
+            State::Head(..) => Refusal::malformed(
+                FORM,
+                format!("the head of a part is longer than {MAX_HEAD_BYTES} bytes"),
+            ),
             State::Epilogue | State::Preamble | State::Value(_) => too_large(),
         }
     }
 
     fn misplaced_end(&self) -> Refusal {
         let bytes = self.payload_bytes;
-        malformed(PAYLOAD_END, format!("no boundary follows the {bytes} bytes that are announced"))
+        Refusal::malformed(
+            PAYLOAD_END,
+            format!("no boundary follows the {bytes} bytes that are announced"),
+        )
     }
 
     fn skip_epilogue(&mut self) -> Result<Option<Event>, Refusal> {
@@ -293,9 +297,9 @@ fn after_boundary(rest: &[u8]) -> Option<Next> {
 
 /// The body is over and the form is not.
 pub(super) fn ended_early() -> Refusal {
-    malformed(FORM, "the form ends before its closing boundary")
+    Refusal::malformed(FORM, "the form ends before its closing boundary")
 }
 
 fn too_large() -> Refusal {
-    malformed(FORM, format!("its fields are larger than {MAX_FIELD_BYTES} bytes together"))
+    Refusal::malformed(FORM, format!("its fields are larger than {MAX_FIELD_BYTES} bytes together"))
 }

@@ -15,7 +15,6 @@ use self::{
     envelope::{Envelope, Event},
     payload::Payload,
 };
-use super::fields::malformed;
 use crate::{
     content::{Content, Step},
     rules::Refusal,
@@ -151,7 +150,7 @@ impl Part {
     fn read_line(&mut self, line: &[u8]) -> Result<(), Refusal> {
         let line = String::from_utf8_lossy(line);
         let Some((name, value)) = line.split_once(':') else {
-            return Err(malformed(FORM, "a line in the head of a part has no colon"));
+            return Err(Refusal::malformed(FORM, "a line in the head of a part has no colon"));
         };
         let value = value.trim_matches([' ', '\t']);
         if name.eq_ignore_ascii_case("content-disposition") {
@@ -201,7 +200,11 @@ fn unescaped(value: &str) -> String {
 fn check_identity(encoding: &str) -> Result<(), Refusal> {
     let is_identity =
         ["7bit", "8bit", "binary"].iter().any(|known| encoding.eq_ignore_ascii_case(known));
-    if is_identity { Ok(()) } else { Err(malformed(FORM, "a part has a transfer encoding")) }
+    if is_identity {
+        Ok(())
+    } else {
+        Err(Refusal::malformed(FORM, "a part has a transfer encoding"))
+    }
 }
 
 #[cfg(test)]

@@ -16,7 +16,7 @@ use super::{
     base64::Base64,
     envelope::{Envelope, Event, ended_early},
 };
-use crate::{content::Step, rules::Refusal, wire::fields::malformed};
+use crate::{content::Step, rules::Refusal};
 
 /// The payload of a form, then its end.
 pub(super) struct Payload {
@@ -184,7 +184,7 @@ impl Payload {
         let (stage, progress) = match event {
             Event::End => (Stage::Done, Progress::End),
             Event::Part(part) if part.is_file() || part.name == self.part.name => {
-                return Err(malformed(PAYLOAD, "the form has two of them, expected one"));
+                return Err(Refusal::malformed(PAYLOAD, "the form has two of them, expected one"));
             }
             Event::Part(part) => (Stage::After(Some(part)), Progress::Data(Bytes::new())),
             Event::Value(value) => {

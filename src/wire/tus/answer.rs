@@ -1,4 +1,4 @@
-//! An outcome becomes an answer: section 0.4 of the contract.
+//! An outcome becomes an answer: rule 0.4.
 
 use http::{
     HeaderMap, HeaderValue, Method, StatusCode,
@@ -10,16 +10,13 @@ use http::{
 
 use super::{TUS_CHECKSUM_ALGORITHM, TUS_EXTENSION, TUS_MAX_SIZE, TUS_VERSION, TusExchange, etag};
 use crate::{
+    fields::{
+        content_disposition, content_type, range, tus_resumable, upload_concat,
+        upload_defer_length, upload_expires, upload_length, upload_metadata, upload_offset,
+    },
     rules::{FetchedBytes, Offer, Outcome},
     upload::Upload,
-    wire::{
-        Reply, ReplyBody,
-        fields::{
-            content_disposition, content_type, range, tus_resumable, upload_concat,
-            upload_defer_length, upload_expires, upload_length, upload_metadata, upload_offset,
-        },
-        reply,
-    },
+    wire::{Reply, ReplyBody, reply},
 };
 
 /// The checksum algorithms, the preferred first (T-085).

@@ -21,14 +21,11 @@ use http::{
 
 use self::read::Unread;
 use super::{
-    Dialect, Exchange, Reply, cors,
-    fields::{tus_resumable, x_http_method_override},
-    location::Locations,
-    reply,
-    resumable_js::ResumableJs,
+    Dialect, Exchange, Reply, cors, location::Locations, reply, resumable_js::ResumableJs,
 };
 use crate::{
     content::Content,
+    fields::{tus_resumable, x_http_method_override},
     rules::{Intent, Outcome, Refused},
     upload::{Limits, UploadId},
 };

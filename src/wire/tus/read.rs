@@ -1,4 +1,4 @@
-//! A request head becomes an intent. The checks stand in the order of section 0.2 of the contract:
+//! A request head becomes an intent. The checks stand in the order of rule 0.2:
 //! path, `OPTIONS`, method, version, then the header fields of each method.
 
 use std::time::Duration;
@@ -8,21 +8,18 @@ use http::{HeaderMap, Method, request::Parts};
 use super::{TusExchange, etag};
 use crate::{
     content::Content,
+    fields::{
+        Invalid, Reason, content_encoding, content_type, if_none_match, if_range,
+        range::{self, Range},
+        tus_resumable, upload_checksum, upload_concat, upload_defer_length, upload_length,
+        upload_metadata, upload_offset,
+    },
     rules::{
         At, Checksum, Intent, Join, NewUpload, Refusal, Selection, Subject, Target, Wait, Write,
-        create::fits,
+        create::fits, lifecycle,
     },
     upload::{Completion, Limits, Role, UploadId},
-    wire::{
-        cors,
-        fields::{
-            content_encoding, content_type, if_none_match, if_range, malformed, range,
-            tus_resumable, upload_checksum, upload_concat, upload_defer_length, upload_length,
-            upload_metadata, upload_offset,
-        },
-        location,
-        mount::Resource,
-    },
+    wire::{cors, location, mount::Resource, trailer_checksum},
 };
 
 /// Why a head has no intent.
@@ -129,13 +126,13 @@ fn ask(method: &Method, resource: Resource, limits: &Limits) -> Result<Ask, Unre
 fn check_version(method: &Method, headers: &HeaderMap) -> Result<(), Refusal> {
     match *method {
         Method::GET => Ok(()),
-        Method::HEAD => tus_resumable::decode(headers).map(|_| ()),
+        Method::HEAD => Ok(tus_resumable::decode(headers).map(|_| ())?),
         _ if tus_resumable::decode(headers)? => Ok(()),
         _ => Err(Refusal::VersionUnsupported),
     }
 }
 
-/// A `PATCH`. Fields that only mean something to a `POST` are passed over (3.5).
+/// A `PATCH`. Fields that only mean something to a `POST` are ignored (T-042, D-31, D-35).
 fn append(
     headers: &HeaderMap,
     id: UploadId,
@@ -147,14 +144,23 @@ fn append(
     }
     check_uncoded(headers)?;
     let at = upload_offset::decode(headers)?;
-    let length = upload_length::decode(headers, limits)?;
+    let length = length(headers, limits)?;
     let checksum = checksum(headers)?;
     let content_bytes = content.exact_bytes();
+    let content = with_trailer(content, &checksum);
     let target = Target::Existing(id);
     let (at, wait) = (At::Offset(at), wait(limits));
     let answer_when_alone = Duration::ZERO;
     let write = Write { answer_when_alone, at, checksum, content_bytes, length, target, wait };
-    Ok((Intent::Write(write), content.with_trailer_checksum(upload_checksum::decode)))
+    Ok((Intent::Write(write), content))
+}
+
+/// The same content; a checksum in its trailer is read if it was announced, and else ignored (D-22).
+fn with_trailer(content: Content, checksum: &Checksum) -> Content {
+    match checksum {
+        Checksum::Trailing => content.with_trailer_checksum(trailer_checksum),
+        Checksum::Given(_) | Checksum::None => content,
+    }
 }
 
 /// How a write waits for another one (D-46).
@@ -171,7 +177,8 @@ fn create(
 ) -> Result<(Intent, Content), Refusal> {
     let headers = &head.headers;
     let outer = location::path_of(&exchange.start);
-    let concat = upload_concat::decode(headers, &exchange.locations.mount, outer)?;
+    let mount = &exchange.locations.mount;
+    let concat = upload_concat::decode(headers, |url| mount.upload_at(url, outer))?;
     let is_final = matches!(concat, Some(Role::Final { .. }));
     let length = declared_length(headers, is_final, limits)?;
     let metadata = upload_metadata::decode(headers, limits.max_metadata_bytes)?;
@@ -208,6 +215,16 @@ fn create(
     Ok((Intent::Write(write), content))
 }
 
+/// The length that a request declares. One that no upload could ever have is over every limit.
+fn length(headers: &HeaderMap, limits: &Limits) -> Result<Option<u64>, Refusal> {
+    upload_length::decode(headers).map_err(|invalid| match invalid {
+        Invalid { reason: Reason::TooLarge, .. } => {
+            Refusal::OverLimit { limit_bytes: lifecycle::max_size(limits) }
+        }
+        invalid => invalid.into(),
+    })
+}
+
 /// The length a `POST` declares: exactly one of a length and its deferral must be there (T-046,
 /// D-31), but a final upload has that of its parts.
 fn declared_length(
@@ -215,12 +232,15 @@ fn declared_length(
     is_final: bool,
     limits: &Limits,
 ) -> Result<Option<u64>, Refusal> {
-    let length = upload_length::decode(headers, limits)?;
+    let length = length(headers, limits)?;
     match (length, upload_defer_length::decode(headers)?) {
-        (Some(_), true) => Err(malformed(LENGTH_AND_DEFERRAL, "only one of them may be given")),
-        (None, false) if !is_final => {
-            Err(malformed(upload_length::FIELD, "missing, and Upload-Defer-Length: 1 as well"))
+        (Some(_), true) => {
+            Err(Refusal::malformed(LENGTH_AND_DEFERRAL, "only one of them may be given"))
         }
+        (None, false) if !is_final => Err(Refusal::malformed(
+            upload_length::FIELD,
+            "missing, and Upload-Defer-Length: 1 as well",
+        )),
         (Some(length), false) => fits(length, limits).map(|()| Some(length)),
         (None, true | false) => Ok(None),
     }
@@ -237,7 +257,7 @@ fn first_bytes(
         return Ok((content.ignored(), Checksum::None));
     }
     check_uncoded(headers)?;
-    Ok((content.with_trailer_checksum(upload_checksum::decode), checksum))
+    Ok((with_trailer(content, &checksum), checksum))
 }
 
 fn check_uncoded(headers: &HeaderMap) -> Result<(), Refusal> {
@@ -250,9 +270,10 @@ fn check_uncoded(headers: &HeaderMap) -> Result<(), Refusal> {
 /// The checksum of the body, which is in the head or announced for the trailer, not both (D-22).
 fn checksum(headers: &HeaderMap) -> Result<Checksum, Refusal> {
     match (upload_checksum::decode(headers)?, upload_checksum::is_trailing(headers)) {
-        (Some(_), true) => {
-            Err(malformed(upload_checksum::FIELD, "given, and announced for the trailer as well"))
-        }
+        (Some(_), true) => Err(Refusal::malformed(
+            upload_checksum::FIELD,
+            "given, and announced for the trailer as well",
+        )),
         (Some(digest), false) => Ok(Checksum::Given(digest)),
         (None, true) => Ok(Checksum::Trailing),
         (None, false) => Ok(Checksum::None),
@@ -265,7 +286,12 @@ fn selection(headers: &HeaderMap, id: &UploadId) -> Selection {
     if if_none_match::matches(headers, &etag) {
         Selection::Nothing
     } else if if_range::holds(headers, &etag) {
-        range::decode(headers)
+        match range::decode(headers) {
+            None => Selection::All,
+            Some(Range::From(first)) => Selection::From(first),
+            Some(Range::Last(count)) => Selection::Last(count),
+            Some(Range::Span(first, last)) => Selection::Span(first, last),
+        }
     } else {
         Selection::All
     }
@@ -463,7 +489,7 @@ mod tests {
             ("D-16", "Upload-Offset: 0\nUpload-Length: 101", write(0, Some(101), Checksum::None)),
             ("D-31", "Upload-Offset: 0\nUpload-Defer-Length: 1", write(0, None, Checksum::None)),
             ("D-35", "Upload-Offset: 0\nUpload-Concat: nonsense", write(0, None, Checksum::None)),
-            ("3.5", "Upload-Offset: 0\nUpload-Metadata: a a a", write(0, None, Checksum::None)),
+            ("T-042", "Upload-Offset: 0\nUpload-Metadata: a a a", write(0, None, Checksum::None)),
             (
                 "T-081",
                 "Upload-Offset: 0\nUpload-Checksum: sha1 YWJj",

@@ -1,4 +1,4 @@
-//! A refusal becomes an answer: section 0.3 of the contract.
+//! A refusal becomes an answer: rule 0.3.
 
 use std::fmt;
 
@@ -10,15 +10,12 @@ use hyper::ext::ReasonPhrase;
 
 use super::{TUS_MAX_SIZE, TUS_VERSION, TusExchange, read::LENGTH_AND_DEFERRAL};
 use crate::{
-    rules::{Denial, DenialKind, Refusal, Refused},
-    wire::{
-        Dialect as _, Reply,
-        fields::{
-            range, tus_resumable, upload_checksum, upload_concat, upload_defer_length,
-            upload_expires, upload_length, upload_metadata, upload_offset,
-        },
-        reply,
+    fields::{
+        range, tus_resumable, upload_checksum, upload_concat, upload_defer_length, upload_expires,
+        upload_length, upload_metadata, upload_offset,
     },
+    rules::{Denial, DenialKind, Refusal, Refused},
+    wire::{Dialect as _, Reply, reply},
 };
 
 /// How long a client waits for the writer that is in its way, in seconds.

@@ -8,11 +8,13 @@
 
 use http::{HeaderMap, HeaderName, HeaderValue};
 
-use super::single;
-use crate::rules::Refusal;
+use super::{Invalid, Reason, single};
 
 /// The field's name.
 pub const NAME: HeaderName = HeaderName::from_static("tus-resumable");
+
+/// The field's name in messages.
+pub const FIELD: &str = "Tus-Resumable";
 
 /// The version spoken here.
 pub const VERSION: HeaderValue = HeaderValue::from_static("1.0.0");
@@ -25,12 +27,12 @@ pub fn is_given(headers: &HeaderMap) -> bool {
 /// Whether the request says that it speaks the version spoken here. If not, it says nothing.
 ///
 /// # Errors
-/// [`Refusal::VersionUnsupported`].
-pub fn decode(headers: &HeaderMap) -> Result<bool, Refusal> {
-    match single(headers, &NAME, "Tus-Resumable") {
+/// [`Reason::UnsupportedVersion`].
+pub fn decode(headers: &HeaderMap) -> Result<bool, Invalid> {
+    match single(headers, &NAME, FIELD) {
         Ok(Some(version)) if *version == VERSION => Ok(true),
         Ok(None) => Ok(false),
-        Ok(Some(_)) | Err(_) => Err(Refusal::VersionUnsupported),
+        Ok(Some(_)) | Err(_) => Err(Invalid::new(FIELD, Reason::UnsupportedVersion)),
     }
 }
 
@@ -43,13 +45,17 @@ mod tests {
         for (lines, expected) in [
             (&[][..], Ok(false)),
             (&["1.0.0"], Ok(true)),
-            (&["1.0"], Err(Refusal::VersionUnsupported)),
-            (&["0.2.2"], Err(Refusal::VersionUnsupported)),
-            (&[""], Err(Refusal::VersionUnsupported)),
-            (&["1.0.0", "1.0.0"], Err(Refusal::VersionUnsupported)),
+            (&["1.0"], Err(Reason::UnsupportedVersion)),
+            (&["0.2.2"], Err(Reason::UnsupportedVersion)),
+            (&[""], Err(Reason::UnsupportedVersion)),
+            (&["1.0.0", "1.0.0"], Err(Reason::UnsupportedVersion)),
         ] {
             let lines: Vec<_> = lines.iter().map(|line| ("Tus-Resumable", *line)).collect();
-            assert_eq!(decode(&headers(&lines)), expected, "{lines:?}");
+            assert_eq!(
+                decode(&headers(&lines)).map_err(|invalid| invalid.reason),
+                expected,
+                "{lines:?}"
+            );
         }
     }
 }

@@ -8,13 +8,29 @@
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use http::{HeaderName, HeaderValue};
+use http::{HeaderMap, HeaderName, HeaderValue};
+
+use super::{Invalid, single};
+
+/// The field's name in messages.
+pub const FIELD: &str = "Upload-Expires";
 
 /// The field's name.
 pub const NAME: HeaderName = HeaderName::from_static("upload-expires");
 
 /// The last second that the format can name: the end of the year 9999, in seconds since 1970.
 const LAST: Duration = Duration::from_secs(253_402_300_799);
+
+/// When the upload expires, if the answer says so.
+///
+/// # Errors
+/// [`Reason::Malformed`](super::Reason::Malformed).
+pub fn decode(headers: &HeaderMap) -> Result<Option<SystemTime>, Invalid> {
+    let date = |value: &HeaderValue| httpdate::parse_http_date(value.to_str().ok()?).ok();
+    single(headers, &NAME, FIELD)?
+        .map(|value| date(value).ok_or_else(|| Invalid::malformed(FIELD, "expected an HTTP date")))
+        .transpose()
+}
 
 /// The field's value for `expires`, to the second before it.
 pub fn encode(expires: SystemTime) -> HeaderValue {
@@ -45,8 +61,8 @@ mod tests {
         #[test]
         fn expiry_survives_its_text(seconds in 0..LAST.as_secs()) {
             let expires = UNIX_EPOCH + Duration::from_secs(seconds);
-            let text = encode(expires).to_str().expect("ASCII").to_owned();
-            prop_assert_eq!(httpdate::parse_http_date(&text).expect("a date"), expires);
+            let fields = HeaderMap::from_iter([(NAME, encode(expires))]);
+            prop_assert_eq!(decode(&fields), Ok(Some(expires)));
         }
     }
 }

@@ -8,8 +8,8 @@
 
 use http::{HeaderMap, HeaderValue, header::CONTENT_TYPE};
 
-use super::{is_token, single, split_unquoted, unquote};
-use crate::{rules::Refusal, upload::Metadata};
+use super::{Invalid, Reason, is_token, single, split_unquoted, unquote};
+use crate::upload::Metadata;
 
 /// The type of bodies that are part of an upload.
 pub const OFFSET_OCTET_STREAM: &str = "application/offset+octet-stream";
@@ -35,18 +35,18 @@ pub fn is_offset_octet_stream(headers: &HeaderMap) -> bool {
 /// The boundary of a body that is a form; `None` for every other type, and for none (J-008).
 ///
 /// # Errors
-/// [`Refusal::WrongMediaType`] for a form without a usable boundary, and for one that cannot carry
+/// [`Reason::WrongMediaType`] for a form without a usable boundary, and for one that cannot carry
 /// a payload.
-pub fn form_boundary(headers: &HeaderMap) -> Result<Option<String>, Refusal> {
+pub fn form_boundary(headers: &HeaderMap) -> Result<Option<String>, Invalid> {
     // More than one line means nothing; the first is the one that a client meant.
     let value = headers.get(CONTENT_TYPE);
     let text = value.and_then(|value| value.to_str().ok());
     let text = text.unwrap_or_default();
     let expected = "multipart/form-data with a boundary, or the payload alone";
-    let refusal = Refusal::WrongMediaType { expected };
+    let invalid = Invalid::new("Content-Type", Reason::WrongMediaType { expected });
     let essence = essence(text);
     if essence.eq_ignore_ascii_case("application/x-www-form-urlencoded") {
-        return Err(refusal);
+        return Err(invalid);
     }
     if !essence.eq_ignore_ascii_case("multipart/form-data") {
         return Ok(None);
@@ -56,7 +56,7 @@ pub fn form_boundary(headers: &HeaderMap) -> Result<Option<String>, Refusal> {
         .find(|(name, _)| name.eq_ignore_ascii_case("boundary"))
         .map(|(_, value)| unquote(value).into_owned())
         .filter(|boundary| is_boundary(boundary));
-    boundary.map(Some).ok_or(refusal)
+    boundary.map(Some).ok_or(invalid)
 }
 
 /// The grammar of RFC 2046 "Common Syntax".

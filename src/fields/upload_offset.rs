@@ -8,8 +8,7 @@
 
 use http::{HeaderMap, HeaderName, HeaderValue};
 
-use super::{NotDecimal, decimal, malformed, single};
-use crate::rules::Refusal;
+use super::{Invalid, number, single};
 
 /// The field's name.
 pub const NAME: HeaderName = HeaderName::from_static("upload-offset");
@@ -20,15 +19,11 @@ pub const FIELD: &str = "Upload-Offset";
 /// The offset a request gives.
 ///
 /// # Errors
-/// [`Refusal::Malformed`], also when there is none.
-pub fn decode(headers: &HeaderMap) -> Result<u64, Refusal> {
-    let Some(value) = single(headers, &NAME, FIELD)? else {
-        return Err(malformed(FIELD, "missing"));
-    };
-    decimal(value.as_bytes()).map_err(|error| match error {
-        NotDecimal::Malformed => malformed(FIELD, "expected a number of bytes"),
-        NotDecimal::TooLarge => malformed(FIELD, "larger than any upload"),
-    })
+/// [`Reason::Malformed`](super::Reason::Malformed), also when there is none;
+/// [`Reason::TooLarge`](super::Reason::TooLarge).
+pub fn decode(headers: &HeaderMap) -> Result<u64, Invalid> {
+    let value = single(headers, &NAME, FIELD)?;
+    number(value.ok_or_else(|| Invalid::malformed(FIELD, "missing"))?, FIELD)
 }
 
 /// The field's value for `offset`.
@@ -55,7 +50,7 @@ mod tests {
             let lines: Vec<_> = lines.iter().map(|line| ("Upload-Offset", *line)).collect();
             let decoded = decode(&headers(&lines));
             assert_eq!(decoded.as_ref().ok(), expected.as_ref(), "{lines:?}");
-            assert!(matches!(decoded, Ok(_) | Err(Refusal::Malformed { field: FIELD, .. })));
+            assert!(matches!(decoded, Ok(_) | Err(Invalid { field: FIELD, .. })));
         }
         assert_eq!(encode(70), "70");
     }

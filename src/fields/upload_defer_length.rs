@@ -8,8 +8,7 @@
 
 use http::{HeaderMap, HeaderName, HeaderValue};
 
-use super::{malformed, single};
-use crate::rules::Refusal;
+use super::{Invalid, single};
 
 /// The field's name.
 pub const NAME: HeaderName = HeaderName::from_static("upload-defer-length");
@@ -23,12 +22,12 @@ pub const DEFERRED: HeaderValue = HeaderValue::from_static("1");
 /// Whether the length is deferred.
 ///
 /// # Errors
-/// [`Refusal::Malformed`].
-pub fn decode(headers: &HeaderMap) -> Result<bool, Refusal> {
+/// [`Reason::Malformed`](super::Reason::Malformed).
+pub fn decode(headers: &HeaderMap) -> Result<bool, Invalid> {
     match single(headers, &NAME, FIELD)? {
         None => Ok(false),
         Some(value) if *value == DEFERRED => Ok(true),
-        Some(_) => Err(malformed(FIELD, "the only value is 1")),
+        Some(_) => Err(Invalid::malformed(FIELD, "the only value is 1")),
     }
 }
 

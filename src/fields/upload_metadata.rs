@@ -12,8 +12,8 @@ use std::borrow::Cow;
 
 use http::{HeaderMap, HeaderName, HeaderValue};
 
-use super::malformed;
-use crate::{rules::Refusal, upload::Metadata};
+use super::{Invalid, Reason};
+use crate::upload::Metadata;
 
 /// The field's name.
 pub const NAME: HeaderName = HeaderName::from_static("upload-metadata");
@@ -24,8 +24,8 @@ pub const FIELD: &str = "Upload-Metadata";
 /// The metadata of a request; an empty field is none (D-26).
 ///
 /// # Errors
-/// [`Refusal::MetadataTooLong`] before anything is read; [`Refusal::Malformed`].
-pub fn decode(headers: &HeaderMap, limit_bytes: usize) -> Result<Metadata, Refusal> {
+/// [`Reason::TooLong`] before anything is read; [`Reason::Malformed`].
+pub fn decode(headers: &HeaderMap, limit_bytes: usize) -> Result<Metadata, Invalid> {
     let mut bytes = Cow::Borrowed(&b""[..]);
     for (line, value) in headers.get_all(&NAME).iter().enumerate() {
         match line {
@@ -33,12 +33,12 @@ pub fn decode(headers: &HeaderMap, limit_bytes: usize) -> Result<Metadata, Refus
             _ => bytes.to_mut().extend([b",", value.as_bytes()].concat()),
         }
         if bytes.len() > limit_bytes {
-            return Err(Refusal::MetadataTooLong { limit_bytes });
+            return Err(Invalid::new(FIELD, Reason::TooLong { limit_bytes }));
         }
     }
     let text = str::from_utf8(&bytes)
-        .map_err(|_| malformed(FIELD, "metadata has a byte outside printable ASCII"))?;
-    text.parse().map_err(|error| malformed(FIELD, format!("{error}")))
+        .map_err(|_| Invalid::malformed(FIELD, "metadata has a byte outside printable ASCII"))?;
+    text.parse().map_err(|error| Invalid::malformed(FIELD, format!("{error}")))
 }
 
 /// The field's value for `metadata`, byte for byte as it was received (T-054); `None` if there is
@@ -72,7 +72,7 @@ mod tests {
             let decoded = decode(&headers(&lines), 16);
             let seen = match &decoded {
                 Ok(metadata) => Ok(metadata.as_text()),
-                Err(Refusal::MetadataTooLong { limit_bytes: 16 }) => Err(431),
+                Err(Invalid { reason: Reason::TooLong { limit_bytes: 16 }, .. }) => Err(431),
                 Err(_) => Err(400),
             };
             assert_eq!(seen, expected, "{rule} {lines:?}");

@@ -12,8 +12,7 @@ use std::borrow::Cow;
 
 use http::{HeaderMap, HeaderName, header::FORWARDED};
 
-use super::{elements, host, split_unquoted, unquote};
-use crate::wire::mount;
+use super::{elements, host, is_plain_path, split_unquoted, unquote};
 
 const X_FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
 const X_FORWARDED_PORT: HeaderName = HeaderName::from_static("x-forwarded-port");
@@ -77,7 +76,7 @@ fn proto(text: &str) -> Option<&'static str> {
 
 fn prefix(text: &str) -> &str {
     let path = text.strip_suffix('/').unwrap_or(text);
-    if mount::is_plain_path(path) { path } else { "" }
+    if is_plain_path(path) { path } else { "" }
 }
 
 #[cfg(test)]

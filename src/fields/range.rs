@@ -10,26 +10,36 @@
 use http::{HeaderMap, HeaderValue, header::RANGE};
 
 use super::{NotDecimal, decimal, single};
-use crate::{rules::Selection, upload::MAX_POSITION_BYTES};
+use crate::upload::MAX_POSITION_BYTES;
 
-/// The bytes asked for. Whatever is not one range of bytes asks for all.
-pub fn decode(headers: &HeaderMap) -> Selection {
+/// One range of bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Range {
+    /// From this position to the end.
+    From(u64),
+    /// The last so many.
+    Last(u64),
+    /// First and last position, both included; the first is not behind the last.
+    Span(u64, u64),
+}
+
+/// The range asked for. `None` asks for all bytes, as does whatever is not one range of bytes.
+pub fn decode(headers: &HeaderMap) -> Option<Range> {
     let value = single(headers, &RANGE, "Range").ok().flatten();
     value
         .and_then(|value| value.to_str().ok())
         .and_then(|text| text.split_once('='))
         .filter(|(unit, _)| unit.eq_ignore_ascii_case("bytes"))
         .and_then(|(_, spec)| one_range(spec.trim_matches([' ', '\t'])))
-        .unwrap_or(Selection::All)
 }
 
-fn one_range(spec: &str) -> Option<Selection> {
+fn one_range(spec: &str) -> Option<Range> {
     match spec.split_once('-')? {
-        ("", count) => position(count).map(Selection::Last),
-        (first, "") => position(first).map(Selection::From),
+        ("", count) => position(count).map(Range::Last),
+        (first, "") => position(first).map(Range::From),
         (first, last) => {
             let (first, last) = (position(first)?, position(last)?);
-            (first <= last).then_some(Selection::Span(first, last))
+            (first <= last).then_some(Range::Span(first, last))
         }
     }
 }
@@ -63,21 +73,21 @@ mod tests {
     #[test]
     fn one_range_is_read_and_everything_else_is_all_d_51() {
         for (lines, expected) in [
-            (&[][..], Selection::All),
-            (&["bytes=0-0"], Selection::Span(0, 0)),
-            (&["bytes=5-9"], Selection::Span(5, 9)),
-            (&["Bytes=5-"], Selection::From(5)),
-            (&["bytes=-5"], Selection::Last(5)),
-            (&["bytes=-0"], Selection::Last(0)),
-            (&["bytes=0-99999999999999999999"], Selection::Span(0, MAX_POSITION_BYTES)),
-            (&["bytes=9-5"], Selection::All),
-            (&["bytes=-"], Selection::All),
-            (&["bytes=a-b"], Selection::All),
-            (&["bytes=0-1,3-4"], Selection::All),
-            (&["bytes=0-1-2"], Selection::All),
-            (&["bytes 0-1"], Selection::All),
-            (&["lines=0-1"], Selection::All),
-            (&["bytes=0-1", "bytes=0-1"], Selection::All),
+            (&[][..], None),
+            (&["bytes=0-0"], Some(Range::Span(0, 0))),
+            (&["bytes=5-9"], Some(Range::Span(5, 9))),
+            (&["Bytes=5-"], Some(Range::From(5))),
+            (&["bytes=-5"], Some(Range::Last(5))),
+            (&["bytes=-0"], Some(Range::Last(0))),
+            (&["bytes=0-99999999999999999999"], Some(Range::Span(0, MAX_POSITION_BYTES))),
+            (&["bytes=9-5"], None),
+            (&["bytes=-"], None),
+            (&["bytes=a-b"], None),
+            (&["bytes=0-1,3-4"], None),
+            (&["bytes=0-1-2"], None),
+            (&["bytes 0-1"], None),
+            (&["lines=0-1"], None),
+            (&["bytes=0-1", "bytes=0-1"], None),
         ] {
             let lines: Vec<_> = lines.iter().map(|line| ("Range", *line)).collect();
             assert_eq!(decode(&headers(&lines)), expected, "{lines:?}");
@@ -91,9 +101,9 @@ mod tests {
         fn ranges_survive_their_text(a in 0..=MAX_POSITION_BYTES, b in 0..=MAX_POSITION_BYTES) {
             let (first, last) = (a.min(b), a.max(b));
             for (text, expected) in [
-                (format!("bytes={first}-{last}"), Selection::Span(first, last)),
-                (format!("bytes={first}-"), Selection::From(first)),
-                (format!("bytes=-{last}"), Selection::Last(last)),
+                (format!("bytes={first}-{last}"), Some(Range::Span(first, last))),
+                (format!("bytes={first}-"), Some(Range::From(first))),
+                (format!("bytes=-{last}"), Some(Range::Last(last))),
             ] {
                 prop_assert_eq!(decode(&headers(&[("range", &text)])), expected);
             }

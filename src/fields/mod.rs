@@ -1,7 +1,9 @@
 //! Header fields, one per file: where it comes from, its grammar, an example, `decode`, `encode`.
-//! Knows `http`, the nouns and [`Refusal`]; no request as a whole, no path but those inside fields.
+//! Knows `http` and the nouns, so that servers and clients share it; no request as a whole, no dialect,
+//! no rule.
 //!
-//! `decode` takes a whole header map, because how often a field occurs is part of its grammar.
+//! `decode` takes a whole header map, because how often a field occurs is part of its grammar. What is
+//! wrong with one is [`Invalid`]; dialects decide what that means.
 
 pub mod content_disposition;
 pub mod content_encoding;
@@ -26,7 +28,62 @@ use std::{borrow::Cow, iter, str};
 
 use http::{HeaderMap, HeaderName, HeaderValue};
 
-use crate::{rules::Refusal, upload::MAX_POSITION_BYTES};
+use crate::upload::MAX_POSITION_BYTES;
+
+/// A header field that cannot be used.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{field}: {reason}")]
+pub struct Invalid {
+    /// Its name, as it is written in messages.
+    pub field: &'static str,
+    /// Why.
+    pub reason: Reason,
+}
+
+/// Why a header field cannot be used. All that dialects answer alike is [`Reason::Malformed`].
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum Reason {
+    /// It breaks its grammar.
+    #[error("{0}")]
+    Malformed(String),
+    /// The number is larger than [`MAX_POSITION_BYTES`].
+    #[error("larger than any upload")]
+    TooLarge,
+    /// It has more bytes than the caller allows.
+    #[error("longer than {limit_bytes} bytes")]
+    TooLong {
+        /// The limit in bytes.
+        limit_bytes: usize,
+    },
+    /// It names an algorithm that is not known here.
+    #[error("{name:?} is not known")]
+    UnknownAlgorithm {
+        /// The name as given, cut to [`MAX_EXCERPT_CHARS`].
+        name: String,
+    },
+    /// It names no version that is spoken here.
+    #[error("not a supported version")]
+    UnsupportedVersion,
+    /// It names a media type that is not taken here.
+    #[error("expected {expected}")]
+    WrongMediaType {
+        /// The media type expected.
+        expected: &'static str,
+    },
+}
+
+impl Invalid {
+    /// `field` cannot be used for `reason`.
+    pub(crate) const fn new(field: &'static str, reason: Reason) -> Self {
+        Self { field, reason }
+    }
+
+    /// `field` breaks its grammar.
+    pub(crate) fn malformed(field: &'static str, reason: impl Into<String>) -> Self {
+        Self::new(field, Reason::Malformed(reason.into()))
+    }
+}
 
 /// Why some text is not a position or a length.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -48,23 +105,26 @@ pub(crate) fn decimal(text: &[u8]) -> Result<u64, NotDecimal> {
         .ok_or(NotDecimal::TooLarge)
 }
 
+/// The number of bytes in `value`, that of `field`.
+fn number(value: &HeaderValue, field: &'static str) -> Result<u64, Invalid> {
+    decimal(value.as_bytes()).map_err(|error| match error {
+        NotDecimal::Malformed => Invalid::malformed(field, "expected a number of bytes"),
+        NotDecimal::TooLarge => Invalid::new(field, Reason::TooLarge),
+    })
+}
+
 /// The value of a field that may occur once.
 pub(crate) fn single<'h>(
     headers: &'h HeaderMap,
     name: &HeaderName,
     field: &'static str,
-) -> Result<Option<&'h HeaderValue>, Refusal> {
+) -> Result<Option<&'h HeaderValue>, Invalid> {
     let mut values = headers.get_all(name).iter();
     let first = values.next();
     match values.next() {
-        Some(_) => Err(malformed(field, "given more than once")),
+        Some(_) => Err(Invalid::malformed(field, "given more than once")),
         None => Ok(first),
     }
-}
-
-/// A refusal of `field`.
-pub(crate) fn malformed(field: &'static str, reason: impl Into<String>) -> Refusal {
-    Refusal::Malformed { field, reason: reason.into() }
 }
 
 /// The elements of a comma list, over all its lines, without blanks around them and without empty
@@ -125,6 +185,14 @@ pub(crate) fn unquote(text: &str) -> Cow<'_, str> {
 pub(crate) fn is_token(text: &str) -> bool {
     let token = |byte: u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte);
     !text.is_empty() && text.bytes().all(token)
+}
+
+/// Whether `path` is made of segments `/name` that mean the same in every URL.
+pub(crate) fn is_plain_path(path: &str) -> bool {
+    let is_plain = |b: u8| b.is_ascii_alphanumeric() || b"-._~".contains(&b);
+    let is_segment =
+        |segment: &str| !matches!(segment, "" | "." | "..") && segment.bytes().all(is_plain);
+    path.strip_prefix('/').is_some_and(|path| path.split('/').all(is_segment))
 }
 
 /// The start of `text`, short enough to be told back to the client.

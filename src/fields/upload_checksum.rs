@@ -8,13 +8,10 @@
 //! `sha1 Lve95gjOVATpfV8EL5X4nxwjKHE=`.
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
-use http::{HeaderMap, HeaderName, header::TRAILER};
+use http::{HeaderMap, HeaderName, HeaderValue, header::TRAILER};
 
-use super::{elements, excerpt, malformed, single};
-use crate::{
-    rules::Refusal,
-    upload::{Algorithm, Digest},
-};
+use super::{Invalid, Reason, elements, excerpt, single};
+use crate::upload::{Algorithm, Digest};
 
 /// The field's name.
 pub const NAME: HeaderName = HeaderName::from_static("upload-checksum");
@@ -26,8 +23,8 @@ pub const FIELD: &str = "Upload-Checksum";
 /// length is one; it matches nothing (T-087).
 ///
 /// # Errors
-/// [`Refusal::Malformed`], [`Refusal::ChecksumUnknown`].
-pub fn decode(fields: &HeaderMap) -> Result<Option<Digest>, Refusal> {
+/// [`Reason::Malformed`], [`Reason::UnknownAlgorithm`].
+pub fn decode(fields: &HeaderMap) -> Result<Option<Digest>, Invalid> {
     let Some(value) = single(fields, &NAME, FIELD)? else {
         return Ok(None);
     };
@@ -38,18 +35,27 @@ pub fn decode(fields: &HeaderMap) -> Result<Option<Digest>, Refusal> {
 ///
 /// # Errors
 /// As [`decode`].
-pub fn parse(text: &str) -> Result<Digest, Refusal> {
+pub fn parse(text: &str) -> Result<Digest, Invalid> {
     let pair = text.split_once(' ');
     let Some((name, value)) = pair.filter(|(name, value)| !name.is_empty() && !value.is_empty())
     else {
-        return Err(malformed(FIELD, "expected an algorithm, a space and a value in base64"));
+        let reason = "expected an algorithm, a space and a value in base64";
+        return Err(Invalid::malformed(FIELD, reason));
     };
     let Some(algorithm) = Algorithm::named(name) else {
-        return Err(Refusal::ChecksumUnknown { name: excerpt(name) });
+        return Err(Invalid::new(FIELD, Reason::UnknownAlgorithm { name: excerpt(name) }));
     };
-    let value =
-        STANDARD.decode(value).map_err(|_| malformed(FIELD, "the value is not padded base64"))?;
+    let value = STANDARD
+        .decode(value)
+        .map_err(|_| Invalid::malformed(FIELD, "the value is not padded base64"))?;
     Ok(Digest { algorithm, value })
+}
+
+/// The field's value for `digest`.
+pub fn encode(digest: &Digest) -> HeaderValue {
+    let value = STANDARD.encode(&digest.value);
+    HeaderValue::try_from(format!("{} {value}", digest.algorithm.name()))
+        .expect("names of algorithms and base64 are printable ASCII")
 }
 
 /// Whether the head announces a checksum for the trailer.
@@ -85,9 +91,9 @@ mod tests {
             ("T-002", &["sha1 YWJj", "sha1 YWJj"], malformed),
         ] {
             let lines: Vec<_> = lines.iter().map(|line| ("Upload-Checksum", *line)).collect();
-            let unknown = Refusal::ChecksumUnknown { name: "crc32".to_owned() };
+            let unknown = Reason::UnknownAlgorithm { name: "crc32".to_owned() };
             let decoded = decode(&headers(&lines))
-                .map_err(|refusal| if refusal == unknown { 404 } else { 400 });
+                .map_err(|invalid| if invalid.reason == unknown { 404 } else { 400 });
             assert_eq!(decoded, expected, "{rule} {lines:?}");
         }
     }
@@ -112,10 +118,9 @@ mod tests {
             which in 0..Algorithm::ALL.len(),
             value in proptest::collection::vec(any::<u8>(), 1..70),
         ) {
-            let algorithm = Algorithm::ALL[which];
-            let text = format!("{} {}", algorithm.name(), STANDARD.encode(&value));
-            let decoded = decode(&headers(&[("upload-checksum", &text)]));
-            prop_assert_eq!(decoded, Ok(Some(Digest { algorithm, value })));
+            let digest = Digest { algorithm: Algorithm::ALL[which], value };
+            let fields = HeaderMap::from_iter([(NAME, encode(&digest))]);
+            prop_assert_eq!(decode(&fields), Ok(Some(digest)));
         }
     }
 }
