@@ -502,7 +502,7 @@ async fn store_trouble_does_not_complete_an_empty_file_again() {
         stall.reached().await;
         let late = bench.spawn(chunk("a", 0, 0..0), Content::empty());
         settle().await;
-        faults.fail(Operation::ByKey, nth, faulty::trouble);
+        faults.fail(Operation::ByKey, nth, faulty::injected_error);
         stall.release();
         for task in [first, late] {
             let _ = task.await.expect("no panic");
@@ -616,7 +616,7 @@ async fn creation_that_must_be_new_leads_nobody_to_an_upload_that_is_there_s_002
 #[tokio::test(start_paused = true)]
 async fn chunk_that_has_made_an_upload_and_may_not_write_leaves_nothing_s_009() {
     let (bench, faults) = faulty_bench(Limits::default());
-    let mut stall = faults.hold_answer(Operation::Create, 1);
+    let mut stall = faults.delay_answer(Operation::Create, 1);
     let first = bench.spawn(chunk("a", 10, 0..5), whole(b"01234"));
     stall.reached().await;
     let closing = bench.engine.clone();

@@ -185,9 +185,9 @@ impl Stage {
         made: impl Future<Output = Result<T, StoreError>> + Send,
     ) -> Result<T, StoreError> {
         match self.turn(number, call).await {
-            Verdict::Fail => Err(faulty::trouble()),
+            Verdict::Fail => Err(faulty::injected_error()),
             Verdict::FailForGood => Err(StoreError::Full),
-            Verdict::LoseAnswer => made.await.and_then(|_| Err(faulty::trouble())),
+            Verdict::LoseAnswer => made.await.and_then(|_| Err(faulty::injected_error())),
             Verdict::Make => made.await,
         }
     }

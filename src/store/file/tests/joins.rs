@@ -13,7 +13,7 @@ use std::{
 use tokio::sync::Semaphore;
 
 use super::{
-    super::{FileStore, OpenError, disk::Step, lay_down::STEP_BYTES, lock},
+    super::{FileStore, OpenError, disk::Step, lock, materialize::STEP_BYTES},
     Directory, VOIDED, full, set,
 };
 use crate::{
@@ -103,7 +103,7 @@ async fn final_upload_is_whole_before_and_after_it_is_laid_down() {
     // A reader that has seen the links, but not opened the last one yet.
     let late = store.read(&upload, 0..upload.offset()).await.expect("bytes");
     drop(release);
-    store.settled().await;
+    store.wait_idle().await;
     // After: a plain file and nothing else.
     assert_eq!(place.names(), set(["f", "f.record"]));
     assert!(conformance::collect(late).await.expect("bytes") == both());
@@ -121,7 +121,7 @@ async fn upload_removed_while_it_is_laid_down_leaves_nothing() {
     drop(reached.acquire().await.expect("never closed"));
     store.remove(&upload).await.expect("removed");
     drop(release);
-    store.settled().await;
+    store.wait_idle().await;
     assert_eq!(place.names(), set(["p1.part", "p1.record"]));
     // And voided ones get no file either.
     let (reached, release) = hold_copies(&store);
@@ -129,7 +129,7 @@ async fn upload_removed_while_it_is_laid_down_leaves_nothing() {
     drop(reached.acquire().await.expect("never closed"));
     store.commit(&upload, &[VOIDED]).await.expect("committed");
     drop(release);
-    store.settled().await;
+    store.wait_idle().await;
     assert_eq!(place.names(), set(["g.record", "p1.part", "p1.record"]));
 }
 
@@ -145,16 +145,16 @@ async fn lay_down_that_failed_is_tried_again() {
         if copies && tried.fetch_add(1, Ordering::Relaxed) == 0 { Err(full()) } else { Ok(()) }
     });
     let upload = join(&store, "f", &parts).await;
-    store.settled().await;
+    store.wait_idle().await;
     // The space of the attempt is given back, and the bytes are there.
     assert!(!place.names().contains("f.part"));
     assert!(read(&store, &upload).await == both());
     // One in trouble does not hold up the next.
     join(&store, "g", &parts).await;
-    store.settled().await;
+    store.wait_idle().await;
     assert!(place.names().contains("g") && !place.names().contains("f"));
     tokio::time::sleep(Duration::from_secs(61)).await;
-    store.settled().await;
+    store.wait_idle().await;
     assert!(fs::read(place.file("f")).expect("published") == both());
     assert!(!place.names().contains("f.join"));
 }
@@ -180,12 +180,12 @@ async fn lay_down_ends_with_its_store() {
     drop(reached.acquire().await.expect("never closed"));
     drop(store);
     let held = place.try_open().expect_err("somebody still writes");
-    assert!(matches!(held, OpenError::Held { .. }), "{held}");
+    assert!(matches!(held, OpenError::InUse { .. }), "{held}");
     drop(release);
     let store = place.open().await;
     assert!(place.names().contains("f.join"), "the copy went on without its store");
     store.load(&upload.id).await.expect("a record");
-    store.settled().await;
+    store.wait_idle().await;
     let all = set(["f", "f.record", "p1.part", "p1.record"]);
     assert_eq!(place.names(), all);
 }
@@ -199,7 +199,7 @@ async fn join_that_waits_for_its_record_is_no_orphan() {
     store.join(&upload, &parts).await.expect("joined");
     assert_eq!(store.recover().await.expect("a directory"), 0);
     store.create(&upload, None).await.expect("its bytes are still there");
-    store.settled().await;
+    store.wait_idle().await;
     assert!(read(&store, &upload).await == [1; PART]);
     // Left by a process that died, it is one.
     let upload = Upload { id: "g".parse().expect("plain"), ..upload };
@@ -236,5 +236,5 @@ async fn join_takes_no_longer_for_larger_parts() {
     assert!(begin.elapsed() < Duration::from_millis(500), "{:?}", begin.elapsed());
     store.remove(&upload).await.expect("removed");
     drop(release);
-    store.settled().await;
+    store.wait_idle().await;
 }

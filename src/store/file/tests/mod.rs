@@ -84,7 +84,7 @@ impl Directory {
         loop {
             match self.try_open() {
                 Ok(store) => return store,
-                Err(OpenError::Held { .. }) if Instant::now() < deadline => {
+                Err(OpenError::InUse { .. }) if Instant::now() < deadline => {
                     tokio::task::yield_now().await;
                 }
                 Err(e) => panic!("{e}"),
@@ -96,7 +96,7 @@ impl Directory {
     fn try_open(&self) -> Result<FileStore, OpenError> {
         let store = FileStore::open(&self.path, self.durability)?;
         if self.slow {
-            store.shared.disk.pace().beware(Duration::MAX);
+            store.shared.disk.dispatcher().back_off(Duration::MAX);
         }
         Ok(store)
     }

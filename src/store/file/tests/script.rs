@@ -286,7 +286,7 @@ impl Step {
             }
             Self::Remove(id) => store.remove(&now(id)).await,
             Self::Settle => {
-                store.settled().await;
+                store.wait_idle().await;
                 Ok(())
             }
         }
@@ -448,7 +448,7 @@ pub(super) async fn restart(
         copy_tree(place.path(), copy.path()).map_err(|e| e.to_string())?;
         let store = copy.open().await;
         store.recover().await.map_err(|e| e.to_string())?;
-        store.settled().await;
+        store.wait_idle().await;
         let found = verify(&store, known, doubt).await?;
         verify_names(copy.path(), &found, after)?;
     }
@@ -456,7 +456,7 @@ pub(super) async fn restart(
     // Once more, with the cleaning up before anything else.
     let store = place.open().await;
     store.recover().await.map_err(|e| e.to_string())?;
-    store.settled().await;
+    store.wait_idle().await;
     verify(&store, &first, None).await.map_err(|e| format!("cleaning up changes a record: {e}"))?;
     verify_names(place.path(), &first, after)?;
     match store.recover().await {

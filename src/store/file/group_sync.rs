@@ -1,4 +1,5 @@
-//! [`Rounds`]: one call of the system for all who wait for its effect. Knows no files.
+//! [`GroupSync`]: one system call shared by all threads that wait for its effect (group commit).
+//! Does no I/O itself.
 
 use std::{
     io,
@@ -7,57 +8,58 @@ use std::{
 
 use super::lock;
 
-/// Rounds of a call that holds for all that was done before it began, such as the sync of a directory:
-/// whoever comes while one is under way waits for the next, together with all others.
+/// Runs of a call that covers everything done before it began, such as the sync of a directory.
+/// Threads that arrive during one run share the next.
 #[derive(Debug, Default)]
-pub(super) struct Rounds {
+pub(super) struct GroupSync {
     state: Mutex<State>,
-    over: Condvar,
+    finished: Condvar,
 }
 
-/// Rounds are counted from 1.
+/// Runs are counted from 1.
 #[derive(Debug, Default)]
 struct State {
-    /// The last round that has begun.
+    /// The last run that has begun.
     begun: u64,
-    /// Whether it is under way.
-    runs: bool,
-    /// The last round that failed, and why.
+    /// Whether that run is in progress.
+    is_running: bool,
+    /// The last run that failed, and its error.
     failed: Option<(u64, Arc<io::Error>)>,
 }
 
-impl Rounds {
-    /// Returns when a round is over that began after this call. One of those who wait makes `call`.
+impl GroupSync {
+    /// Returns when a run that began after this call has finished. One of the waiting threads makes
+    /// `call`.
     ///
     /// # Errors
-    /// Why the round failed. The system tells that once, to whoever made the call.
-    pub(super) fn join(&self, call: impl FnOnce() -> io::Result<()>) -> io::Result<()> {
+    /// The error of that run. All its waiters get it, although the system reports it only once.
+    pub(super) fn run(&self, call: impl FnOnce() -> io::Result<()>) -> io::Result<()> {
         let mut state = lock(&self.state);
         let due = state.begun + 1;
-        while state.runs {
-            let waited = self.over.wait(state);
+        while state.is_running {
+            let waited = self.finished.wait(state);
             state = waited.unwrap_or_else(PoisonError::into_inner);
-            if state.over() >= due {
+            if state.finished() >= due {
                 return state.outcome(due);
             }
         }
         state.begun += 1;
-        state.runs = true;
+        state.is_running = true;
         drop(state);
-        let mut turn = Turn { rounds: self, result: Err(io::ErrorKind::Interrupted.into()) };
-        turn.result = call();
-        drop(turn);
+        let mut guard = RoundGuard { group: self, result: Err(io::ErrorKind::Interrupted.into()) };
+        guard.result = call();
+        drop(guard);
         lock(&self.state).outcome(due)
     }
 }
 
 impl State {
-    /// The last round that is over.
-    fn over(&self) -> u64 {
-        self.begun - u64::from(self.runs)
+    /// Returns the last run that has finished.
+    fn finished(&self) -> u64 {
+        self.begun - u64::from(self.is_running)
     }
 
-    /// What came of round `due`, or of one after it: an error too many does no harm.
+    /// Returns the outcome of run `due`, or the error of a later one: an extra error does no harm.
     fn outcome(&self, due: u64) -> io::Result<()> {
         match &self.failed {
             Some((round, error)) if *round >= due => {
@@ -68,21 +70,21 @@ impl State {
     }
 }
 
-/// A round under way. It is over when this is dropped, even by a panic.
-struct Turn<'a> {
-    rounds: &'a Rounds,
+/// A run in progress. Dropping it finishes the run, even on panic.
+struct RoundGuard<'a> {
+    group: &'a GroupSync,
     result: io::Result<()>,
 }
 
-impl Drop for Turn<'_> {
+impl Drop for RoundGuard<'_> {
     fn drop(&mut self) {
-        let mut state = lock(&self.rounds.state);
-        state.runs = false;
+        let mut state = lock(&self.group.state);
+        state.is_running = false;
         if let Err(error) = std::mem::replace(&mut self.result, Ok(())) {
             state.failed = Some((state.begun, Arc::new(error)));
         }
         drop(state);
-        self.rounds.over.notify_all();
+        self.group.finished.notify_all();
     }
 }
 
@@ -98,17 +100,17 @@ mod tests {
     const THREADS: u64 = 8;
     const CHANGES: u64 = 300;
 
-    /// Threads make changes and ask for each to last. A call makes all changes last that were made
-    /// before it began, unless it fails, as every third does. One that begins and ends between a change
-    /// and its question says nothing about it.
+    /// Threads make changes and sync each. A call makes durable all changes made before it began,
+    /// unless it fails, as every third does. One that begins and ends between a change and its sync
+    /// says nothing about it.
     #[test]
     fn ok_means_that_a_call_after_the_change_has_succeeded() {
-        let (rounds, made) = (Rounds::default(), AtomicU64::new(0));
-        // Of each call: the last change before it, and whether it has succeeded.
+        let (group, made) = (GroupSync::default(), AtomicU64::new(0));
+        // For each call: the last change before it, and whether it succeeded.
         let calls = Mutex::new(Vec::new());
         let call = || {
             let last = made.load(Ordering::SeqCst);
-            // Others come meanwhile.
+            // Other threads arrive meanwhile.
             (0..20).for_each(|_| thread::yield_now());
             let mut calls = lock(&calls);
             let succeeds = calls.len() % 3 != 2;
@@ -118,10 +120,12 @@ mod tests {
         let change = || {
             let change = made.fetch_add(1, Ordering::SeqCst) + 1;
             let before = lock(&calls).len();
-            let told = rounds.join(call);
+            let outcome = group.run(call);
             let lasts = |(last, succeeded): &(u64, bool)| *last >= change && *succeeded;
-            match told {
-                Ok(()) => assert!(lock(&calls)[before..].iter().any(lasts), "{change} was lost"),
+            match outcome {
+                Ok(()) => {
+                    assert!(lock(&calls)[before..].iter().any(lasts), "change {change} was lost");
+                }
                 Err(error) => assert_eq!(error.kind(), io::ErrorKind::StorageFull),
             }
         };
@@ -135,22 +139,22 @@ mod tests {
     }
 
     #[test]
-    fn failure_is_told_to_those_it_concerns() {
-        let rounds = Rounds::default();
+    fn failure_is_reported_to_those_it_concerns() {
+        let group = GroupSync::default();
         for (fails, expected) in [(false, true), (true, false), (false, true)] {
             let call = || match fails {
                 true => Err(io::ErrorKind::StorageFull.into()),
                 false => Ok(()),
             };
-            assert_eq!(rounds.join(call).is_ok(), expected);
+            assert_eq!(group.run(call).is_ok(), expected);
         }
     }
 
     #[test]
     fn round_that_panics_is_over() {
-        let rounds = Rounds::default();
-        let join = || rounds.join(|| panic!("of the call"));
-        assert!(std::panic::catch_unwind(std::panic::AssertUnwindSafe(join)).is_err());
-        assert!(rounds.join(|| Ok(())).is_ok());
+        let group = GroupSync::default();
+        let run = || group.run(|| panic!("of the call"));
+        assert!(std::panic::catch_unwind(std::panic::AssertUnwindSafe(run)).is_err());
+        assert!(group.run(|| Ok(())).is_ok());
     }
 }

@@ -1,4 +1,4 @@
-//! [`LayDowns`]: in the background, one at a time, final uploads get a plain file of their own.
+//! [`Materializer`]: copies joined uploads into plain files, in the background, one at a time.
 
 use std::{
     collections::VecDeque,
@@ -12,41 +12,41 @@ use tokio::{runtime::Handle, sync::Notify};
 
 use super::{
     disk::Kind,
-    entry::Held,
+    dispatch::in_pool,
+    entry::EntryGuard,
     lock,
-    pace::in_pool,
     shared::{Shared, failed},
 };
 use crate::{store::StoreError, upload::UploadId};
 
-/// Bytes copied between two looks at whether the process is ending: about a second of a slow disk.
+/// Bytes copied between two checks whether the store is closed: about a second on a slow disk.
 pub(super) const STEP_BYTES: u64 = 64 << 20;
 
-/// How long a copy that failed waits for its cause to go away, such as a full disk.
+/// Delay before a failed copy is tried again, for example on a full disk.
 const RETRY_AFTER: Duration = Duration::from_secs(60);
 
-/// Final uploads that wait for their plain file.
+/// Joined uploads that wait for a plain file.
 #[derive(Debug, Default)]
-pub(super) struct LayDowns {
+pub(super) struct Materializer {
     queue: Mutex<Queue>,
-    /// Called when nothing is left to do.
+    /// Notified when the queue is empty.
     idle: Notify,
 }
 
 #[derive(Debug, Default)]
 struct Queue {
     waiting: VecDeque<UploadId>,
-    /// Whether there is a worker.
+    /// Whether a worker is running.
     busy: bool,
 }
 
-impl LayDowns {
-    /// Has a plain file made for `id`, some time.
+impl Materializer {
+    /// Queues `id`, and starts a worker if there is none.
     ///
-    /// Outside of a runtime the request waits for the next one made inside.
+    /// Outside of a runtime no worker starts until the next call from inside of one.
     pub(super) fn add(&self, shared: &Arc<Shared>, id: &UploadId) {
         let mut queue = lock(&self.queue);
-        // The same id twice does no harm: the second time nothing is left to do.
+        // Queueing an id twice does no harm: the second time nothing is left to do.
         queue.waiting.push_back(id.clone());
         if !queue.busy
             && let Ok(runtime) = Handle::try_current()
@@ -56,11 +56,11 @@ impl LayDowns {
         }
     }
 
-    /// Waits until nothing is left to do, but what has failed and is tried again later.
+    /// Waits until the queue is empty. Uploads that failed and wait for their retry do not count.
     ///
     /// # Cancel safety
-    /// May be dropped at any time.
-    pub(super) async fn idle(&self) {
+    /// Cancel safe.
+    pub(super) async fn wait_idle(&self) {
         loop {
             let idle = self.idle.notified();
             if !lock(&self.queue).busy {
@@ -70,7 +70,7 @@ impl LayDowns {
         }
     }
 
-    /// The next id; `None` = the worker may go.
+    /// Returns the next id; `None` ends the worker.
     fn next(&self) -> Option<UploadId> {
         let mut queue = lock(&self.queue);
         let id = queue.waiting.pop_front();
@@ -82,58 +82,60 @@ impl LayDowns {
     }
 }
 
-/// The task that makes plain files. It ends with the store, whose lock it prolongs by one step at most.
+/// The task that materializes uploads. Holds the store weakly, so that it delays the unlocking of the
+/// directory by one step at most.
 struct Worker {
     shared: Weak<Shared>,
     done: bool,
 }
 
 impl Worker {
-    /// Works until nothing is left to do.
+    /// Runs until the queue is empty.
     async fn work(mut self) {
-        while let Some(next) = self.shared.upgrade().map(|shared| shared.lay_downs.next()) {
+        while let Some(next) = self.shared.upgrade().map(|shared| shared.materializer.next()) {
             let Some(id) = next else {
                 self.done = true;
                 return;
             };
-            if let Some(Err(e)) = lay_down(&self.shared, &id).await {
-                tracing::warn!(%id, error = %e, "cannot lay a final upload down; its parts serve");
+            if let Some(Err(e)) = materialize(&self.shared, &id).await {
+                tracing::warn!(%id, error = %e, "cannot materialize a final upload; it is read from its partials");
                 tokio::spawn(retry(self.shared.clone(), id));
             }
         }
     }
 }
 
-/// Has another try made later, so that one upload in trouble does not hold up the others.
+/// Queues `id` again after [`RETRY_AFTER`], so that a failing upload does not block the others.
 async fn retry(shared: Weak<Shared>, id: UploadId) {
     tokio::time::sleep(RETRY_AFTER).await;
     if let Some(shared) = shared.upgrade() {
-        shared.lay_downs.add(&shared, &id);
+        shared.materializer.add(&shared, &id);
     }
 }
 
 impl Drop for Worker {
-    /// The task may be dropped with its runtime; the next request then starts another one.
+    /// The task may be dropped with its runtime; the next call of `add` starts another one.
     fn drop(&mut self) {
         if self.done {
             return;
         }
         if let Some(shared) = self.shared.upgrade() {
-            lock(&shared.lay_downs.queue).busy = false;
-            shared.lay_downs.idle.notify_waiters();
+            lock(&shared.materializer.queue).busy = false;
+            shared.materializer.idle.notify_waiters();
         }
     }
 }
 
-/// Makes the plain file of `id`. Its bytes can be read all the time. `None` when the store is gone.
-async fn lay_down(store: &Weak<Shared>, id: &UploadId) -> Option<Result<(), StoreError>> {
-    let mut held = hold(store, id).await?;
-    let mut copy = match run(store, move |shared| Copy::begin(shared, &mut held)).await? {
+/// Copies the bytes of `id` into a plain file. They can be read at any moment. Returns `None` when
+/// the store is closed.
+async fn materialize(store: &Weak<Shared>, id: &UploadId) -> Option<Result<(), StoreError>> {
+    let mut guard = lock_entry(store, id).await?;
+    let mut copy = match run(store, move |shared| Copy::begin(shared, &mut guard)).await? {
         Ok(Some(copy)) => copy,
         Ok(None) => return Some(Ok(())),
         Err(e) => return Some(Err(e)),
     };
-    // The copying itself is done with nothing held, so that the upload can be removed meanwhile.
+    // The entry is unlocked while bytes are copied, so that the upload can be removed meanwhile.
     let mut outcome = Ok(false);
     while let Ok(false) = outcome {
         let step = move |shared: &Arc<Shared>| {
@@ -142,22 +144,22 @@ async fn lay_down(store: &Weak<Shared>, id: &UploadId) -> Option<Result<(), Stor
         };
         (copy, outcome) = run(store, step).await?;
     }
-    let mut held = hold(store, id).await?;
+    let mut guard = lock_entry(store, id).await?;
     let end = move |shared: &Arc<Shared>| match outcome {
-        Ok(_) => copy.publish(shared, &mut held),
+        Ok(_) => copy.publish(shared, &mut guard),
         Err(e) => copy.discard(shared).and(Err(e)),
     };
     let ended = run(store, end).await?;
-    Some(ended.map_err(failed("laying down", id)))
+    Some(ended.map_err(failed("materializing", id)))
 }
 
-/// Waits to be alone with the files of an upload. Does not keep the store while it waits.
-async fn hold(store: &Weak<Shared>, id: &UploadId) -> Option<Held> {
+/// Waits for exclusive access to the files of an upload. Does not hold the store while it waits.
+async fn lock_entry(store: &Weak<Shared>, id: &UploadId) -> Option<EntryGuard> {
     let entry = store.upgrade()?.cache.entry(id);
-    Some(entry.hold().await)
+    Some(entry.lock().await)
 }
 
-/// Does one step of the work. The directory is not free before its end, even if the store is dropped.
+/// Runs one step of the work. The directory stays locked until it ends, even if the store is dropped.
 async fn run<T: Send + 'static>(
     store: &Weak<Shared>,
     work: impl FnOnce(&Arc<Shared>) -> T + Send + 'static,
@@ -166,15 +168,15 @@ async fn run<T: Send + 'static>(
     Some(in_pool(move || work(&shared)).await)
 }
 
-/// The bytes of a final upload on their way into one file.
+/// A copy of the bytes of a joined upload in progress.
 #[derive(Debug)]
 struct Copy {
     id: UploadId,
-    /// Where the bytes go: the private data file, which only becomes the right one in the end.
+    /// The private data file, which becomes the plain file when the copy is complete.
     target: File,
-    /// How many have gone there.
+    /// Bytes copied.
     copied: u64,
-    /// How many there are.
+    /// Bytes to be copied in all.
     length: u64,
     /// The positions of links not opened yet, the next one last.
     links: Vec<u64>,
@@ -183,35 +185,35 @@ struct Copy {
 }
 
 impl Copy {
-    /// Begins. `None` when nothing is to be done (any more).
-    fn begin(shared: &Arc<Shared>, held: &mut Held) -> Result<Option<Self>, StoreError> {
-        let upload = match shared.load(held) {
+    /// Begins a copy; `None` when there is nothing to do.
+    fn begin(shared: &Arc<Shared>, guard: &mut EntryGuard) -> Result<Option<Self>, StoreError> {
+        let upload = match shared.load(guard) {
             Ok(upload) if upload.is_published() => upload,
             Ok(_) | Err(StoreError::Absent) => return Ok(None),
             Err(e) => return Err(e),
         };
         let (id, disk) = (&upload.id, &shared.disk);
-        let doing = "beginning to lay down";
+        let doing = "materializing";
         if disk.exists(id, Kind::Plain).map_err(failed(doing, id))? {
-            // It was laid down, and the loss of power has brought the links back. It is not published
-            // a second time: somebody may be at work on it.
+            // Materialized already; a power loss has brought the links back. It is not published
+            // again, because its owner may be using the file.
             disk.unlink_tree(id, Kind::Join).map_err(failed(doing, id))?;
             return Ok(None);
         }
         let Some(mut links) = disk.links(id).map_err(failed(doing, id))? else {
-            // All but its rename may have been done before.
-            shared.settle(held, &upload).map_err(failed(doing, id))?;
+            // Everything but the rename may have been done before.
+            shared.reconcile_names(guard, &upload).map_err(failed(doing, id))?;
             return Ok(None);
         };
         links.reverse();
-        // A new file, so that its identity tells in the end whether it is still the one in place.
+        // A new file, whose identity shows in the end whether it is still the one in place.
         disk.unlink(id, Kind::Part).map_err(failed(doing, id))?;
         let target = disk.create_new(id, Kind::Part).map_err(failed(doing, id))?;
         let (id, length) = (id.clone(), upload.offset());
         Ok(Some(Self { id, target, copied: 0, length, links, source: None }))
     }
 
-    /// Copies some more. Says whether that was all, and durable.
+    /// Copies up to [`STEP_BYTES`]. Returns whether the copy is complete and durable.
     fn step(&mut self, shared: &Shared) -> io::Result<bool> {
         let mut budget = STEP_BYTES;
         while budget > 0 {
@@ -226,7 +228,7 @@ impl Copy {
             let limit = budget.min(end.saturating_sub(self.copied));
             let copied = shared.disk.copy(&source, &self.target, limit)?;
             if copied == 0 && limit > 0 {
-                return Err(io::Error::new(io::ErrorKind::UnexpectedEof, "a part is too short"));
+                return Err(io::Error::new(io::ErrorKind::UnexpectedEof, "a partial is too short"));
             }
             budget -= copied;
             self.copied += copied;
@@ -237,26 +239,26 @@ impl Copy {
         Ok(false)
     }
 
-    /// Puts the file in the place of the links, unless the upload has gone its way.
-    fn publish(self, shared: &Arc<Shared>, held: &mut Held) -> io::Result<()> {
+    /// Replaces the links by the file, unless the upload was removed or replaced meanwhile.
+    fn publish(self, shared: &Arc<Shared>, guard: &mut EntryGuard) -> io::Result<()> {
         let (id, disk) = (&self.id, &shared.disk);
-        let current = shared.load(held).is_ok_and(|upload| upload.is_published());
-        if !current || !disk.stands_for(id, Kind::Part, &self.target)? {
+        let current = shared.load(guard).is_ok_and(|upload| upload.is_published());
+        if !current || !disk.is_same_file(id, Kind::Part, &self.target)? {
             return Ok(());
         }
         disk.unlink_tree(id, Kind::JoinTmp)?;
-        // The private file lasts before its source may be lost.
+        // The private file must be durable before its sources may be lost.
         disk.sync_names()?;
-        // From here on the upload is like any other that lacks its rename.
+        // From here on the upload is like any other whose rename is pending.
         disk.rename(id, Kind::Join, Kind::JoinTmp)?;
-        shared.publish(id)?;
+        shared.rename_to_plain(id)?;
         disk.unlink_tree(id, Kind::JoinTmp)?;
         Ok(())
     }
 
-    /// Gives back the space of a copy that came to nothing.
+    /// Unlinks a failed copy.
     fn discard(self, shared: &Shared) -> io::Result<()> {
-        if shared.disk.stands_for(&self.id, Kind::Part, &self.target)? {
+        if shared.disk.is_same_file(&self.id, Kind::Part, &self.target)? {
             shared.disk.unlink(&self.id, Kind::Part)?;
         }
         Ok(())
