@@ -187,8 +187,12 @@ impl Store for MemoryStore {
     }
 
     async fn read(&self, upload: &Upload, range: Range<u64>) -> Result<ByteStream, StoreError> {
-        let bytes = copy(lock(&self.shelves).find(&upload.id)?.1, range)?;
-        Ok(pieces(&bytes))
+        let shelves = lock(&self.shelves);
+        let (record, data) = shelves.find(&upload.id)?;
+        if record.is_void() {
+            return Err(StoreError::Absent);
+        }
+        Ok(pieces(&copy(data, range)?))
     }
 
     async fn remove(&self, upload: &Upload) -> Result<(), StoreError> {

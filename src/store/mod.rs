@@ -131,7 +131,8 @@ pub trait Store: Send + Sync + fmt::Debug + 'static {
     /// A sink for bytes of `upload` from position `at` on. Nothing becomes visible by it.
     ///
     /// # Errors
-    /// [`StoreError::Absent`], [`StoreError::Full`], or what the system below says.
+    /// [`StoreError::Absent`], [`StoreError::Stale`] when the upload is not open any more,
+    /// [`StoreError::Full`], or what the system below says.
     async fn write(&self, upload: &Upload, at: u64) -> Result<Box<dyn Writer>, StoreError>;
 
     /// Makes `changes` on top of the record `upload` and returns the new one.
@@ -157,8 +158,8 @@ pub trait Store: Send + Sync + fmt::Debug + 'static {
     /// The bytes of `range`, which `upload` has received.
     ///
     /// # Errors
-    /// [`StoreError::Absent`], [`StoreError::Damaged`] when not all of them are there, or what the
-    /// system below says; in the stream as the source of an [`io::Error`].
+    /// [`StoreError::Absent`], also when they have been freed since; [`StoreError::Damaged`] when not
+    /// all of them are there, or what the system below says; in the stream as the source of an [`io::Error`].
     async fn read(&self, upload: &Upload, range: Range<u64>) -> Result<ByteStream, StoreError>;
 
     /// Removes an upload, record and bytes, as long as its record is `upload`. On return later loads

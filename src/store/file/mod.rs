@@ -236,6 +236,7 @@ impl FileStore {
             shared.load(held)
         };
         match self.run(held, Cost::Disk, load).await {
+            Ok(upload) if upload.is_void() => StoreError::Absent,
             Ok(_) => failed(doing, id)(source),
             Err(e) => e,
         }
