@@ -15,9 +15,9 @@ use crate::{
     rules::{
         At, Finished, NewUpload, Outcome, Refusal, Refused, Write,
         keyed::{self, Choice, Circumstances, KeyedWrite},
-        write,
+        lifecycle, write,
     },
-    upload::{Key, Phase, Upload, UploadId},
+    upload::{Key, Upload, UploadId},
 };
 
 /// A session that another process begins is looked for so often.
@@ -95,6 +95,11 @@ impl Engine {
         if matches!(write.at, At::Offset(_)) && content.is_end() {
             // A creation that finds its upload made already goes on where that is (J-054).
             write::plan(&upload, write, self.limits(), self.now())?;
+            let due = |now: &Upload| {
+                let shared = lifecycle::shared(now, self.limits(), self.now());
+                Ok(shared.filter(|_| !is_new).into_iter().collect())
+            };
+            let (upload, _) = self.0.records.commit(upload, extensions, due).await?;
             let offset = upload.offset();
             return Ok(Outcome::Stored { finished, is_news: is_new, offset, upload });
         }
@@ -252,7 +257,11 @@ impl Engine {
             let writers = &self.0.writers;
             let released = async { Ok(writers.one_released(&upload.id, &gaps, deadline).await) };
             let is_released = content.while_present(released).await?;
-            let current = self.load(&upload.id).await?;
+            // What was stored stays stored, if the upload is removed meanwhile as well.
+            let current = match self.load(&upload.id).await {
+                Ok(current) if !current.is_void() => current,
+                Ok(_) | Err(_) => break,
+            };
             // A gap without a writer may have been closed since it was looked for.
             let is_longer = current.received != upload.received;
             *upload = current;
@@ -269,8 +278,8 @@ impl Engine {
         let Some(_reservation) = self.0.writers.reserve_idle(&id) else {
             return;
         };
-        let is_unused = |now: &Upload| now.phase == Phase::Open && now.received.runs() == 0;
-        if let Err(refusal) = self.0.records.end_while(upload, Leaves::Nothing, is_unused).await {
+        let removed = self.0.records.end_while(upload, Leaves::Nothing, lifecycle::is_unused).await;
+        if let Err(refusal) = removed {
             tracing::warn!(%id, %refusal, "a refused upload was left behind");
         }
     }

@@ -226,12 +226,14 @@ impl Retries {
 pub(super) fn refusal_of(id: &dyn std::fmt::Display, error: &StoreError) -> Refusal {
     match error {
         StoreError::Absent => Refusal::Unknown,
+        // Another request has ended the upload since it was loaded.
+        StoreError::Stale => Refusal::Displaced,
         StoreError::Full => {
             tracing::error!(%id, "the store has no space left");
             Refusal::StoreFull
         }
         StoreError::Unsupported => Refusal::Unsupported { what: "this kind of upload" },
-        StoreError::Damaged(_) | StoreError::Exists | StoreError::Io { .. } | StoreError::Stale => {
+        StoreError::Damaged(_) | StoreError::Exists | StoreError::Io { .. } => {
             tracing::error!(%id, %error, "store trouble");
             Refusal::StoreTrouble
         }

@@ -37,6 +37,18 @@ pub fn touched(upload: &Upload, limits: &Limits, now: SystemTime) -> Option<Chan
     is_worthwhile.then(|| renewed(upload, limits, now)).flatten()
 }
 
+/// The change that tells an upload which another client was told of from one that only its creation
+/// knows, if it has had no change yet: a creation that is refused removes only the latter.
+pub fn shared(upload: &Upload, limits: &Limits, now: SystemTime) -> Option<Change> {
+    let expires = deadline(limits, now).max(upload.expires);
+    is_unused(upload).then_some(Change::ExpiryMoved { expires })
+}
+
+/// Whether an upload has had no change since its creation.
+pub fn is_unused(upload: &Upload) -> bool {
+    upload.phase == Phase::Open && upload.revision == 0
+}
+
 /// Whether the upload is still there at `now`.
 ///
 /// # Errors

@@ -221,7 +221,8 @@ pub fn conclude(plan: &WritePlan, end: BodyEnd) -> Conclusion {
 ///
 /// # Errors
 /// [`Refusal::Displaced`] when a byte of them became present since the plan: it is another writer's,
-/// and may be another byte. [`Refusal::LengthConflict`] when the length has been declared meanwhile;
+/// and may be another byte. [`Refusal::LengthConflict`], [`Refusal::BodyTooLong`] when another length
+/// has been declared, or one that they pass;
 /// [`Refusal::Expired`], [`Refusal::Unknown`] when the upload is gone.
 ///
 /// # Source
@@ -242,6 +243,9 @@ pub fn changes(
     }
     let mut received = upload.received.clone();
     for (range, receipt) in blocks.iter().filter(|(range, _)| !range.is_empty()) {
+        if let Some(length) = upload.length.filter(|length| *length < range.end) {
+            return Err(Refusal::BodyTooLong { length });
+        }
         if upload.received.within(range) != plan.present.within(range) {
             return Err(Refusal::Displaced);
         }
@@ -513,6 +517,9 @@ mod tests {
         upload.received.insert(8..9);
         assert_eq!(commit(&upload, 4..8), Ok(()));
         assert_eq!(commit(&upload, 4..9), Err(Refusal::Displaced));
+        upload.length = Some(7);
+        assert_eq!(commit(&upload, 4..7), Ok(()));
+        assert_eq!(commit(&upload, 4..8), Err(Refusal::BodyTooLong { length: 7 }));
         upload.phase = Phase::Void { why: VoidReason::Expired, until: None };
         assert_eq!(commit(&upload, 4..8), Err(Refusal::Expired));
     }

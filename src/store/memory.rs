@@ -187,8 +187,12 @@ impl Store for MemoryStore {
     }
 
     async fn read(&self, upload: &Upload, range: Range<u64>) -> Result<ByteStream, StoreError> {
-        let bytes = copy(lock(&self.state).find(&upload.id)?.1, range)?;
-        Ok(blocks(&bytes))
+        let state = lock(&self.state);
+        let (record, data) = state.find(&upload.id)?;
+        if record.is_void() {
+            return Err(StoreError::Absent);
+        }
+        Ok(blocks(&copy(data, range)?))
     }
 
     async fn remove(&self, upload: &Upload) -> Result<(), StoreError> {

@@ -243,6 +243,7 @@ impl FileStore {
             shared.load(guard)
         };
         match self.run(guard, Cost::Disk, load).await {
+            Ok(upload) if upload.is_void() => StoreError::Absent,
             Ok(_) => failed(doing, id)(source),
             Err(e) => e,
         }
