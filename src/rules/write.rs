@@ -485,6 +485,7 @@ mod tests {
         assert_eq!(changes(&upload, &plan, &[], &limits, UNIX_EPOCH), Ok(vec![]));
     }
 
+    #[expect(clippy::single_range_in_vec_init, reason = "a list of one range")]
     #[test]
     fn keyed_upload_takes_a_write_at_any_offset_up_to_its_own_j_051() {
         let mut upload = upload(Some(9), 5, Role::Whole);

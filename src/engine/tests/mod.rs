@@ -1,6 +1,7 @@
 //! The engine on the memory store, in paused time: no socket, no file.
 
 mod keyed;
+#[expect(clippy::wildcard_enum_match_arm, reason = "a model says only where things differ")]
 mod model;
 
 use std::{

@@ -7,8 +7,8 @@ use tokio::time::Instant;
 use super::{
     super::*,
     Open,
-    request::{About, Answer, CHUNK_WAIT, End, NAMES, Request, Sent, Sum, What, key, run},
-    stage::{Backstage, Call, Heard, Verdict},
+    request::{About, Answer, End, NAMES, Request, Sent, Sum, What, key, run},
+    stage::{Backstage, Call, Verdict},
     truth::{Moment, Trouble, Truth, index},
 };
 
