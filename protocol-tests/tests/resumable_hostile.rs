@@ -314,7 +314,7 @@ fn files_are_the_stores_own(process: &Windlass) -> Verdict {
         let (stem, ending) = name.split_once('.').unwrap_or((&name, ""));
         let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-_".contains(&byte);
         let is_id = stem.len() >= 22 && stem.bytes().all(plain);
-        let own = is_id && ["", "part", "record"].contains(&ending);
+        let own = is_id && ["", "part", "record", "name"].contains(&ending);
         let known = ["lock", "secret", ".lock", ".secret"].contains(&name.as_str())
             || name.contains("secret");
         ensure(own || known, format!("a file called {name:?}"))?;
