@@ -149,7 +149,7 @@ impl Content {
         let mut wait = pin!(wait);
         poll_fn(|cx| match wait.as_mut().poll(cx) {
             Poll::Pending if self.has_left(cx) => Poll::Ready(Err(Refusal::Busy)),
-            poll => poll,
+            poll @ (Poll::Pending | Poll::Ready(_)) => poll,
         })
         .await
     }

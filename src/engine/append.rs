@@ -236,7 +236,7 @@ impl Engine {
                     Err(refusal) => BodyEnd::Refused(refusal),
                 }
             }
-            end => end,
+            end @ (BodyEnd::Failed(_) | BodyEnd::Interrupted(_) | BodyEnd::Refused(_)) => end,
         };
         let interrupted = match write::conclude(plan, end) {
             Conclusion::Accept => None,

@@ -108,7 +108,7 @@ async fn ask(
     match exchange.read(&head, content, &Limits::default()).await {
         Ok((intent, content)) => Ok((intent, all(content).await.ok())),
         Err(reply) => {
-            let status = reply.status().as_u16();
+            let status = reply.response.status().as_u16();
             assert!([200, 204, 400, 404, 405, 415].contains(&status), "{status}");
             Err(status)
         }
