@@ -53,6 +53,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
 
     let store = Arc::new(FileStore::open(dir, Durability::Synced)?);
     let engine = Engine::builder(store).finisher(NoPrograms).build();
+    engine.start();
     // The path is the whole one, so the routes below must not strip a prefix.
     let windlass =
         Windlass::new(engine.clone()).mount(Tus::new(Locations::new("/media/uploads".parse()?)));

@@ -78,6 +78,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
 
     let store = Arc::new(FileStore::open(dir, Durability::Synced)?);
     let engine = Engine::builder(store).gate(Owners).finisher(Announce).build();
+    engine.start();
     let windlass = Windlass::new(engine).mount(Tus::new(Locations::new("/api/uploads".parse()?)));
 
     let listener = TcpListener::bind(address).await?;

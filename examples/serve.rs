@@ -15,6 +15,7 @@ use windlass::{
 async fn main() -> Result<(), Box<dyn Error>> {
     let store = Arc::new(FileStore::open("./uploads", Durability::Synced)?);
     let engine = Engine::builder(store).build();
+    engine.start();
     let service = Windlass::new(engine).mount(Tus::new(Locations::new("/files".parse()?)));
     let listener = TcpListener::bind("127.0.0.1:8080").await?;
     println!("tus: http://{}/files", listener.local_addr()?);

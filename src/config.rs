@@ -1,4 +1,4 @@
-//! Flags and environment as typed, then as checked. Knows no request.
+//! Settings from flags and the environment: as typed, then as checked. Knows no request.
 
 mod values;
 
@@ -25,12 +25,12 @@ use crate::{
     },
 };
 
-/// Resumable uploads: one store, several wire dialects.
+/// Resumable-upload server: tus 1.0 and ResumableJS on one store.
 #[derive(Debug, Parser)]
 #[command(name = "windlass", version, about, max_term_width = 100)]
 struct Flags {
-    /// Where to listen: 127.0.0.1:8080, localhost:8080, or :8080 for all addresses; port 0 takes a
-    /// free one
+    /// Address to listen on: 127.0.0.1:8080, localhost:8080, or :8080 for all addresses; port 0
+    /// picks a free port
     #[arg(
         long,
         value_name = "HOST:PORT",
@@ -39,24 +39,24 @@ struct Flags {
     )]
     listen: Listen,
 
-    /// Where uploads are kept; made if it does not exist
+    /// Directory that stores the uploads; created if it does not exist
     #[arg(long, value_name = "DIR", default_value = "./windlass-data", env = "WINDLASS_DATA_DIR")]
     data_dir: PathBuf,
 
-    /// The mode of the data directory and of directories in it, less the umask; 0750 lets a group in
+    /// Mode of new directories, the data directory included, less the umask; 0750 lets a group in
     #[arg(long, value_name = "MODE", default_value = "0700", env = "WINDLASS_DIR_MODE", value_parser = dir_mode)]
     dir_mode: u32,
 
-    /// The mode of uploads and their records, less the umask; 0640 lets a group read them
+    /// Mode of new uploads and their records, less the umask; 0640 lets a group read them
     #[arg(long, value_name = "MODE", default_value = "0600", env = "WINDLASS_FILE_MODE", value_parser = file_mode)]
     file_mode: u32,
 
-    /// The path at which tus clients create uploads; off or nothing leaves tus out
+    /// Path at which tus clients create uploads; an empty path or off disables tus
     #[arg(long, value_name = "PATH", default_value = "/files", env = "WINDLASS_TUS_PATH")]
     tus_path: Route,
 
-    /// The path of ResumableJS, flow.js and simple-uploader.js uploads; off or nothing leaves them
-    /// out
+    /// Path for chunks of ResumableJS, flow.js, simple-uploader.js and Dropzone; an empty path or off
+    /// disables them
     #[arg(
         long,
         value_name = "PATH",
@@ -65,35 +65,36 @@ struct Flags {
     )]
     resumable_path: Route,
 
-    /// What an acknowledged byte survives: the loss of power, or the death of the process
+    /// What acknowledged data survives
     #[arg(long, value_name = "MODE", default_value = "synced", env = "WINDLASS_DURABILITY")]
     durability: DurabilityFlag,
 
-    /// The largest upload, such as 500MB, 10GiB or a number of bytes
+    /// Largest upload, such as 500MB, 10GiB or a number of bytes; without it there is no limit
     #[arg(long, value_name = "SIZE", env = "WINDLASS_MAX_SIZE", allow_negative_numbers = true, value_parser = size)]
     max_size: Option<u64>,
 
-    /// The largest chunk of a ResumableJS upload; the last one of a file may be twice the others
+    /// Largest ResumableJS chunk; by default clients make the last chunk of a file up to twice their
+    /// chunk size
     #[arg(long, value_name = "SIZE", default_value = "256MiB", env = "WINDLASS_MAX_CHUNK_SIZE", allow_negative_numbers = true, value_parser = size)]
     max_chunk_size: u64,
 
-    /// How long an unfinished upload is kept after its last byte, such as 24h
+    /// How long an unfinished upload is kept after its last byte, such as 24h; without it, forever
     #[arg(long, value_name = "DURATION", env = "WINDLASS_EXPIRE_AFTER", value_parser = duration)]
     expire_after: Option<Duration>,
 
-    /// How long a connection may take to bring a request head, and may be idle between two
+    /// Longest time to receive a request head, and longest idle time between requests
     #[arg(long, value_name = "DURATION", default_value = "90s", env = "WINDLASS_HEAD_TIMEOUT", value_parser = duration)]
     head_timeout: Duration,
 
-    /// How long a request may wait for the next byte of its body, or an answer for its reader
+    /// Longest wait for the next byte of a request body, or for a client to read its response
     #[arg(long, value_name = "DURATION", default_value = "60s", env = "WINDLASS_IDLE_TIMEOUT", value_parser = duration)]
     idle_timeout: Duration,
 
-    /// Accept final uploads whose parts are not finished yet
+    /// Accept final uploads whose partial uploads are not complete yet
     #[arg(long, env = "WINDLASS_CONCATENATION_UNFINISHED", value_parser = switch)]
     concatenation_unfinished: bool,
 
-    /// An origin whose pages may upload; repeat for more. Without it: any, without credentials
+    /// Origin whose pages may upload; can be repeated. Without it: any origin, without credentials
     #[arg(long, value_name = "ORIGIN", env = "WINDLASS_CORS_ORIGIN", value_delimiter = ',')]
     cors_origin: Vec<Origin>,
 
@@ -101,15 +102,15 @@ struct Flags {
     #[arg(long, env = "WINDLASS_NO_CORS", value_parser = switch)]
     no_cors: bool,
 
-    /// Believe Forwarded and X-Forwarded-* headers; only behind a proxy that sets them
+    /// Trust Forwarded and X-Forwarded-* headers; only behind a proxy that sets them
     #[arg(long, env = "WINDLASS_TRUST_FORWARDED", value_parser = switch)]
     trust_forwarded: bool,
 
-    /// The URL at which clients reach this server, for whole upload URLs; without it they are paths
+    /// URL at which clients reach this server; makes upload URLs absolute instead of paths
     #[arg(long, value_name = "URL", env = "WINDLASS_PUBLIC_URL")]
     public_url: Option<PublicUrl>,
 
-    /// How much to log
+    /// Log level: error, warn, info, debug or trace
     #[arg(long, value_name = "LEVEL", default_value = "info", env = "WINDLASS_LOG_LEVEL")]
     log_level: tracing::Level,
 }
@@ -117,44 +118,44 @@ struct Flags {
 /// [`Durability`] as a flag.
 #[derive(Debug, Clone, Copy, ValueEnum)]
 enum DurabilityFlag {
-    /// It survives the death of the process
+    /// Acknowledged data survives a crash of the process
     Relaxed,
-    /// It survives the loss of power
+    /// Acknowledged data survives power loss
     Synced,
 }
 
-/// What the server runs with.
+/// The checked settings of the server.
 #[derive(Debug)]
 pub struct Config {
-    /// Who may upload from other origins.
+    /// Which origins may upload.
     pub cors: Cors,
-    /// Where uploads are kept.
+    /// The directory that stores the uploads.
     pub data_dir: PathBuf,
     /// The mode of directories.
     pub dir_mode: u32,
-    /// What an acknowledged byte survives.
+    /// What acknowledged data survives.
     pub durability: Durability,
     /// The mode of files.
     pub file_mode: u32,
-    /// What is allowed.
+    /// Limits and timeouts.
     pub limits: Limits,
-    /// Where to listen.
+    /// The address to listen on.
     pub listen: Listen,
-    /// How much to log.
+    /// The log level.
     pub log_level: tracing::Level,
     /// The largest chunk, in bytes.
     pub max_chunk_bytes: u64,
-    /// Where ResumableJS uploads are served, if they are. Not at the path of tus uploads.
+    /// The mount of the ResumableJS dialect; `None` disables it. Differs from that of tus.
     pub resumable: Option<Locations>,
-    /// Where tus uploads are served, if they are.
+    /// The mount of the tus dialect; `None` disables it.
     pub tus: Option<Locations>,
 }
 
 impl Config {
-    /// What the flags and the environment of this process stand for.
+    /// Reads the flags and the environment of this process.
     ///
     /// # Errors
-    /// What is wrong with a setting, or the text that `--help` and `--version` ask for.
+    /// For an invalid setting, and for `--help` and `--version`, whose text is the error.
     pub fn read() -> Result<Self, clap::Error> {
         Self::of(&std::env::args_os().collect::<Vec<_>>())
     }
@@ -169,7 +170,7 @@ impl Config {
     }
 }
 
-/// An empty variable is the same as none: that is how scripts leave one out.
+/// Treats an empty variable as unset: that is how scripts leave one out.
 fn without_empty_variable(arg: Arg) -> Arg {
     match variable(&arg) {
         Some(value) if value.is_empty() => arg.env(Resettable::Reset),
@@ -177,13 +178,12 @@ fn without_empty_variable(arg: Arg) -> Arg {
     }
 }
 
-/// The value in the environment of what may also be set there.
+/// The value of the argument's environment variable.
 fn variable(arg: &Arg) -> Option<OsString> {
     arg.get_env().and_then(std::env::var_os)
 }
 
-/// The same error; about a value that stood in the environment it names the variable, not the flag
-/// that nobody gave.
+/// Makes an error about a value from the environment name the variable instead of the flag.
 fn naming_variable(mut error: clap::Error, command: &Command, args: &[OsString]) -> clap::Error {
     let Some(ContextValue::String(named)) = error.get(ContextKind::InvalidArg) else {
         return error;
@@ -202,13 +202,12 @@ fn naming_variable(mut error: clap::Error, command: &Command, args: &[OsString])
 }
 
 impl Flags {
-    /// The configuration that the flags stand for. Each was checked when it was parsed; here they
-    /// are held against each other.
+    /// Checks the flags against each other. Each was checked by itself when it was parsed.
     fn check(self) -> Result<Config, String> {
         let cors = match (self.no_cors, self.cors_origin.is_empty()) {
             (true, true) => Cors::off(),
             (true, false) => {
-                return Err("--no-cors contradicts --cors-origin; give one of them, such as \
+                return Err("--no-cors conflicts with --cors-origin; set one of them, such as \
                             --cors-origin https://example.org"
                     .to_owned());
             }
@@ -218,14 +217,14 @@ impl Flags {
         let (Route(tus), Route(resumable)) = (self.tus_path, self.resumable_path);
         match (&tus, &resumable) {
             (None, None) => {
-                return Err("--tus-path and --resumable-path are both left out, so there is \
-                            nothing to serve; give one of them a path, such as --tus-path /files"
+                return Err("--tus-path and --resumable-path are both disabled, so there is \
+                            nothing to serve; set one of them to a path, such as --tus-path /files"
                     .to_owned());
             }
             (Some(tus), Some(resumable)) if tus == resumable => {
                 return Err(format!(
-                    "--tus-path and --resumable-path are both {tus}; give them different paths, \
-                     such as /files and /resumable"
+                    "--tus-path and --resumable-path are both {tus}; use different paths, such as \
+                     /files and /resumable"
                 ));
             }
             (Some(_) | None, Some(_) | None) => {}

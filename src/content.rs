@@ -81,7 +81,7 @@ impl Content {
         }
     }
 
-    /// The data of `body`. A client that waits for `100 Continue` is told to go on by the first
+    /// The data of `body`. A client that waits for `100 Continue` gets it with the first
     /// [`Content::next`], not by this. An error that is a [`Refusal`] becomes a
     /// [`Step::Refused`], so that a body may judge what it carries.
     pub fn new<B>(body: B) -> Self
@@ -147,9 +147,12 @@ impl Content {
         wait: impl Future<Output = Result<T, Refusal>>,
     ) -> Result<T, Refusal> {
         let mut wait = pin!(wait);
-        poll_fn(|cx| match wait.as_mut().poll(cx) {
-            Poll::Pending if self.has_left(cx) => Poll::Ready(Err(Refusal::Busy)),
-            poll @ (Poll::Pending | Poll::Ready(_)) => poll,
+        poll_fn(|cx| {
+            let result = wait.as_mut().poll(cx);
+            if result.is_pending() && self.has_left(cx) {
+                return Poll::Ready(Err(Refusal::Busy));
+            }
+            result
         })
         .await
     }
@@ -332,7 +335,7 @@ pub struct Rest(Arc<Mutex<Option<Unread>>>);
 pub struct Unread {
     /// What is left of it.
     pub body: AnyBody,
-    /// Whether reading had begun, so that a client that waits for `100 Continue` was told to go on.
+    /// Whether reading had begun, so that a client that waits for `100 Continue` got it.
     pub started: bool,
 }
 

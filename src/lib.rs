@@ -12,6 +12,7 @@
 //! # async fn run() -> Result<(), Box<dyn std::error::Error>> {
 //! let store = Arc::new(FileStore::open("./uploads", Durability::Synced)?);
 //! let engine = Engine::builder(store).build();
+//! engine.start();
 //! let service = Windlass::new(engine).mount(Tus::new(Locations::new("/files".parse()?)));
 //! let listener = tokio::net::TcpListener::bind("127.0.0.1:8080").await?;
 //! windlass::serve(listener, service, std::future::pending()).await?;

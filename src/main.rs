@@ -89,7 +89,7 @@ async fn run(config: Config, output: &Lines) -> Result<(), String> {
     let store = Arc::new(store.map_err(|error| error.to_string())?);
     let listener = bind(&config.listen).map_err(|error| {
         let listen = &config.listen;
-        format!("cannot listen on {listen}: {error}; name another address, such as --listen :8081")
+        format!("cannot listen on {listen}: {error}; use another address, such as --listen :8081")
     })?;
     let address = listener.local_addr().map_err(|error| error.to_string())?;
     let engine = Engine::builder(store.clone()).limits(config.limits.clone()).build();
@@ -102,12 +102,7 @@ async fn run(config: Config, output: &Lines) -> Result<(), String> {
     if let Some(hint) = notices::hint(&config) {
         tracing::info!("{hint}");
     }
-    tokio::spawn(async move {
-        if let Err(error) = store.recover().await {
-            tracing::error!(%error, "cannot clean the data directory up");
-        }
-    });
-    tokio::spawn(async move { engine.keep_swept().await });
+    engine.start();
     let stop = async {
         stop.await;
         tracing::info!("stopping");

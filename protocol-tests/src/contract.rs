@@ -1,7 +1,7 @@
 //! What a dialect is held against: its rules, its cases, and what every answer of it must keep.
 
 use crate::case::Case;
-use crate::rules::{Elsewhere, Rule};
+use crate::rules::{self, Document, Elsewhere, Rule};
 use crate::watch::{self, Check};
 use crate::{resumable, tus};
 
@@ -10,8 +10,8 @@ use crate::{resumable, tus};
 pub struct Contract {
     /// The dialect's name, as in the start lines of the server and after `--dialect`.
     pub name: &'static str,
-    /// The chapters with their rules.
-    pub chapters: &'static [(&'static str, &'static [Rule])],
+    /// The document with its rules.
+    pub text: &'static str,
     /// Rules, or parts of rules, that no client can see broken.
     pub elsewhere: &'static [Elsewhere],
     /// The cases, by section group.
@@ -38,9 +38,18 @@ impl Contract {
         self.groups.iter().flat_map(|group| group.iter())
     }
 
+    /// The document of the contract.
+    ///
+    /// # Panics
+    /// When the document is malformed; the text says where.
+    pub fn document(&self) -> Document {
+        rules::parse(self.text)
+            .unwrap_or_else(|wrong| panic!("docs/contract, {}: {wrong}", self.name))
+    }
+
     /// Every rule, in order.
-    pub fn rules(&self) -> impl Iterator<Item = &'static Rule> + use<> {
-        self.chapters.iter().flat_map(|(_, rules)| rules.iter())
+    pub fn rules(&self) -> impl Iterator<Item = Rule> + use<> {
+        self.document().chapters.into_iter().flat_map(|chapter| chapter.rules)
     }
 
     /// The names of the cases and checks that hold a rule.

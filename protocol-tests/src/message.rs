@@ -269,7 +269,7 @@ impl Response {
         )))
     }
 
-    /// Expects a text body that begins with this error code (section 0.3).
+    /// Expects a text body that begins with this error code (0.3).
     #[track_caller]
     pub fn has_code(self, code: &str) -> Result<Self, Failure> {
         let message = format!("{} says {:?}, expected {code}", self.about, self.text());

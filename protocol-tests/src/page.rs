@@ -1,4 +1,4 @@
-//! The page `docs/conformance.md`, written from the tables of rules and cases.
+//! The page `docs/conformance.md`, written from the documents of rules and the tables of cases.
 
 use std::fmt::Write as _;
 
@@ -8,10 +8,11 @@ use crate::rules::{Elsewhere, Rule};
 const INTRODUCTION: &str = "\
 # Conformance
 
-Every rule of the wire contracts for tus 1.0 and ResumableJS, with the cases that fail if it is
-broken. A case is an exchange over sockets in `protocol-tests/src/tus/` or
-`protocol-tests/src/resumable/`; `cargo run -p protocol-tests --bin conformance` runs all of them
-against the windlass binary, and `--dialect NAME --url URL` those of one dialect against any server.
+Every rule of the wire contracts for [tus 1.0](contract/tus.md) and
+[ResumableJS](contract/resumablejs.md), with the cases that fail if it is broken. A case is an
+exchange over sockets in `protocol-tests/src/tus/` or `protocol-tests/src/resumable/`; `cargo run -p
+protocol-tests --bin conformance` runs all of them against the windlass binary, and `--dialect NAME
+--url URL` those of one dialect against any server.
 Levels are those of the protocol text; *ours* marks what it leaves open and Windlass decides.
 ResumableJS has no text: there every rule is ours, and numbers are those of its own contract.
 
@@ -23,14 +24,18 @@ docs/conformance.md`.
 pub fn markdown() -> String {
     let mut page = INTRODUCTION.to_owned();
     for contract in contract::ALL {
-        for (title, rules) in contract.chapters {
+        let document = contract.document();
+        for chapter in &document.chapters {
             // Writing to a String cannot fail.
             let _ = write!(
                 page,
-                "\n## {title}\n\n| rule | level | says | cases |\n| --- | --- | --- | --- |\n"
+                "\n## {}: {}\n\n| rule | level | says | cases |\n| --- | --- | --- | --- |\n",
+                document.title, chapter.title
             );
-            for rule in *rules {
-                let (id, level, says) = (rule.id, rule.level.word(), rule.says);
+            for rule in &chapter.rules {
+                let (id, level) = (rule.id, rule.level.word());
+                // A bar would end the cell.
+                let says = rule.says.replace('|', "\\|");
                 let proofs = proofs(contract, rule);
                 let _ = writeln!(page, "| {id} | {level} | {says} | {proofs} |");
             }

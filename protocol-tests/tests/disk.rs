@@ -8,10 +8,10 @@ use std::net::{SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use protocol_tests::content::bytes;
+use protocol_tests::content::{bytes, checksum};
 use protocol_tests::crash::mount::{FileSystem, Mounted, can_mount, image, run, temporary};
 use protocol_tests::failure::{Failure, Rows, Verdict, ensure, ensure_eq};
-use protocol_tests::http1::{Connection, ask};
+use protocol_tests::http1::{self, Connection, ask};
 use protocol_tests::http2::Session;
 use protocol_tests::message::{Request, Response};
 use protocol_tests::server::{self, Windlass};
@@ -500,4 +500,199 @@ fn three_bytes(bench: &Bench) -> Result<String, Failure> {
         bench.ask(&bench.patch(&path, at..at + 1))?.is(204)?;
     }
     Ok(path)
+}
+
+/// Where a file of an upload lies; `suffix` follows its id.
+fn file_of(data: &Path, path: &str, suffix: &str) -> PathBuf {
+    let id = path.rsplit('/').next().unwrap_or_default();
+    data.join(format!("{id}{suffix}"))
+}
+
+/// Waits until `holds`: what is not part of a request is done soon after its answer.
+fn wait_until(what: &str, holds: impl Fn() -> bool) -> Verdict {
+    let deadline = Instant::now() + Duration::from_secs(20);
+    while !holds() {
+        ensure(Instant::now() < deadline, what)?;
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    Ok(())
+}
+
+/// Whatever is wrong with a body, it takes no space after its answer.
+#[test]
+fn refused_bytes_take_no_space() -> Verdict {
+    let mut bench = Bench::new(Windlass::start(&binary()?, &["--durability", "relaxed"])?)?;
+    let length = |bench: &Bench, path: &str| {
+        fs::metadata(file_of(bench.process.data(), path, ".part")).map(|about| about.len())
+    };
+    let wrong = checksum("sha1", b"other bytes");
+    let mut rows = Rows::new();
+    for (name, status) in [("checksum", 460), ("too long", 413), ("cut off", 0), ("killed", 0)] {
+        let path = bench.create(10_000)?;
+        let rest = &bench.content.clone()[10_000..];
+        let request = match name {
+            "too long" => Request::patch(&path, 10_000).chunked(&[rest, b"more"]),
+            _ => bench.patch(&path, 10_000..LENGTH).with("Upload-Checksum", &wrong),
+        };
+        rows.row(name, || {
+            if status == 0 {
+                let mut connection = Connection::open(bench.address)?;
+                connection.send(&http1::head(&request, "localhost"))?;
+                connection.send(&rest[..1_000_000])?;
+                let is_there = || length(&bench, &path).is_ok_and(|length| length > 500_000);
+                wait_until("nothing is written", is_there)?;
+                if name == "killed" {
+                    bench.process.kill()?;
+                    bench.restart()?;
+                }
+            } else {
+                bench.ask(&request)?.is(status)?;
+            }
+            let offset = || bench.offset(&path).unwrap_or_default() as u64;
+            let is_cut = || length(&bench, &path).is_ok_and(|length| length == offset());
+            wait_until("refused bytes stay", is_cut)?;
+            bench.finish(&path)
+        });
+    }
+    rows.verdict()
+}
+
+/// A refused request does not leave the disk full for everybody else.
+#[test]
+fn refused_bytes_do_not_fill_the_disk() -> Verdict {
+    if !can_mount()? {
+        return Ok(());
+    }
+    let small = Small::new("", "synced")?;
+    let bench = &small.bench;
+    let (bad, good) = (bench.create(10_000)?, bench.create(10_000)?);
+    small.fill(2_500_000)?;
+    let wrong = checksum("sha1", b"other bytes");
+    for _ in 0..3 {
+        let refused = bench.patch(&bad, 10_000..LENGTH).with("Upload-Checksum", &wrong);
+        bench.ask(&refused)?.is(460)?;
+    }
+    wait_until("the disk stays full", || bench.finish(&good).is_ok())
+}
+
+/// Bytes cut off by another program are never replaced, by zeros or otherwise.
+#[test]
+fn data_that_was_cut_off_is_damage() -> Verdict {
+    let mut bench = Bench::new(Windlass::start(&binary()?, &["--durability", "relaxed"])?)?;
+    let data = bench.process.data().to_owned();
+    let cut = |path: &str, suffix: &str, bytes: u64| {
+        let file = file_of(&data, path, suffix);
+        File::options().write(true).open(file).and_then(|file| file.set_len(bytes))
+    };
+    let (open, complete) = (bench.create(10_000)?, bench.create(LENGTH)?);
+    let (running, other) = (bench.create(10_000)?, bench.create(LENGTH)?);
+    // While the server runs.
+    cut(&running, ".part", 5_000)?;
+    bench.ask(&bench.patch(&running, 10_000..LENGTH))?.is(503)?;
+    bench.ask(&Request::tus("HEAD", &running))?.is(423)?;
+    cut(&complete, "", 0)?;
+    bench.ask(&Request::plain("GET", &complete))?.is(503)?;
+    bench.ask(&Request::tus("HEAD", &complete))?.is(423)?;
+    // While it does not.
+    bench.process.kill()?;
+    cut(&open, ".part", 9_999)?;
+    cut(&other, "", LENGTH as u64 - 1)?;
+    bench.restart()?;
+    for path in [&open, &running, &complete, &other] {
+        bench.ask(&Request::tus("HEAD", path))?.is(423)?;
+    }
+    bench.ask(&bench.patch(&open, 10_000..LENGTH))?.is(503)?;
+    bench.ask(&Request::plain("GET", &other))?.is(503)?;
+    let name = file_of(Path::new(""), &open, ".part").display().to_string();
+    let said = format!("{name} holds 9999 bytes, its record says 10000");
+    ensure(bench.process.has_logged(&said), "the log does not say which file")?;
+    ensure(bench.process.panics().is_empty(), "it panicked")
+}
+
+/// Bytes without a record may still be of value to their owner.
+#[test]
+fn bytes_without_a_readable_record_are_kept_and_logged() -> Verdict {
+    let mut bench = Bench::new(Windlass::start(&binary()?, &["--durability", "relaxed"])?)?;
+    let data = bench.process.data().to_owned();
+    let (emptied, removed) = (bench.create(10_000)?, bench.create(10_000)?);
+    let whole = bench.create(LENGTH)?;
+    bench.process.kill()?;
+    fs::write(file_of(&data, &emptied, ".record"), "")?;
+    fs::remove_file(file_of(&data, &removed, ".record"))?;
+    fs::write(file_of(&data, &whole, ".record"), "")?;
+    bench.restart()?;
+    for (path, suffix, bytes) in
+        [(&emptied, ".part", 10_000), (&removed, ".part", 10_000), (&whole, "", LENGTH)]
+    {
+        let file = file_of(&data, path, suffix);
+        let name = file_of(Path::new(""), path, suffix).display().to_string();
+        let said = || bench.process.has_logged(&format!("{name} holds bytes"));
+        wait_until("the log does not say which file", said)?;
+        ensure_eq("the bytes kept", fs::metadata(file)?.len(), bytes as u64)?;
+        bench.ask(&Request::tus("HEAD", path))?.is(404)?;
+    }
+    Ok(())
+}
+
+/// Without its secret a server would not find what clients name, and would not say why.
+#[test]
+fn lost_secret_is_an_error_at_the_start() -> Verdict {
+    let mut bench = Bench::new(Windlass::start(&binary()?, &["--durability", "relaxed"])?)?;
+    bench.ask(&bench.chunk("POST", 1))?.is(200)?;
+    let secret = bench.process.data().join(".secret");
+    bench.process.kill()?;
+    let kept = fs::read(&secret)?;
+    fs::remove_file(&secret)?;
+    ensure(bench.restart().is_err(), "it serves with another secret")?;
+    ensure(bench.process.has_logged(".secret is missing"), "it does not say why")?;
+    ensure(!secret.exists(), "there is a new secret")?;
+    fs::write(&secret, kept)?;
+    bench.restart()?;
+    bench.ask(&bench.chunk("GET", 1))?.is(200)?;
+    Ok(())
+}
+
+/// Operators move finished files to where they are needed.
+#[test]
+fn finished_file_that_was_moved_away_is_gone() -> Verdict {
+    let mut bench = Bench::new(Windlass::start(&binary()?, &["--durability", "relaxed"])?)?;
+    let data = bench.process.data().to_owned();
+    let (running, stopped) = (bench.create(LENGTH)?, bench.create(LENGTH)?);
+    bench.reads_back(&running)?;
+    fs::rename(file_of(&data, &running, ""), data.join("moved.bin"))?;
+    let gone = |bench: &Bench, path: &str| {
+        bench.ask(&Request::tus("HEAD", path))?.is(404)?;
+        bench.ask(&Request::plain("GET", path))?.is(404)?;
+        bench.ask(&bench.patch(path, 0..1))?.is(404).map(drop)
+    };
+    gone(&bench, &running)?;
+    bench.process.kill()?;
+    fs::remove_file(file_of(&data, &stopped, ""))?;
+    bench.restart()?;
+    gone(&bench, &running)?;
+    gone(&bench, &stopped)?;
+    // The sweep removes its record.
+    let is_forgotten = || !file_of(&data, &stopped, ".record").exists();
+    wait_until("the record stays", is_forgotten)
+}
+
+/// Nothing is acknowledged that goes into a file without a name.
+#[test]
+fn open_upload_whose_files_were_removed_takes_no_more() -> Verdict {
+    let bench = Bench::new(Windlass::start(&binary()?, &["--durability", "relaxed"])?)?;
+    let mut rows = Rows::new();
+    for (suffixes, patch, head) in
+        [(&[".part"][..], 503, 423), (&[".record"], 404, 404), (&[".part", ".record"], 404, 404)]
+    {
+        rows.row(format!("{suffixes:?}"), || {
+            let path = bench.create(10_000)?;
+            for suffix in suffixes {
+                fs::remove_file(file_of(bench.process.data(), &path, suffix))?;
+            }
+            bench.ask(&bench.patch(&path, 10_000..20_000))?.is(patch)?;
+            bench.ask(&Request::tus("HEAD", &path))?.is(head)?;
+            Ok(())
+        });
+    }
+    rows.verdict()
 }

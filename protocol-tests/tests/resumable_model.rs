@@ -7,7 +7,7 @@
 
 use std::fmt::Write as _;
 use std::ops::Range;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use protocol_tests::case::Setup;
 use protocol_tests::contract::Contract;
@@ -24,6 +24,9 @@ const SEEDS: Range<u64> = 1..9;
 /// How many steps a history has.
 const STEPS: usize = 60;
 
+/// For less than a minute a name stands for a complete file (S-010).
+const NAME_IS_KEPT: Duration = Duration::from_secs(40);
+
 /// One thing that happens.
 #[derive(Clone, Debug)]
 enum Step {
@@ -39,9 +42,9 @@ enum Step {
     Status,
     /// HEAD of tus.
     Head,
-    /// PATCH of tus at the prefix, so many bytes.
+    /// PATCH of tus at the prefix or before it, so many bytes.
     Patch(usize),
-    /// PATCH at the prefix with a flipped byte at this place.
+    /// The same with a flipped byte at this place.
     PatchDifferent(usize, usize),
     /// PATCH somewhere else.
     PatchElsewhere(u64),
@@ -73,19 +76,17 @@ struct Model {
     held: Vec<bool>,
     state: State,
     url: Option<String>,
-    /// The offset told to the tus client last, if the prefix had jumped ahead of it.
-    told: Option<usize>,
+    /// Since when it is complete.
+    complete: Option<Instant>,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 enum State {
-    /// Nothing has this name.
+    /// Nothing has this name, or not any more: only byte 0 begins a session (J-043).
     #[default]
     Unknown,
     Open,
     Complete,
-    /// Removed: only the first chunk, or a test, begins anew.
-    Removed,
 }
 
 /// xorshift: the same history for the same seed, everywhere.
@@ -168,7 +169,6 @@ impl Model {
     fn open(&mut self) {
         self.held.fill(false);
         self.state = State::Open;
-        self.told = None;
     }
 
     /// Bytes are stored.
@@ -176,6 +176,7 @@ impl Model {
         self.held[range].fill(true);
         if self.held.iter().all(|held| *held) {
             self.state = State::Complete;
+            self.complete.get_or_insert_with(Instant::now);
         }
     }
 
@@ -237,21 +238,23 @@ impl Walk<'_> {
         }
     }
 
-    /// Whether a chunk is refused because its upload is gone; if not, one is open.
-    fn enter(&mut self, starts: bool) -> bool {
-        match self.model.state {
-            State::Open | State::Complete => {}
-            State::Removed if !starts => return true,
-            State::Removed | State::Unknown => self.model.open(),
-        }
-        false
+    /// Whether a chunk waits two seconds for its session to begin. Few do, or a history would take
+    /// minutes; the others are left out, or are the first chunk instead.
+    fn waits(&self, piece: Piece, range: &Range<usize>) -> bool {
+        self.model.state != State::Open && range.start > 0 && !piece.number.is_multiple_of(8)
     }
 
-    fn chunk(&mut self, piece: Piece) -> Verdict {
+    fn chunk(&mut self, mut piece: Piece) -> Verdict {
+        if self.waits(piece, &self.cut_as(piece).2) {
+            piece.number = 0;
+        }
         let (file, number, range) = self.cut_as(piece);
         let answer = file.put(&self.own.site, number)?;
-        if self.enter(range.start == 0) {
-            return answer.is(refused(404, "upload_expired"));
+        if self.model.state == State::Unknown {
+            if range.start > 0 {
+                return answer.is(refused(404, "upload_expired"));
+            }
+            self.model.open();
         }
         let is_news = self.model.state != State::Complete
             && (range.is_empty() || self.model.held[range.clone()].contains(&false));
@@ -274,9 +277,14 @@ impl Walk<'_> {
             return Ok(());
         }
         let at = at % range.len();
-        let in_vain = [State::Unknown, State::Removed].contains(&self.model.state);
-        if in_vain || !self.model.held[range.start + at] {
-            // It would be stored, and the file would be another one.
+        let is_stored = match self.model.state {
+            State::Unknown => true,
+            State::Open => !self.model.held[range.start + at],
+            // Other first bytes begin a new upload (J-044).
+            State::Complete => range.start == 0,
+        };
+        if is_stored || self.waits(piece, &range) {
+            // The file would be another one.
             return Ok(());
         }
         let mut ask = file.ask(number);
@@ -286,9 +294,8 @@ impl Walk<'_> {
 
     fn cut(&mut self, piece: Piece, sent: usize) -> Verdict {
         let (file, number, range) = self.cut_as(piece);
-        // What has no bytes cannot be cut; and of a name that is gone a head that says enough begins
-        // it anew, which half a head does not.
-        if range.is_empty() || self.model.state == State::Removed {
+        // What has no bytes cannot be cut.
+        if range.is_empty() || self.waits(piece, &range) {
             return Ok(());
         }
         let request = file.ask(number).request(&self.own.site);
@@ -307,19 +314,9 @@ impl Walk<'_> {
     fn test(&mut self, piece: Piece) -> Verdict {
         let (file, number, range) = self.cut_as(piece);
         let found = said(&self.own.site.ask(&file.ask(number).test(&self.own.site))?)?.said;
-        let there = match self.model.state {
-            State::Open | State::Complete => {
-                self.model.covers(&range)
-                    && (!range.is_empty() || self.model.state == State::Complete)
-            }
-            State::Removed => {
-                // Whoever tests will send everything again.
-                self.model.state = State::Unknown;
-                false
-            }
-            State::Unknown => false,
-        };
-        let expected = if there { self.model.yes() } else { Said::Absent };
+        // Of a complete file nothing is present to a client that tests (J-044).
+        let there = self.model.state == State::Open && self.model.covers(&range);
+        let expected = if there { Said::Chunk } else { Said::Absent };
         ensure_eq("the test", found, expected)
     }
 
@@ -363,13 +360,13 @@ impl Walk<'_> {
         Ok(())
     }
 
-    /// Where a PATCH of so many bytes begins: at the prefix, or at the offset told last.
+    /// Where a PATCH of so many bytes begins: at the prefix, or anywhere before it (J-051).
     fn start(&self, bytes: usize) -> usize {
-        let told = self.model.told.filter(|_| bytes.is_multiple_of(2));
-        told.unwrap_or_else(|| self.model.prefix())
+        let prefix = self.model.prefix();
+        if bytes.is_multiple_of(2) { prefix } else { prefix.saturating_sub(bytes / 2) }
     }
 
-    /// A PATCH at the prefix, or at the offset told last, perhaps with a byte flipped.
+    /// A PATCH at the prefix or before it, perhaps with a byte flipped.
     fn patch(&mut self, bytes: usize, flipped: Option<usize>) -> Verdict {
         let Some((tus, url)) = self.tus() else {
             return Ok(());
@@ -399,7 +396,6 @@ impl Walk<'_> {
         if end > start {
             self.model.store(start..end);
         }
-        self.model.told = (end < self.model.prefix()).then_some(end);
         Ok(())
     }
 
@@ -408,8 +404,7 @@ impl Walk<'_> {
             return Ok(());
         };
         let prefix = self.model.prefix() as u64;
-        let told = self.model.told.map(|told| told as u64);
-        if offset == prefix || Some(offset) == told {
+        if offset <= prefix {
             return Ok(());
         }
         let answer = tus.ask(&Request::patch(&url, offset).body(b"x"))?;
@@ -472,16 +467,14 @@ impl Walk<'_> {
         };
         answer.is_one_of(if removes { &[204] } else { &[404, 410] })?;
         if removes {
-            self.model.state = State::Removed;
+            self.model.state = State::Unknown;
             self.model.held.fill(false);
-            self.model.told = None;
+            self.model.complete = None;
         }
         Ok(())
     }
 
     fn restart(&mut self, killed: bool) -> Verdict {
-        // What was told is remembered by the process alone; a client asks HEAD again.
-        self.model.told = None;
         if killed {
             return self.own.crash_and_restart();
         }
@@ -493,18 +486,12 @@ impl Walk<'_> {
 
     /// Sends what is missing and reads everything back.
     fn finish(&mut self) -> Verdict {
-        if self.model.state == State::Removed {
-            self.test(Piece {
-                size: 1 << 30,
-                tail: Tail::Floor,
-                form: Form::Octet,
-                profile: Profile::Flow,
-                number: 0,
-            })?;
-        }
         let size = (self.model.held.len() as u64 / 5).max(1);
         let whole = self.file.clone().cut(size);
         for number in 1..=whole.count() {
+            if self.model.state == State::Complete {
+                break;
+            }
             self.chunk(Piece {
                 size,
                 tail: Tail::Floor,
@@ -529,6 +516,9 @@ fn walk(own: &mut Own, length: usize, steps: &[Step]) -> Result<(), (usize, Fail
     let model = Model::new(length);
     let mut walk = Walk { own, file, model };
     for (number, step) in steps.iter().enumerate() {
+        if walk.model.complete.is_some_and(|since| since.elapsed() > NAME_IS_KEPT) {
+            break;
+        }
         let result = walk.step(step);
         result.map_err(|failure| (number, failure.within(format!("{step:?}"))))?;
     }

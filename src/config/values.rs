@@ -1,4 +1,4 @@
-//! The values of settings as people type them. Each refusal says what is expected, with an example.
+//! Parsers for the values of settings. Each error says what is expected, with an example.
 
 use std::{
     fmt, io,
@@ -34,47 +34,47 @@ pub(super) fn size(text: &str) -> Result<u64, String> {
     };
     let bytes = number.parse::<u64>().ok().and_then(|number| number.checked_mul(*unit));
     match bytes.filter(|bytes| *bytes <= MAX_POSITION_BYTES) {
-        Some(0) => Err("0 bytes would refuse everything; leave the setting out for its default, \
-                        or give a size such as 10GiB"
+        Some(0) => Err("a limit of 0 bytes would refuse everything; remove the setting, or set a \
+                        size such as 10GiB"
             .to_owned()),
         Some(bytes) => Ok(bytes),
         None => {
-            Err(format!("the largest size is {MAX_POSITION_BYTES} bytes; sizes look like 10GiB"))
+            Err(format!("the largest size is {MAX_POSITION_BYTES} bytes; use one such as 10GiB"))
         }
     }
 }
 
-/// A time, such as `90s`, `15m` or `24h`, longer than nothing.
+/// A duration above zero, such as `90s`, `15m` or `24h`.
 pub(super) fn duration(text: &str) -> Result<Duration, String> {
-    const LIKE: &str = "durations look like 90s, 15m or 24h";
+    const LIKE: &str = "a duration is a number and a unit, such as 90s, 15m or 24h";
     let duration = humantime::parse_duration(text).map_err(|error| format!("{error}; {LIKE}"))?;
     if duration.is_zero() {
-        return Err(format!("must be longer than nothing; {LIKE}"));
+        return Err(format!("a duration of 0 is not allowed; {LIKE}"));
     }
     Ok(duration)
 }
 
-/// Yes or no, for flags that the environment sets.
+/// A boolean, for flags set by the environment.
 pub(super) fn switch(text: &str) -> Result<bool, String> {
     match text.to_ascii_lowercase().as_str() {
         "1" | "true" | "yes" | "on" => Ok(true),
         "0" | "false" | "no" | "off" => Ok(false),
-        _ => Err("say 1, true, yes or on, or else 0, false, no or off".to_owned()),
+        _ => Err("expected 1, true, yes or on, or 0, false, no or off".to_owned()),
     }
 }
 
-/// The mode of new files, in octal. The server itself has to read and write them.
+/// The mode of new files, in octal. The server must be able to read and write them.
 pub(super) fn file_mode(text: &str) -> Result<u32, String> {
     mode(text, 0o600).ok_or_else(|| {
-        "a file mode is octal and lets its owner read and write, such as 0600 or 0640".to_owned()
+        "a file mode is octal and allows its owner to read and write, such as 0600 or 0640"
+            .to_owned()
     })
 }
 
-/// The mode of new directories, in octal. The server itself has to make and find names in them.
+/// The mode of new directories, in octal. The server must have all permissions in them.
 pub(super) fn dir_mode(text: &str) -> Result<u32, String> {
     mode(text, 0o700).ok_or_else(|| {
-        "a directory mode is octal and lets its owner do everything, such as 0700 or 0750"
-            .to_owned()
+        "a directory mode is octal and allows its owner everything, such as 0700 or 0750".to_owned()
     })
 }
 
@@ -86,7 +86,7 @@ fn mode(text: &str, needed: u32) -> Option<u32> {
     (mode <= 0o777 && mode & needed == needed).then_some(mode)
 }
 
-/// Where a dialect is served, if it is.
+/// The path of a dialect; `None` disables the dialect.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Route(pub(super) Option<Mount>);
 
@@ -97,12 +97,12 @@ impl FromStr for Route {
         if matches!(text, "" | "off") {
             return Ok(Self(None));
         }
-        let mount = text.parse().map_err(|error| format!("{error}; off leaves the dialect out"))?;
+        let mount = text.parse().map_err(|error| format!("{error}; off disables the protocol"))?;
         Ok(Self(Some(mount)))
     }
 }
 
-/// Where to listen: a host, by name or by number, and a port.
+/// An address to listen on: a host name or IP address, and a port.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Listen {
     /// Empty for all addresses of this machine.
@@ -110,7 +110,7 @@ pub struct Listen {
     port: u16,
 }
 
-/// The text does not say where to listen.
+/// The text is not an address to listen on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error(
     "an address is HOST:PORT, such as 127.0.0.1:8080, localhost:8080, [::1]:8080, or :8080 for all \
@@ -119,10 +119,10 @@ pub struct Listen {
 pub struct InvalidListen;
 
 impl Listen {
-    /// The addresses that it stands for, to be tried one after the other. A name is looked up.
+    /// The socket addresses to try, in order. A name is resolved.
     ///
     /// # Errors
-    /// When the name leads nowhere.
+    /// When the name cannot be resolved.
     pub fn addresses(&self) -> io::Result<Vec<SocketAddr>> {
         let hosts: &[&str] = match self.host.as_str() {
             // IPv6 first: on most systems that takes IPv4 connections too.

@@ -8,7 +8,7 @@ use tokio::time::timeout;
 use super::{
     Action, Engine, Running,
     ingest::{Arrived, Ingest},
-    refusal_of,
+    records::{Leaves, refusal_of},
     writers::{Kind, Reservation},
 };
 use crate::{
@@ -123,7 +123,7 @@ impl Engine {
         self.0.writers.reserve(id, range, kind, write.wait).await
     }
 
-    /// Waits until nobody writes to an upload, and keeps others out.
+    /// Waits until no request writes to an upload, and keeps others out.
     pub(super) async fn reserve_all(&self, id: &UploadId) -> Result<Reservation, Refusal> {
         let (at_most, stall_after) = (self.limits().lock_wait, self.limits().stall_after);
         let wait = Wait { at_most, stall_after };
@@ -175,8 +175,10 @@ impl Engine {
         };
         if written.is_err() {
             // A creation that is not answered with success leaves nothing behind (I-04).
-            if let Err(refusal) = self.0.records.remove_while(Arc::clone(&upload), |_| true).await {
-                tracing::warn!(id = %upload.id, %refusal, "a refused upload was left behind");
+            let id = upload.id.clone();
+            if let Err(refusal) = self.0.records.end_while(upload, Leaves::Nothing, |_| true).await
+            {
+                tracing::warn!(%id, %refusal, "a refused upload was left behind");
             }
         }
         written.map(|written| Written { is_news: true, ..written }.stored())

@@ -77,7 +77,7 @@ impl Engine {
         }
     }
 
-    /// The same as [`Engine::resolve`], done to its end even when nobody waits for it any more.
+    /// The same as [`Engine::resolve`], run to completion even when its request is dropped.
     pub(super) async fn resolve_detached(
         &self,
         upload: Arc<Upload>,
@@ -109,7 +109,7 @@ impl Engine {
         if parts.iter().any(|part| part.is_void()) {
             return Err(Refusal::Expired);
         }
-        // Parts that outgrew the limit after they were named can never be joined.
+        // Partials that outgrew the limit since the final was created can never be joined.
         let length = join::length(&parts, self.limits()).map_err(|_| Refusal::Expired)?;
         if !parts.iter().all(|part| part.is_complete()) {
             return Ok(Arc::new(Upload { length, ..Upload::clone(&upload) }));

@@ -1,5 +1,5 @@
 //! Where an embedding application has its say: [`Gate`] (asked before), [`Finisher`] (once, when an
-//! upload completes) and [`Observer`] (told after).
+//! upload completes) and [`Observer`] (notified after).
 
 use std::{fmt, ops::Range};
 
@@ -18,7 +18,7 @@ pub trait Gate: Send + Sync + 'static {
     /// Whether the request may go on; what is to be created may be amended.
     ///
     /// # Errors
-    /// A [`Denial`], which the client is told.
+    /// A [`Denial`]; its message goes to the client.
     ///
     /// # Cancel safety
     /// The future may be dropped when the client goes away.
@@ -54,8 +54,8 @@ pub enum Action<'a> {
     Write(&'a Upload),
 }
 
-/// Runs when the last byte of an upload is safe, before anybody sees it complete. Not for partial
-/// uploads.
+/// Runs when the last byte of an upload is durable, before the upload is visible as complete. Not for
+/// partial uploads.
 #[async_trait]
 pub trait Finisher: Send + Sync + 'static {
     /// The completion step. Called again when the client repeats its request after a failure, or

@@ -338,9 +338,9 @@ impl<'a> Ingest<'a> {
                 continue;
             }
             let count = bytes.len().min(original.at_hand.len());
-            let (given, held) = (bytes.split_to(count), original.at_hand.split_to(count));
-            if given != held {
-                let equal = given.iter().zip(&held).take_while(|(a, b)| a == b).count();
+            let (given, present) = (bytes.split_to(count), original.at_hand.split_to(count));
+            if given != present {
+                let equal = given.iter().zip(&present).take_while(|(a, b)| a == b).count();
                 at += u64::try_from(equal).unwrap_or(u64::MAX);
                 return Err(BodyEnd::Refused(Refusal::ContentConflict { at }));
             }

@@ -5,15 +5,19 @@ use std::{sync::Arc, time::Duration};
 use http::Extensions;
 use tokio::time::{Instant, timeout};
 
-use super::{Action, Engine, append::Written, refusal_of, writers::Kind};
+use super::{
+    Action, Engine,
+    records::{Leaves, refusal_of},
+    writers::Kind,
+};
 use crate::{
     content::Content,
     rules::{
         At, Finished, NewUpload, Outcome, Refusal, Refused, Write,
         keyed::{self, Choice, Circumstances, KeyedWrite},
-        write,
+        lifecycle, write,
     },
-    upload::{Key, Phase, Upload, UploadId},
+    upload::{Key, Upload, UploadId},
 };
 
 /// A session that another process begins is looked for so often.
@@ -52,49 +56,62 @@ impl Engine {
         loop {
             let found =
                 self.find_or_begin(key, &new, write, other.as_ref(), content, extensions).await?;
-            let Found { compares, mut finished, is_new, upload } = found;
-            if !is_new {
-                self.admit(Action::Write(&upload), extensions).await?;
-            }
-            if matches!(write.at, At::Offset(_)) && content.is_end() {
-                // A creation that finds its upload made already goes on where that is (J-054).
-                write::plan(&upload, write, self.limits(), self.now())?;
-                let offset = upload.offset();
-                return Ok(Outcome::Stored { finished, is_news: is_new, offset, upload });
-            }
-            let reservation = content.while_present(self.reserve(&upload.id, write)).await?;
-            let upload = match self.load(&upload.id).await {
-                Ok(upload) => upload,
-                // Whoever made it was refused and took it away again: make it anew.
-                Err(Refusal::Unknown) => continue,
-                Err(refusal) => return Err(refusal.into()),
-            };
-            let stored = Arc::clone(&upload);
-            let written =
-                self.write_reserved(upload, write, content, &reservation, extensions).await;
-            drop(reservation);
-            match written.and_then(Written::whole) {
-                Ok(mut outcome) => {
-                    if let Outcome::Stored { finished: now, is_news, .. } = &mut outcome {
-                        now.headers.append(&mut finished.headers);
-                        *is_news |= is_new;
-                    }
-                    return Ok(self
-                        .answered_alone(outcome, write.answer_when_alone, content)
-                        .await?);
+            let (upload, compares, is_new) =
+                (Arc::clone(&found.upload), found.compares, found.is_new);
+            match self.write_found(found, write, content, extensions).await {
+                Ok(outcome) => {
+                    let delay = write.answer_when_alone;
+                    return Ok(self.answered_alone(outcome, delay, content).await?);
                 }
+                // Its first request was refused, and took it away again.
+                Err(Refusal::Unknown) if !is_new && content.taken_bytes() == 0 => {}
                 Err(Refusal::ContentConflict { .. }) if compares => {
-                    self.replay(&stored, content).await?;
-                    other = Some(stored.id.clone());
+                    self.replay(&upload, content).await?;
+                    other = Some(upload.id.clone());
                 }
                 Err(refusal) => {
+                    let id = upload.id.clone();
                     if is_new {
-                        self.remove_unused(stored.clone()).await;
+                        self.remove_unused(upload).await;
                     }
-                    return Err(self.refused(&stored.id, refusal).await);
+                    return Err(self.refused(&id, refusal).await);
                 }
             }
         }
+    }
+
+    /// Writes to the upload that was found.
+    async fn write_found(
+        &self,
+        found: Found,
+        write: &Write,
+        content: &mut Content,
+        extensions: &Extensions,
+    ) -> Result<Outcome, Refusal> {
+        let Found { mut finished, is_new, upload, .. } = found;
+        if !is_new {
+            self.admit(Action::Write(&upload), extensions).await?;
+        }
+        if matches!(write.at, At::Offset(_)) && content.is_end() {
+            // A creation that finds its upload made already goes on where that is (J-054).
+            write::plan(&upload, write, self.limits(), self.now())?;
+            let due = |now: &Upload| {
+                let shared = lifecycle::shared(now, self.limits(), self.now());
+                Ok(shared.filter(|_| !is_new).into_iter().collect())
+            };
+            let (upload, _) = self.0.records.commit(upload, extensions, due).await?;
+            let offset = upload.offset();
+            return Ok(Outcome::Stored { finished, is_news: is_new, offset, upload });
+        }
+        let reservation = content.while_present(self.reserve(&upload.id, write)).await?;
+        let upload = self.load(&upload.id).await?;
+        let written = self.write_reserved(upload, write, content, &reservation, extensions).await?;
+        let mut outcome = written.whole()?;
+        if let Outcome::Stored { finished: now, is_news, .. } = &mut outcome {
+            now.headers.append(&mut finished.headers);
+            *is_news |= is_new;
+        }
+        Ok(outcome)
     }
 
     /// Whether an upload that is made now begins a session of `key`. Should another one come first, it is
@@ -240,8 +257,12 @@ impl Engine {
             let writers = &self.0.writers;
             let released = async { Ok(writers.one_released(&upload.id, &gaps, deadline).await) };
             let is_released = content.while_present(released).await?;
-            let current = self.load(&upload.id).await?;
-            // A gap that nobody writes may have been closed since it was looked for.
+            // What was stored stays stored, if the upload is removed meanwhile as well.
+            let current = match self.load(&upload.id).await {
+                Ok(current) if !current.is_void() => current,
+                Ok(_) | Err(_) => break,
+            };
+            // A gap without a writer may have been closed since it was looked for.
             let is_longer = current.received != upload.received;
             *upload = current;
             if !is_released && (!is_longer || Instant::now() >= deadline) {
@@ -257,8 +278,8 @@ impl Engine {
         let Some(_reservation) = self.0.writers.reserve_idle(&id) else {
             return;
         };
-        let is_unused = |now: &Upload| now.phase == Phase::Open && now.received.runs() == 0;
-        if let Err(refusal) = self.0.records.remove_while(upload, is_unused).await {
+        let removed = self.0.records.end_while(upload, Leaves::Nothing, lifecycle::is_unused).await;
+        if let Err(refusal) = removed {
             tracing::warn!(%id, %refusal, "a refused upload was left behind");
         }
     }

@@ -22,7 +22,13 @@ mod sweep;
 mod tests;
 mod writers;
 
-use std::{fmt, future::Future, pin::Pin, sync::Arc, time::SystemTime};
+use std::{
+    fmt,
+    future::Future,
+    pin::Pin,
+    sync::{Arc, atomic::AtomicBool},
+    time::SystemTime,
+};
 
 use http::Extensions;
 use tokio::sync::Notify;
@@ -32,7 +38,7 @@ pub use self::{
     sweep::Swept,
 };
 use self::{
-    records::{Records, refusal_of},
+    records::{Leaves, Records, refusal_of},
     writers::Writers,
 };
 use crate::{
@@ -59,6 +65,8 @@ struct Inner {
     /// Woken when a session of a client's own name begins.
     begun: Notify,
     gate: Arc<dyn Gate>,
+    /// See [`Engine::start`].
+    is_started: AtomicBool,
     records: Records,
     writers: Writers,
 }
@@ -72,6 +80,7 @@ impl Engine {
         Builder(Inner {
             begun: Notify::new(),
             gate: Arc::new(NoHooks),
+            is_started: AtomicBool::new(false),
             records: Records {
                 clock: Arc::new(SystemTime::now),
                 finisher: Arc::new(NoHooks),
@@ -227,7 +236,8 @@ impl Engine {
         let upload = self.load(&upload.id).await?;
         check(&upload)?;
         let id = upload.id.clone();
-        self.0.records.give_up(upload, |now| check(now).is_ok()).await?;
+        let still = |now: &Upload| !now.is_void() && check(now).is_ok();
+        self.0.records.end_while(upload, Leaves::Tombstone, still).await?;
         tracing::info!(%id, "removed");
         Ok(Outcome::Terminated)
     }

@@ -94,7 +94,7 @@ impl Records {
                     Err(refusal) => {
                         if matches!(&refusal, Refusal::Denied(denial) if denial.is_final()) {
                             let is_same = |now: &Upload| now.revision == upload.revision;
-                            self.give_up(Arc::clone(&upload), is_same).await?;
+                            self.end_while(Arc::clone(&upload), Leaves::Tombstone, is_same).await?;
                         }
                         return Err(refusal);
                     }
@@ -131,35 +131,16 @@ impl Records {
         })
     }
 
-    /// Gives an upload up for good as long as `still` holds of it. A keyed one leaves a tombstone. Says
-    /// whether it is gone.
-    pub(super) async fn give_up(
-        &self,
-        upload: Arc<Upload>,
-        still: impl Fn(&Upload) -> bool,
-    ) -> Result<bool, Refusal> {
-        let end = if upload.key.is_some() { End::Tombstone } else { End::Removal };
-        self.end_while(upload, end, |now| !now.is_void() && still(now)).await
-    }
-
-    /// Removes an upload as long as `still` holds of it. Says whether it is gone.
-    pub(super) async fn remove_while(
-        &self,
-        upload: Arc<Upload>,
-        still: impl Fn(&Upload) -> bool,
-    ) -> Result<bool, Refusal> {
-        self.end_while(upload, End::Removal, still).await
-    }
-
-    async fn end_while(
+    /// Ends the life of an upload as long as `still` holds of it. Returns whether it is gone.
+    pub(super) async fn end_while(
         &self,
         mut upload: Arc<Upload>,
-        end: End,
+        leaves: Leaves,
         still: impl Fn(&Upload) -> bool,
     ) -> Result<bool, Refusal> {
         let mut retries = Retries::new();
         while still(&upload) {
-            match self.end(&upload, end).await {
+            match self.end(&upload, leaves).await {
                 Ok(()) => return Ok(true),
                 Err(StoreError::Stale) => {
                     retries.pause(&upload.id).await?;
@@ -174,21 +155,17 @@ impl Records {
         Ok(false)
     }
 
-    /// Ends the life of an upload, which must be as it was judged.
-    async fn end(&self, judged: &Upload, end: End) -> Result<(), StoreError> {
-        match end {
-            End::Removal => {
-                self.store.remove(judged).await?;
-                if !judged.is_void() {
-                    self.observer.event(judged, Event::Removed);
-                }
-            }
-            End::Tombstone => {
-                let voided = lifecycle::voided(VoidReason::Removed, &self.limits, self.now());
-                let changes = [voided];
-                let upload = self.store.commit(judged, &changes).await?;
-                self.notify(&upload, &changes);
-            }
+    /// Ends the life of an upload that still is `judged`.
+    async fn end(&self, judged: &Upload, leaves: Leaves) -> Result<(), StoreError> {
+        if leaves == Leaves::Tombstone && judged.key.is_some() {
+            let changes = [lifecycle::voided(VoidReason::Removed, &self.limits, self.now())];
+            let upload = self.store.commit(judged, &changes).await?;
+            self.notify(&upload, &changes);
+            return Ok(());
+        }
+        self.store.remove(judged).await?;
+        if !judged.is_void() {
+            self.observer.event(judged, Event::Removed);
         }
         Ok(())
     }
@@ -203,12 +180,12 @@ impl Records {
     }
 }
 
-/// How an upload ends.
-#[derive(Debug, Clone, Copy)]
-enum End {
-    /// Nothing is left.
-    Removal,
-    /// Its record is left for a while, and says that it is gone.
+/// What an upload leaves behind when its life ends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Leaves {
+    /// Nothing.
+    Nothing,
+    /// Its record for a while, if it is keyed: late chunks are answered that it is gone (J-041).
     Tombstone,
 }
 
@@ -245,16 +222,18 @@ impl Retries {
     }
 }
 
-/// What a client is told of `error`; the log has the rest.
+/// The refusal that a client gets for `error`; the log has the details.
 pub(super) fn refusal_of(id: &dyn std::fmt::Display, error: &StoreError) -> Refusal {
     match error {
         StoreError::Absent => Refusal::Unknown,
+        // Another request has ended the upload since it was loaded.
+        StoreError::Stale => Refusal::Displaced,
         StoreError::Full => {
             tracing::error!(%id, "the store has no space left");
             Refusal::StoreFull
         }
         StoreError::Unsupported => Refusal::Unsupported { what: "this kind of upload" },
-        StoreError::Damaged(_) | StoreError::Exists | StoreError::Io { .. } | StoreError::Stale => {
+        StoreError::Damaged(_) | StoreError::Exists | StoreError::Io { .. } => {
             tracing::error!(%id, %error, "store trouble");
             Refusal::StoreTrouble
         }

@@ -1,10 +1,13 @@
-//! Removes expired uploads, and later their tombstones; completes final uploads that nobody asks for.
+//! Removes expired uploads, and later their tombstones; completes final uploads that no client asks for.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{Arc, atomic::Ordering},
+    time::Duration,
+};
 
 use http::Extensions;
 
-use super::Engine;
+use super::{Engine, records::Leaves};
 use crate::{
     rules::{
         Refusal,
@@ -52,23 +55,35 @@ impl Engine {
         swept
     }
 
-    /// Sweeps again and again, as often as the configured life time calls for.
+    /// Begins what an engine does by itself, beside serving: cleaning up after a crash, then sweeping as
+    /// often as the configured life time calls for. It ends with the last handle of the engine; a
+    /// second call does nothing. An engine that is only used for a moment, as in a test, need not start.
     ///
-    /// # Cancel safety
-    /// Safe.
-    pub async fn keep_swept(&self) {
+    /// # Panics
+    /// Outside of a tokio runtime.
+    pub fn start(&self) {
+        if self.0.is_started.swap(true, Ordering::Relaxed) {
+            return;
+        }
         let interval = match self.limits().expire_after {
             Some(expire_after) => (expire_after / 4).clamp(INTERVAL.0, INTERVAL.1),
             None if self.limits().join_unfinished => INTERVAL.1,
             None => RARE,
         };
-        loop {
-            let swept = self.sweep().await;
-            if swept != Swept::default() {
-                tracing::info!(voided = swept.voided, forgotten = swept.forgotten, "swept");
+        let (inner, store) = (Arc::downgrade(&self.0), Arc::clone(self.store()));
+        tokio::spawn(async move {
+            if let Err(error) = store.recover().await {
+                tracing::error!(%error, "cannot clean up after a crash");
             }
-            tokio::time::sleep(interval).await;
-        }
+            drop(store);
+            while let Some(inner) = inner.upgrade() {
+                let swept = Self(inner).sweep().await;
+                if swept != Swept::default() {
+                    tracing::info!(voided = swept.voided, forgotten = swept.forgotten, "swept");
+                }
+                tokio::time::sleep(interval).await;
+            }
+        });
     }
 
     async fn sweep_one(&self, upload: Arc<Upload>, swept: &mut Swept) -> Result<(), Refusal> {
@@ -95,7 +110,8 @@ impl Engine {
             swept.voided += 1;
             tracing::info!(%id, "expired");
         }
-        if self.0.records.remove_while(upload, |now| fate(now) == Fate::Forget).await? {
+        let is_over = |now: &Upload| fate(now) == Fate::Forget;
+        if self.0.records.end_while(upload, Leaves::Nothing, is_over).await? {
             swept.forgotten += 1;
         }
         Ok(())

@@ -6,19 +6,18 @@
 
 use std::{
     collections::HashMap,
-    future::{Future as _, poll_fn},
     ops::Range,
+    pin::pin,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicBool, Ordering},
     },
-    task::Poll,
     time::Duration,
 };
 
 use tokio::{
     sync::Notify,
-    time::{Instant, sleep_until},
+    time::{Instant, sleep_until, timeout_at},
 };
 
 use crate::{
@@ -47,13 +46,15 @@ struct Registry {
 
 #[derive(Debug, Default)]
 struct Active {
-    by_upload: HashMap<UploadId, Uploads>,
+    by_upload: HashMap<UploadId, Traffic>,
     closed: bool,
 }
 
 /// What goes on at one upload.
 #[derive(Debug, Default)]
-struct Uploads {
+struct Traffic {
+    /// Woken when a reservation is released.
+    released: Arc<Notify>,
     /// How many requests wait for a reservation.
     waiting: usize,
     writers: Vec<Arc<Writer>>,
@@ -148,23 +149,7 @@ impl Writers {
         kind: Kind,
         wait: Wait,
     ) -> Result<Reservation, Refusal> {
-        let deadline = Instant::now() + wait.at_most;
-        let mut place = None;
-        loop {
-            if self.is_closed() {
-                return Err(Refusal::ShuttingDown);
-            }
-            let writer = match self.try_reserve(id, range.clone(), kind, wait.stall_after) {
-                Ok(reservation) => return Ok(reservation),
-                Err(writer) => writer,
-            };
-            if place.is_none() {
-                place = Some(self.0.place(id)?);
-            }
-            if !writer.released(deadline).await {
-                return Err(Refusal::Busy);
-            }
-        }
+        self.wait_for(id, range, kind, wait, None).await
     }
 
     /// The right to remove `id`: every writer is asked to stop at once.
@@ -179,28 +164,42 @@ impl Writers {
         id: &UploadId,
         limits: &Limits,
     ) -> Result<Reservation, Refusal> {
-        let deadline = Instant::now() + limits.lock_wait;
+        let wait = Wait { at_most: limits.lock_wait, stall_after: Duration::MAX };
+        self.wait_for(id, 0..u64::MAX, Kind::Guard, wait, Some(Stop::Terminated)).await
+    }
+
+    async fn wait_for(
+        &self,
+        id: &UploadId,
+        range: Range<u64>,
+        kind: Kind,
+        wait: Wait,
+        stop: Option<Stop>,
+    ) -> Result<Reservation, Refusal> {
+        let deadline = Instant::now() + wait.at_most;
         let mut place = None;
         loop {
             if self.is_closed() {
                 return Err(Refusal::ShuttingDown);
             }
-            let writer = match self.try_reserve(id, 0..u64::MAX, Kind::Guard, Duration::MAX) {
+            let writer = match self.try_reserve(id, range.clone(), kind, wait.stall_after) {
                 Ok(reservation) => return Ok(reservation),
                 Err(writer) => writer,
             };
             if place.is_none() {
                 place = Some(self.0.place(id)?);
             }
-            writer.ask_to_stop(Stop::Terminated);
+            if let Some(stop) = stop {
+                writer.ask_to_stop(stop);
+            }
             if !writer.released(deadline).await {
                 return Err(Refusal::Busy);
             }
         }
     }
 
-    /// The right to all of `id` if nobody has any of it, to clean up: while the server is going down as
-    /// well.
+    /// The right to all of `id` if no range of it is reserved, to clean up: also while the server shuts
+    /// down.
     pub(super) fn reserve_idle(&self, id: &UploadId) -> Option<Reservation> {
         self.try_reserve(id, 0..u64::MAX, Kind::Guard, Duration::MAX).ok()
     }
@@ -224,12 +223,12 @@ impl Writers {
         Ok(Reservation { id: id.clone(), registry: Arc::clone(&self.0), writer })
     }
 
-    /// Whether anybody writes to `id`.
+    /// Whether a request writes to `id`.
     pub(super) fn is_written(&self, id: &UploadId) -> bool {
         self.0.lock().writers(id).iter().any(|writer| writer.kind != Kind::Guard)
     }
 
-    /// Whether anybody writes the first byte of `id`.
+    /// Whether a request writes the first byte of `id`.
     pub(super) fn is_begun(&self, id: &UploadId) -> bool {
         self.0.lock().writers(id).iter().any(|writer| writer.range.contains(&0))
     }
@@ -242,26 +241,18 @@ impl Writers {
         gaps: &[Range<u64>],
         deadline: Instant,
     ) -> bool {
-        let writers = self.0.lock().writers(id).to_vec();
+        let Some(released) = self.0.lock().by_upload.get(id).map(|upload| upload.released.clone())
+        else {
+            return false;
+        };
+        let mut released = pin!(released.notified());
+        released.as_mut().enable();
         let mut reserved = Ranges::new();
-        for writer in &writers {
+        for writer in self.0.lock().writers(id) {
             reserved.insert(writer.range.clone());
         }
-        if gaps.is_empty() || !gaps.iter().all(|gap| reserved.covers(gap)) {
-            return false;
-        }
-        let mut released: Vec<_> = writers
-            .iter()
-            .map(|writer| Box::pin(writer.until(Duration::MAX, deadline, |state| state.released)))
-            .collect();
-        poll_fn(|cx| {
-            let ready = released.iter_mut().find_map(|one| match one.as_mut().poll(cx) {
-                Poll::Ready(released) => Some(released),
-                Poll::Pending => None,
-            });
-            ready.map_or(Poll::Pending, Poll::Ready)
-        })
-        .await
+        let is_alone = gaps.is_empty() || !gaps.iter().all(|gap| reserved.covers(gap));
+        !is_alone && timeout_at(deadline, released).await.is_ok()
     }
 
     /// Returns when every writer of `id` has made its bytes durable or is gone, or time is up. A silent
@@ -299,7 +290,7 @@ impl Writers {
             writer.ask_to_stop(Stop::ShuttingDown);
         }
         loop {
-            let mut empty = std::pin::pin!(self.0.empty.notified());
+            let mut empty = pin!(self.0.empty.notified());
             empty.as_mut().enable();
             if self.0.lock().by_upload.is_empty() {
                 return;
@@ -326,7 +317,7 @@ impl Registry {
     }
 
     /// Changes what goes on at `id`, and forgets it when nothing does.
-    fn leave(&self, id: &UploadId, change: impl FnOnce(&mut Uploads)) {
+    fn leave(&self, id: &UploadId, change: impl FnOnce(&mut Traffic)) {
         let mut active = self.lock();
         if let Some(upload) = active.by_upload.get_mut(id) {
             change(upload);
@@ -404,7 +395,7 @@ impl Writer {
         done: impl Fn(&State) -> bool,
     ) -> bool {
         loop {
-            let mut changed = std::pin::pin!(self.changed.notified());
+            let mut changed = pin!(self.changed.notified());
             changed.as_mut().enable();
             let now = Instant::now();
             let look_again = {
@@ -478,6 +469,7 @@ impl Drop for Reservation {
     fn drop(&mut self) {
         self.registry.leave(&self.id, |upload| {
             upload.writers.retain(|writer| !Arc::ptr_eq(writer, &self.writer));
+            upload.released.notify_waiters();
         });
         self.writer.lock().released = true;
         self.writer.changed.notify_waiters();
@@ -503,7 +495,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn claims_of_separate_ranges_run_side_by_side() {
+    async fn reservations_of_separate_ranges_run_side_by_side() {
         let (writers, limits, id) = writers();
         let first =
             writers.reserve(&id, 0..10, Kind::Incremental, wait(&limits)).await.expect("free");
@@ -516,15 +508,15 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn live_writer_is_waited_for_and_never_displaced() {
         let (writers, limits, id) = writers();
-        let claim =
+        let reservation =
             writers.reserve(&id, 0..10, Kind::Incremental, wait(&limits)).await.expect("free");
         let started = Instant::now();
         let newcomer = writers.reserve(&id, 5..9, Kind::Incremental, wait(&limits));
         let feed = async {
             loop {
-                claim.waits();
+                reservation.waits();
                 tokio::time::sleep(Duration::from_millis(900)).await;
-                claim.works();
+                reservation.works();
             }
         };
         tokio::select! {
@@ -532,19 +524,19 @@ mod tests {
             () = feed => unreachable!("feeding never ends"),
         }
         assert_eq!(started.elapsed(), limits.lock_wait);
-        assert!(!claim.signalled());
+        assert!(!reservation.signalled());
     }
 
     #[tokio::test(start_paused = true)]
-    async fn silent_writer_is_told_to_stop_after_the_stall_time() {
+    async fn silent_writer_is_asked_to_stop_after_the_stall_time() {
         let (writers, limits, id) = writers();
-        let claim =
+        let reservation =
             writers.reserve(&id, 0..10, Kind::Incremental, wait(&limits)).await.expect("free");
-        claim.waits();
+        reservation.waits();
         let started = Instant::now();
         let writer = async {
-            assert_eq!(claim.signal().await, Signal::Stop(Stop::Displaced));
-            drop(claim);
+            assert_eq!(reservation.signal().await, Signal::Stop(Stop::Displaced));
+            drop(reservation);
         };
         let (newcomer, ()) =
             tokio::join!(writers.reserve(&id, 5..9, Kind::Incremental, wait(&limits)), writer);
@@ -553,38 +545,38 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn seizing_stops_a_live_writer_at_once() {
+    async fn removal_stops_a_live_writer_at_once() {
         let (writers, limits, id) = writers();
-        let claim =
+        let reservation =
             writers.reserve(&id, 0..10, Kind::Incremental, wait(&limits)).await.expect("free");
         let started = Instant::now();
         let writer = async {
-            assert_eq!(claim.signal().await, Signal::Stop(Stop::Terminated));
-            drop(claim);
+            assert_eq!(reservation.signal().await, Signal::Stop(Stop::Terminated));
+            drop(reservation);
         };
-        let (seized, ()) = tokio::join!(writers.stop_all(&id, &limits), writer);
-        assert!(seized.is_ok());
+        let (stopped, ()) = tokio::join!(writers.stop_all(&id, &limits), writer);
+        assert!(stopped.is_ok());
         assert_eq!(started.elapsed(), Duration::ZERO);
     }
 
     #[tokio::test(start_paused = true)]
     async fn status_asks_a_live_writer_to_flush_and_stops_a_silent_one() {
         let (writers, limits, id) = writers();
-        let claim =
+        let reservation =
             writers.reserve(&id, 0..10, Kind::Incremental, wait(&limits)).await.expect("free");
         let ((), signal) = tokio::join!(writers.flush(&id, &limits), async {
-            let signal = claim.signal().await;
+            let signal = reservation.signal().await;
             if let Signal::Flush(flush) = signal {
-                claim.flushed(flush);
+                reservation.flushed(flush);
             }
             signal
         });
         assert_eq!(signal, Signal::Flush(1));
-        claim.waits();
+        reservation.waits();
         tokio::time::advance(limits.stall_after).await;
         let ((), signal) = tokio::join!(writers.flush(&id, &limits), async {
-            let signal = claim.signal().await;
-            drop(claim);
+            let signal = reservation.signal().await;
+            drop(reservation);
             signal
         });
         assert_eq!(signal, Signal::Stop(Stop::Displaced));
@@ -593,27 +585,61 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn signal_that_was_answered_already_yields_nothing() {
         let (writers, limits, id) = writers();
-        let claim =
+        let reservation =
             writers.reserve(&id, 0..10, Kind::Incremental, wait(&limits)).await.expect("free");
         // As when two requests to flush are answered by one flush.
-        claim.writer.wake();
-        assert!(claim.signalled());
-        let signal = tokio::time::timeout(Duration::from_secs(1), claim.signal()).await;
+        reservation.writer.wake();
+        assert!(reservation.signalled());
+        let signal = tokio::time::timeout(Duration::from_secs(1), reservation.signal()).await;
         assert!(signal.is_err(), "{signal:?}");
-        assert!(!claim.signalled(), "the writer goes on with its body");
+        assert!(!reservation.signalled(), "the writer goes on with its body");
     }
 
     #[tokio::test(start_paused = true)]
     async fn closing_refuses_newcomers_and_waits_for_active_writers() {
         let (writers, limits, id) = writers();
-        let claim =
+        let reservation =
             writers.reserve(&id, 0..10, Kind::Incremental, wait(&limits)).await.expect("free");
         let writer = async {
-            assert_eq!(claim.signal().await, Signal::Stop(Stop::ShuttingDown));
-            drop(claim);
+            assert_eq!(reservation.signal().await, Signal::Stop(Stop::ShuttingDown));
+            drop(reservation);
         };
         tokio::join!(writers.close(), writer);
         let late = writers.reserve(&id, 0..10, Kind::Incremental, wait(&limits)).await;
         assert_eq!(late.err(), Some(Refusal::ShuttingDown));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn one_that_is_released_is_heard_of_only_while_others_write_all_gaps() {
+        let (writers, limits, id) = writers();
+        let deadline = Instant::now() + Duration::from_secs(1);
+        let gaps = [0..10, 20..30];
+        assert!(!writers.one_released(&id, &gaps, deadline).await);
+        let first = writers.reserve(&id, 0..10, Kind::AllOrNothing, wait(&limits)).await;
+        assert!(!writers.one_released(&id, &gaps, deadline).await, "20..30 is not being written");
+        let _second = writers.reserve(&id, 20..30, Kind::AllOrNothing, wait(&limits)).await;
+        let (is_released, ()) =
+            tokio::join!(writers.one_released(&id, &gaps, deadline), async { drop(first) });
+        assert!(is_released);
+        assert!(!writers.one_released(&id, &gaps[1..], deadline).await, "in time");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn so_many_wait_for_one_upload_and_no_more() {
+        let (writers, limits, id) = writers();
+        let reserve = || writers.reserve(&id, 0..10, Kind::AllOrNothing, wait(&limits));
+        let first = reserve().await;
+        let waiting: Vec<_> = (0..MAX_WAITING).map(|_| Box::pin(reserve())).map(polled).collect();
+        assert_eq!(reserve().await.err(), Some(Refusal::Busy));
+        drop(waiting);
+        drop(first);
+        assert!(reserve().await.is_ok());
+    }
+
+    /// A future that has been polled once.
+    fn polled<F: std::future::Future + Unpin>(mut future: F) -> F {
+        let mut cx = std::task::Context::from_waker(std::task::Waker::noop());
+        assert!(std::pin::Pin::new(&mut future).poll(&mut cx).is_pending());
+        future
     }
 }

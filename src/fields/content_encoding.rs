@@ -1,7 +1,7 @@
 //! `Content-Encoding`: whether the body is the bytes themselves.
 //!
 //! # Source
-//! RFC 9110 "Content-Encoding"; 0.2 step 8.
+//! RFC 9110 "Content-Encoding"; 0.2.
 //!
 //! # Grammar
 //! A comma list of codings. Example: `gzip`.

@@ -1,7 +1,7 @@
 //! `Upload-Missing`: which bytes of an upload have not arrived.
 //!
 //! # Source
-//! ResumableJS contract, section 5 item 4. Not a field of tus.
+//! J-060. Not a field of tus.
 //!
 //! # Grammar
 //! A comma list of `first "-" last`, both included, in ascending order; at most so many that a

@@ -34,8 +34,7 @@ pub enum Intent {
         /// Which upload.
         of: Subject,
     },
-    /// To know whether the upload of a name holds certain bytes, by a client that is about to send
-    /// the rest.
+    /// Whether a keyed upload has certain bytes, asked by a client that is about to send the rest.
     Test(Test),
     /// Bytes stored, perhaps into an upload that is made for them.
     Write(Write),
@@ -78,7 +77,7 @@ pub enum At {
     /// What arrives counts as it arrives.
     Offset(u64),
     /// Exactly these bytes, whole or not at all, beside other writes to the same upload. Bytes that
-    /// the upload holds already are compared with, not written again.
+    /// that are present are compared, not written again.
     Range(Range<u64>),
 }
 
@@ -109,7 +108,7 @@ pub enum Subject {
     Unfinished(Key),
 }
 
-/// Whether the upload of a name holds certain bytes.
+/// Whether a keyed upload has certain bytes.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Test {
     /// The key of the upload.

@@ -118,7 +118,7 @@ pub fn choose(
 }
 
 /// Whether a client that is about to send the bytes of `range` need not: the upload that the name
-/// leads to takes bytes and has them, whoever wrote them. Of a complete upload nothing is: whoever
+/// leads to is open and has them, from whichever dialect. Of a complete upload nothing is present: who
 /// asks begins anew, perhaps with other bytes.
 ///
 /// # Source
@@ -135,7 +135,7 @@ pub fn is_present(
         && current.received.covers(range)
 }
 
-/// Whether a name still tells of the upload that it leads to, for a status request.
+/// Whether a name still leads a status request to its upload.
 ///
 /// # Errors
 /// [`Refusal::Unknown`] when it has been complete for too long (J-044).

@@ -17,7 +17,7 @@ pub fn deadline(limits: &Limits, now: SystemTime) -> Option<SystemTime> {
 
 /// The change that moves the deadline of `upload` on, if it has to move (T-073). It never comes
 /// closer: a clock that was stepped back, or a shorter time configured since, takes nothing away
-/// that the client was told.
+/// that was acknowledged.
 pub fn renewed(upload: &Upload, limits: &Limits, now: SystemTime) -> Option<Change> {
     let expires = deadline(limits, now);
     let closer = expires.is_some() && expires < upload.expires;
@@ -35,6 +35,18 @@ pub fn touched(upload: &Upload, limits: &Limits, now: SystemTime) -> Option<Chan
     let gained = now.checked_add(after)?.duration_since(expires).ok()?;
     let is_worthwhile = upload.phase == Phase::Open && gained >= after / WORTHWHILE_PART;
     is_worthwhile.then(|| renewed(upload, limits, now)).flatten()
+}
+
+/// The change that tells an upload which another client was told of from one that only its creation
+/// knows, if it has had no change yet: a creation that is refused removes only the latter.
+pub fn shared(upload: &Upload, limits: &Limits, now: SystemTime) -> Option<Change> {
+    let expires = deadline(limits, now).max(upload.expires);
+    is_unused(upload).then_some(Change::ExpiryMoved { expires })
+}
+
+/// Whether an upload has had no change since its creation.
+pub fn is_unused(upload: &Upload) -> bool {
+    upload.phase == Phase::Open && upload.revision == 0
 }
 
 /// Whether the upload is still there at `now`.

@@ -8,7 +8,7 @@ use crate::upload::UploadId;
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum Refusal {
-    /// The client stopped sending or went away; nobody waits for an answer.
+    /// The client stopped sending or went away: there is no one to answer.
     #[error("the client stopped sending")]
     Abandoned,
     /// The body is longer or shorter than the bytes it stands for.
@@ -37,8 +37,8 @@ pub enum Refusal {
         /// The algorithm's name as given, cut to a sane length.
         name: String,
     },
-    /// The upload holds other bytes in the place of those sent.
-    #[error("the upload holds other bytes at position {at}")]
+    /// The upload has other bytes in the place of those sent.
+    #[error("the upload has other bytes at position {at}")]
     ContentConflict {
         /// The first position at which they differ, as far as known.
         at: u64,
@@ -56,7 +56,7 @@ pub enum Refusal {
     /// Final uploads take no bytes.
     #[error("a final upload takes no bytes")]
     FinalUpload,
-    /// The server failed in a way nobody planned for.
+    /// A bug of the server.
     #[error("internal error")]
     Internal,
     /// The length given contradicts what is known.
@@ -122,8 +122,8 @@ pub enum Refusal {
     /// The store failed; the log says how.
     #[error("the store failed; try again later")]
     StoreTrouble,
-    /// The upload would be in more separate pieces than allowed.
-    #[error("an upload may be in at most {limit} separate pieces")]
+    /// The upload would be in more separate ranges than allowed.
+    #[error("an upload may be in at most {limit} separate ranges")]
     TooFragmented {
         /// The limit.
         limit: usize,
@@ -182,7 +182,7 @@ pub enum KnownLength {
 pub struct Denial {
     /// What kind of no.
     pub kind: DenialKind,
-    /// What the client is told.
+    /// The text for the client.
     pub message: String,
 }
 
@@ -230,7 +230,7 @@ impl Denial {
         Self { kind: DenialKind::Invalid, message: message.into() }
     }
 
-    /// A caller nobody knows.
+    /// A caller without valid credentials.
     pub fn unauthenticated(message: impl Into<String>) -> Self {
         Self { kind: DenialKind::Unauthenticated { challenge: None }, message: message.into() }
     }

@@ -133,8 +133,8 @@ pub fn plan(
     Ok(WritePlan { at, checksum: write.checksum.clone(), declares, end, exact, overflow, present })
 }
 
-/// The offset to write at. A keyed upload may have moved past its client, and nobody remembers what
-/// that client was told: any offset up to its own is right, and what is present is compared (J-051).
+/// The offset to write at. A keyed upload may have moved past its client, and what that client was
+/// answered is not remembered: any offset up to its own is right, and what is present is compared (J-051).
 fn offset(upload: &Upload, given: u64) -> Result<u64, Refusal> {
     let expected = upload.offset();
     if given == expected || (upload.key.is_some() && given < expected) {
@@ -180,7 +180,7 @@ fn declared(upload: &Upload, given: Option<u64>, limits: &Limits) -> Result<Opti
 pub enum BodyEnd {
     /// The store failed, or the upload is going away: what is not recorded is lost.
     Failed(Refusal),
-    /// In the middle, by nobody's fault: what has come is good.
+    /// It was cut off; the bytes received so far are good.
     Interrupted(Refusal),
     /// It breaks a rule.
     Refused(Refusal),
@@ -215,13 +215,14 @@ pub fn conclude(plan: &WritePlan, end: BodyEnd) -> Conclusion {
 }
 
 /// The changes that make `blocks` part of `upload`, as it is by now. If they make it full they complete
-/// it in the same step: nobody ever sees it full and not complete (I-05).
+/// it in the same step: it is never visible as full and not complete (I-05).
 ///
 /// Empty when nothing changed.
 ///
 /// # Errors
 /// [`Refusal::Displaced`] when a byte of them became present since the plan: it is another writer's,
-/// and may be another byte. [`Refusal::LengthConflict`] when the length has been declared meanwhile;
+/// and may be another byte. [`Refusal::LengthConflict`], [`Refusal::BodyTooLong`] when another length
+/// has been declared, or one that they pass;
 /// [`Refusal::Expired`], [`Refusal::Unknown`] when the upload is gone.
 ///
 /// # Source
@@ -242,6 +243,9 @@ pub fn changes(
     }
     let mut received = upload.received.clone();
     for (range, receipt) in blocks.iter().filter(|(range, _)| !range.is_empty()) {
+        if let Some(length) = upload.length.filter(|length| *length < range.end) {
+            return Err(Refusal::BodyTooLong { length });
+        }
         if upload.received.within(range) != plan.present.within(range) {
             return Err(Refusal::Displaced);
         }
@@ -481,6 +485,7 @@ mod tests {
         assert_eq!(changes(&upload, &plan, &[], &limits, UNIX_EPOCH), Ok(vec![]));
     }
 
+    #[expect(clippy::single_range_in_vec_init, reason = "a list of one range")]
     #[test]
     fn keyed_upload_takes_a_write_at_any_offset_up_to_its_own_j_051() {
         let mut upload = upload(Some(9), 5, Role::Whole);
@@ -513,6 +518,9 @@ mod tests {
         upload.received.insert(8..9);
         assert_eq!(commit(&upload, 4..8), Ok(()));
         assert_eq!(commit(&upload, 4..9), Err(Refusal::Displaced));
+        upload.length = Some(7);
+        assert_eq!(commit(&upload, 4..7), Ok(()));
+        assert_eq!(commit(&upload, 4..8), Err(Refusal::BodyTooLong { length: 7 }));
         upload.phase = Phase::Void { why: VoidReason::Expired, until: None };
         assert_eq!(commit(&upload, 4..8), Err(Refusal::Expired));
     }

@@ -1,27 +1,25 @@
-//! What the server says at start: where it serves, what strangers can do, which setting helps.
+//! What the server prints at start: its URLs, warnings about open access, and a hint.
 
 use std::{fmt::Write as _, net::SocketAddr};
 
 use crate::{config::Config, wire::location::Locations};
 
-/// Without a login, what whoever reaches this server can do to tus uploads.
-const TUS_IS_OPEN: &str = "no login: whoever has the URL of a tus upload can read, continue and \
-                           remove it; a proxy that authenticates keeps strangers out";
+/// What anyone can do to tus uploads.
+const TUS_IS_OPEN: &str = "no login: anyone who has the URL of a tus upload can read, continue and \
+                           remove it; put a proxy that authenticates in front";
 
-/// Without a login and so without owners, what whoever reaches this server can do to ResumableJS
-/// uploads (S-002).
-const RESUMABLE_IS_OPEN: &str = "no login: whoever guesses the name and size of a ResumableJS \
-                                 upload can ask which chunks are there, disturb it with other \
-                                 chunks, and delete it while it is unfinished; a proxy that \
-                                 authenticates keeps strangers out, --resumable-path= leaves \
-                                 ResumableJS out";
+/// What anyone can do to ResumableJS uploads, as long as there are no owners (S-002).
+const RESUMABLE_IS_OPEN: &str = "no login: anyone who guesses the name and size of a ResumableJS \
+                                 upload can test which chunks are stored, and add chunks to it or \
+                                 delete it while it is unfinished; put a proxy that authenticates \
+                                 in front, or disable ResumableJS with --resumable-path=";
 
 /// Why some clients fail at their second request (D-40).
-const LOCATIONS_ARE_PATHS: &str = "upload URLs are given as paths; aiotus, tus_async_client, \
-                                   tusc.sh and the parallel mode of react-uploady need whole URLs: \
-                                   set --public-url, such as --public-url https://example.org";
+const LOCATIONS_ARE_PATHS: &str = "upload URLs are paths; aiotus, tus_async_client, tusc.sh and \
+                                   the parallel mode of react-uploady need absolute URLs: set \
+                                   --public-url, such as --public-url https://example.org";
 
-/// The lines for standard output, as soon as the server listens on `address`. Scripts wait for the
+/// The lines printed to standard output once the server listens on `address`. Scripts wait for the
 /// last one.
 pub fn greeting(config: &Config, address: SocketAddr) -> String {
     let (version, dir) = (env!("CARGO_PKG_VERSION"), config.data_dir.display());
@@ -35,14 +33,14 @@ pub fn greeting(config: &Config, address: SocketAddr) -> String {
     lines + "stop with Ctrl-C or SIGTERM\n"
 }
 
-/// What strangers can do, a warning for each dialect that is served.
+/// A warning about open access for each dialect that is served.
 pub fn warnings(config: &Config) -> impl Iterator<Item = &'static str> {
     let tus = config.tus.as_ref().map(|_| TUS_IS_OPEN);
     let resumable = config.resumable.as_ref().map(|_| RESUMABLE_IS_OPEN);
     tus.into_iter().chain(resumable)
 }
 
-/// What helps clients that may fail.
+/// The setting that helps clients which fail with the current ones.
 pub fn hint(config: &Config) -> Option<&'static str> {
     let gives_paths = |tus: &&Locations| tus.public_url.is_none() && !tus.trust_forwarded;
     config.tus.as_ref().filter(gives_paths).map(|_| LOCATIONS_ARE_PATHS)

@@ -1,12 +1,12 @@
-//! [`FaultyStore`]: a store that fails, stalls or loses its answers on cue, for tests of what is
-//! above it.
+//! [`FaultyStore`]: a store that fails, stalls or loses responses as scripted, for tests of its
+//! users.
 //!
 //! ```
 //! # use std::sync::Arc;
 //! # use windlass::store::{StoreError, faulty::{FaultyStore, Operation}, memory::MemoryStore};
 //! let store = FaultyStore::new(Arc::new(MemoryStore::new()));
 //! let faults = store.faults();
-//! // The second commit from now on meets a full disk.
+//! The second commit from here on fails because the disk is full.
 //! faults.fail(Operation::Commit, 2, || StoreError::Full);
 //! ```
 
@@ -28,7 +28,7 @@ use tokio::sync::watch;
 use super::{ByteStream, Pending, Store, StoreError, UploadStream, Writer};
 use crate::upload::{Capabilities, Change, Key, Receipt, Upload, UploadId};
 
-/// A call that can go wrong.
+/// A call that can fail.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Operation {
     /// [`Store::by_key`].
@@ -43,7 +43,7 @@ pub enum Operation {
     Finish,
     /// [`Store::join`].
     Join,
-    /// [`Store::list`]; it fails with its first item and never stalls.
+    /// [`Store::list`]; its first item is the error. It never stalls.
     List,
     /// [`Store::load`].
     Load,
@@ -59,61 +59,61 @@ pub enum Operation {
     Write,
 }
 
-/// An error of the system below, for [`Faults::fail`].
-pub fn trouble() -> StoreError {
-    StoreError::io("failing on cue", io::Error::other("told to"))
+/// An I/O error, for [`Faults::fail`].
+pub fn injected_error() -> StoreError {
+    StoreError::io("calling a faulty store", io::Error::other("injected error"))
 }
 
-/// What goes wrong with one call.
+/// What happens to one call.
 #[derive(Debug)]
 enum Fault {
-    /// It is not made.
+    /// The call fails and is not passed on.
     Fail(fn() -> StoreError),
-    /// It is made, and its answer lost.
+    /// The call is passed on, and fails afterwards.
     LoseAnswer,
-    /// It is made later.
+    /// The call waits.
     Stall {
-        /// Whether the call is made before it waits.
+        /// Whether the call is passed on before it waits.
         is_made: bool,
         reached: watch::Sender<bool>,
         released: watch::Receiver<bool>,
     },
 }
 
-/// What is to go wrong, and what has been called.
+/// Scheduled faults and call counts.
 #[derive(Debug, Default)]
-struct Script {
+struct Plan {
     calls: HashMap<Operation, u64>,
     faults: HashMap<(Operation, u64), Fault>,
-    /// Bytes that writers still take.
-    room_bytes: Option<u64>,
+    /// Bytes that writers still accept; `None` means no limit.
+    space_bytes: Option<u64>,
 }
 
-/// The handle by which a test says what is to go wrong. All clones speak of the same store.
+/// Schedules the faults of a [`FaultyStore`]. All clones control the same store.
 ///
-/// Calls are counted per operation over all uploads and writers; `nth` counts from now on, 1 is the
+/// Calls are counted per operation over all uploads and writers. `nth` counts from now on; 1 is the
 /// next call.
 #[derive(Debug, Clone, Default)]
-pub struct Faults(Arc<Mutex<Script>>);
+pub struct Faults(Arc<Mutex<Plan>>);
 
 impl Faults {
-    /// The `nth` call is not made and fails with `error`.
+    /// The `nth` call fails with `error` and is not passed on.
     pub fn fail(&self, operation: Operation, nth: u64, error: fn() -> StoreError) {
-        self.plan(operation, nth, Fault::Fail(error));
+        self.schedule(operation, nth, Fault::Fail(error));
     }
 
-    /// The `nth` call is made, then fails with [`trouble`].
+    /// The `nth` call is passed on, then fails with [`injected_error`].
     pub fn lose_answer(&self, operation: Operation, nth: u64) {
-        self.plan(operation, nth, Fault::LoseAnswer);
+        self.schedule(operation, nth, Fault::LoseAnswer);
     }
 
-    /// The `nth` call waits until it is released, then it is made.
+    /// The `nth` call waits until it is released, then it is passed on.
     pub fn stall(&self, operation: Operation, nth: u64) -> Stall {
         self.plan_stall(operation, nth, false)
     }
 
-    /// The `nth` call is made, and its answer waits until it is released.
-    pub fn hold_answer(&self, operation: Operation, nth: u64) -> Stall {
+    /// The `nth` call is passed on, and its response waits until it is released.
+    pub fn delay_answer(&self, operation: Operation, nth: u64) -> Stall {
         self.plan_stall(operation, nth, true)
     }
 
@@ -121,58 +121,59 @@ impl Faults {
         let (reached, has_reached) = watch::channel(false);
         let (release, released) = watch::channel(false);
         let fault = Fault::Stall { is_made, reached, released };
-        self.plan(operation, nth, fault);
+        self.schedule(operation, nth, fault);
         Stall { reached: has_reached, release }
     }
 
-    /// After `room_bytes` more bytes, pushes fail with [`StoreError::Full`]; `None` = never.
-    pub fn fill_up(&self, room_bytes: Option<u64>) {
-        self.script().room_bytes = room_bytes;
+    /// After `space_bytes` more bytes, pushes fail with [`StoreError::Full`]; `None` removes the
+    /// limit.
+    pub fn fill_up(&self, space_bytes: Option<u64>) {
+        self.plan().space_bytes = space_bytes;
     }
 
-    /// Forgets all faults that have not happened.
+    /// Removes all scheduled faults.
     pub fn clear(&self) {
-        let mut script = self.script();
-        script.faults.clear();
-        script.room_bytes = None;
+        let mut plan = self.plan();
+        plan.faults.clear();
+        plan.space_bytes = None;
     }
 
-    /// How many calls there were so far.
+    /// Returns the number of calls so far.
     pub fn calls(&self, operation: Operation) -> u64 {
-        self.script().calls.get(&operation).copied().unwrap_or_default()
+        self.plan().calls.get(&operation).copied().unwrap_or_default()
     }
 
-    fn script(&self) -> MutexGuard<'_, Script> {
+    fn plan(&self) -> MutexGuard<'_, Plan> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn plan(&self, operation: Operation, nth: u64, fault: Fault) {
-        let mut script = self.script();
-        let call = script.calls.get(&operation).copied().unwrap_or_default() + nth;
-        script.faults.insert((operation, call), fault);
+    fn schedule(&self, operation: Operation, nth: u64, fault: Fault) {
+        let mut plan = self.plan();
+        let call = plan.calls.get(&operation).copied().unwrap_or_default() + nth;
+        plan.faults.insert((operation, call), fault);
     }
 
-    /// Counts a call and gives what is to go wrong with it.
+    /// Counts a call and returns its fault.
     fn next(&self, operation: Operation) -> Option<Fault> {
-        let mut script = self.script();
-        let calls = script.calls.entry(operation).or_default();
+        let mut plan = self.plan();
+        let calls = plan.calls.entry(operation).or_default();
         *calls += 1;
         let call = (operation, *calls);
-        script.faults.remove(&call)
+        plan.faults.remove(&call)
     }
 
-    /// Takes room for `wanted` bytes, as far as there is any.
-    fn take_room(&self, wanted: usize) -> usize {
-        let mut script = self.script();
-        let Some(room) = &mut script.room_bytes else {
+    /// Takes up to `wanted` bytes of the remaining space.
+    fn take_space(&self, wanted: usize) -> usize {
+        let mut plan = self.plan();
+        let Some(space) = &mut plan.space_bytes else {
             return wanted;
         };
-        let taken = usize::try_from(*room).unwrap_or(usize::MAX).min(wanted);
-        *room -= taken as u64;
+        let taken = usize::try_from(*space).unwrap_or(usize::MAX).min(wanted);
+        *space -= taken as u64;
         taken
     }
 
-    /// Makes a call, and lets go wrong what is to go wrong with it.
+    /// Makes a call with the fault scheduled for it.
     async fn call<T>(
         &self,
         operation: Operation,
@@ -181,10 +182,10 @@ impl Faults {
         match self.next(operation) {
             None => call.await,
             Some(Fault::Fail(error)) => Err(error()),
-            Some(Fault::LoseAnswer) => call.await.and_then(|_| Err(trouble())),
+            Some(Fault::LoseAnswer) => call.await.and_then(|_| Err(injected_error())),
             Some(Fault::Stall { is_made, reached, mut released }) => {
                 let wait = async {
-                    // Errors mean that the test has dropped its end: it does not wait any more.
+                    // An error means that the test dropped its end, which releases the call.
                     let _ = reached.send(true);
                     let _ = released.wait_for(|released| *released).await;
                 };
@@ -200,7 +201,7 @@ impl Faults {
     }
 }
 
-/// A call that waits. Dropping this releases it too.
+/// A stalled call. Dropping this releases it.
 #[derive(Debug)]
 pub struct Stall {
     reached: watch::Receiver<bool>,
@@ -208,23 +209,23 @@ pub struct Stall {
 }
 
 impl Stall {
-    /// Waits until the call, or its answer, waits itself.
+    /// Waits until the call is stalled.
     ///
     /// # Cancel safety
-    /// May be dropped at any time.
+    /// Cancel safe.
     pub async fn reached(&mut self) {
         // An error means that the fault was cleared; there is nothing to wait for.
         let _ = self.reached.wait_for(|reached| *reached).await;
     }
 
-    /// Lets the call go on.
+    /// Lets the call continue.
     pub fn release(self) {
-        // An error means that the caller has given the call up.
+        // An error means that the caller dropped the call.
         let _ = self.release.send(true);
     }
 }
 
-/// A store around another one that does what [`Faults`] say.
+/// A store that forwards to another one, with the faults scheduled by [`Faults`].
 #[derive(Debug)]
 pub struct FaultyStore {
     inner: Arc<dyn Store>,
@@ -232,12 +233,12 @@ pub struct FaultyStore {
 }
 
 impl FaultyStore {
-    /// A store that does as `inner` does until told otherwise.
+    /// Creates a store that forwards to `inner`.
     pub fn new(inner: Arc<dyn Store>) -> Self {
         Self { inner, faults: Faults::default() }
     }
 
-    /// The handle by which it is told otherwise.
+    /// Returns the handle that schedules faults.
     pub fn faults(&self) -> Faults {
         self.faults.clone()
     }
@@ -286,10 +287,14 @@ impl Store for FaultyStore {
         self.faults.call(Operation::Remove, self.inner.remove(upload)).await
     }
 
+    async fn recover(&self) -> Result<(), StoreError> {
+        self.inner.recover().await
+    }
+
     fn list(&self) -> UploadStream {
         match self.faults.next(Operation::List) {
             Some(Fault::Fail(error)) => UploadStream::new(Failure(Some(error()))),
-            Some(Fault::LoseAnswer) => UploadStream::new(Failure(Some(trouble()))),
+            Some(Fault::LoseAnswer) => UploadStream::new(Failure(Some(injected_error()))),
             Some(Fault::Stall { .. }) | None => self.inner.list(),
         }
     }
@@ -306,7 +311,7 @@ impl Stream for Failure {
     }
 }
 
-/// A writer that does what [`Faults`] say.
+/// A writer with the faults scheduled by [`Faults`].
 struct FaultyWriter {
     inner: Box<dyn Writer>,
     faults: Faults,
@@ -315,9 +320,9 @@ struct FaultyWriter {
 #[async_trait]
 impl Writer for FaultyWriter {
     async fn push(&mut self, bytes: Bytes) -> Result<(), StoreError> {
-        let room = self.faults.take_room(bytes.len());
-        let fits = room == bytes.len();
-        self.faults.call(Operation::Push, self.inner.push(bytes.slice(..room))).await?;
+        let space = self.faults.take_space(bytes.len());
+        let fits = space == bytes.len();
+        self.faults.call(Operation::Push, self.inner.push(bytes.slice(..space))).await?;
         if fits { Ok(()) } else { Err(StoreError::Full) }
     }
 
@@ -352,8 +357,8 @@ mod tests {
         struct Once(Arc<dyn Store>);
         #[async_trait]
         impl conformance::Place for Once {
-            async fn open(&mut self) -> Arc<dyn Store> {
-                Arc::clone(&self.0)
+            async fn open(&mut self) -> Result<Arc<dyn Store>, conformance::OpenError> {
+                Ok(Arc::clone(&self.0))
             }
         }
         conformance::run(|| Box::new(Once(store().0))).await;
@@ -364,10 +369,10 @@ mod tests {
         let (store, faults) = store();
         faults.fail(Operation::Create, 2, || StoreError::Full);
         let [a, b] = ["a", "b"].map(|id| conformance::upload(id, Some(5)));
-        store.create(&a).await.expect("the first call is sound");
-        assert!(matches!(store.create(&b).await, Err(StoreError::Full)));
+        store.create(&a, None).await.expect("the first call is sound");
+        assert!(matches!(store.create(&b, None).await, Err(StoreError::Full)));
         assert!(matches!(store.load(&b.id).await, Err(StoreError::Absent)));
-        store.create(&b).await.expect("the third call is sound");
+        store.create(&b, None).await.expect("the third call is sound");
         assert_eq!(faults.calls(Operation::Create), 3);
     }
 
@@ -376,7 +381,7 @@ mod tests {
         let (store, faults) = store();
         faults.lose_answer(Operation::Create, 1);
         let upload = conformance::upload("a", Some(5));
-        assert!(matches!(store.create(&upload).await, Err(StoreError::Io { .. })));
+        assert!(matches!(store.create(&upload, None).await, Err(StoreError::Io { .. })));
         assert_eq!(*store.load(&upload.id).await.expect("it was made"), upload);
     }
 
@@ -386,7 +391,7 @@ mod tests {
         let upload = conformance::upload("a", Some(5));
         let mut stall = faults.stall(Operation::Create, 1);
         let (own, id) = (Arc::clone(&store), upload.id.clone());
-        let creating = tokio::spawn(async move { own.create(&upload).await });
+        let creating = tokio::spawn(async move { own.create(&upload, None).await });
         stall.reached().await;
         assert!(matches!(store.load(&id).await, Err(StoreError::Absent)));
         stall.release();
@@ -398,13 +403,13 @@ mod tests {
     async fn full_store_takes_what_fits() {
         let (store, faults) = store();
         let upload = conformance::upload("a", Some(5));
-        store.create(&upload).await.expect("sound");
+        store.create(&upload, None).await.expect("sound");
         faults.fill_up(Some(3));
         let mut writer = store.write(&upload, 0).await.expect("sound");
         writer.push(Bytes::from_static(b"ab")).await.expect("fits");
         assert!(matches!(writer.push(Bytes::from_static(b"cde")).await, Err(StoreError::Full)));
         faults.fill_up(None);
-        writer.push(Bytes::from_static(b"de")).await.expect("there is room again");
+        writer.push(Bytes::from_static(b"de")).await.expect("there is space again");
         let read = conformance::collect(writer.reread().await.expect("sound")).await;
         assert_eq!(read.expect("sound"), b"abcde");
     }

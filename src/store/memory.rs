@@ -1,5 +1,5 @@
-//! [`MemoryStore`]: uploads in memory, for tests and examples. The store to read first: it keeps the
-//! promises of [`Store`] in the plainest way.
+//! [`MemoryStore`]: uploads in memory, for tests and examples. The simplest implementation of
+//! [`Store`], and the one to read first.
 
 use std::{
     collections::HashMap,
@@ -17,65 +17,65 @@ use futures_core::Stream;
 use super::{ByteStream, Pending, Store, StoreError, UploadStream, Writer};
 use crate::upload::{Capabilities, Change, Key, Phase, Receipt, Upload, UploadId};
 
-/// Bytes of one item of a read.
+/// Bytes per item of a read.
 const READ_BYTES: usize = 64 << 10;
 
-/// Uploads in memory. They end with the last clone of the store. Nothing bounds their size.
+/// Uploads in memory. All clones share them. Their size is not bounded.
 ///
-/// Bytes on their way into an upload lie apart, each block under its receipt, until a commit takes
-/// them in. So clones may serve engines of their own, as the nodes that share a bucket do.
+/// Written bytes are stored apart from the upload, as one block per receipt, until a commit copies
+/// them. Each clone can thus serve an engine of its own, like several nodes on one bucket.
 #[derive(Debug, Clone, Default)]
 pub struct MemoryStore {
-    shelves: Arc<Mutex<Shelves>>,
+    state: Arc<Mutex<State>>,
 }
 
-/// All that is stored.
+/// The state shared by all clones.
 #[derive(Debug, Default)]
-struct Shelves {
-    /// Bytes that no commit has taken in, by the number in their receipt. Those of a write that was
-    /// given up stay.
+struct State {
+    /// Uncommitted blocks, by the number in their receipt. Blocks of abandoned writes are never
+    /// removed.
     blocks: HashMap<u64, Vec<u8>>,
     next_block: u64,
-    names: HashMap<Key, UploadId>,
+    keys: HashMap<Key, UploadId>,
     slots: HashMap<UploadId, Slot>,
 }
 
 /// One upload.
 #[derive(Debug, Default)]
 struct Slot {
-    /// `None` = joined, but not created yet.
+    /// `None` for an upload that was joined and not created yet.
     record: Option<Arc<Upload>>,
     data: Vec<u8>,
 }
 
 impl MemoryStore {
-    /// A store with nothing in it.
+    /// Creates an empty store.
     pub fn new() -> Self {
         Self::default()
     }
 }
 
-impl Shelves {
-    /// The record and the bytes of an upload.
+impl State {
+    /// Returns the record and the bytes of an upload.
     fn find(&self, id: &UploadId) -> Result<(&Arc<Upload>, &[u8]), StoreError> {
         let slot = self.slots.get(id).ok_or(StoreError::Absent)?;
         Ok((slot.record.as_ref().ok_or(StoreError::Absent)?, &slot.data))
     }
 
-    /// The record that `upload` is a copy of.
+    /// Returns the record of `upload` if it is still at the same revision.
     fn current(&self, upload: &Upload) -> Result<&Arc<Upload>, StoreError> {
         let (record, _) = self.find(&upload.id)?;
         if record.revision == upload.revision { Ok(record) } else { Err(StoreError::Stale) }
     }
 
-    /// The upload that the pointer of `key` leads to.
+    /// Returns the upload that the pointer of `key` leads to.
     fn by_key(&self, key: &Key) -> Result<&Arc<Upload>, StoreError> {
-        let id = self.names.get(key).ok_or(StoreError::Absent)?;
+        let id = self.keys.get(key).ok_or(StoreError::Absent)?;
         self.find(id).map(|(record, _)| record)
     }
 
-    /// Takes the bytes of `receipt` into `range` of an upload.
-    fn take_in(
+    /// Copies the block of `receipt` to `range` of an upload.
+    fn copy_block(
         &mut self,
         id: &UploadId,
         range: &Range<u64>,
@@ -84,7 +84,7 @@ impl Shelves {
         if receipt.is_empty() {
             return Ok(());
         }
-        let lost = || StoreError::io("taking bytes in", io::ErrorKind::NotFound.into());
+        let lost = || StoreError::io("committing bytes", io::ErrorKind::NotFound.into());
         let number = receipt.0.as_ref().try_into().map(u64::from_be_bytes).map_err(|_| lost())?;
         let block = self.blocks.remove(&number).ok_or_else(lost)?;
         let slot = self.slots.get_mut(id).ok_or(StoreError::Absent)?;
@@ -109,8 +109,8 @@ impl Store for MemoryStore {
         upload: &Upload,
         predecessor: Option<&UploadId>,
     ) -> Result<(), StoreError> {
-        let mut shelves = lock(&self.shelves);
-        let slot = shelves.slots.get(&upload.id);
+        let mut state = lock(&self.state);
+        let slot = state.slots.get(&upload.id);
         if slot.is_some_and(|slot| slot.record.is_some()) {
             return Err(StoreError::Exists);
         }
@@ -119,46 +119,46 @@ impl Store for MemoryStore {
             return Err(StoreError::io("creating an upload", io::ErrorKind::NotFound.into()));
         }
         if let Some(key) = &upload.key {
-            let leads_to = shelves.by_key(key).ok().map(|upload| &upload.id);
-            if leads_to != predecessor {
+            let current = state.by_key(key).ok().map(|upload| &upload.id);
+            if current != predecessor {
                 return Err(StoreError::Stale);
             }
-            shelves.names.insert(key.clone(), upload.id.clone());
+            state.keys.insert(key.clone(), upload.id.clone());
         }
-        let slot = shelves.slots.entry(upload.id.clone()).or_default();
+        let slot = state.slots.entry(upload.id.clone()).or_default();
         slot.record = Some(Arc::new(upload.clone()));
         Ok(())
     }
 
     async fn by_key(&self, key: &Key) -> Result<Arc<Upload>, StoreError> {
-        lock(&self.shelves).by_key(key).cloned()
+        lock(&self.state).by_key(key).cloned()
     }
 
     async fn load(&self, id: &UploadId) -> Result<Arc<Upload>, StoreError> {
-        lock(&self.shelves).find(id).map(|(record, _)| Arc::clone(record))
+        lock(&self.state).find(id).map(|(record, _)| Arc::clone(record))
     }
 
     async fn write(&self, upload: &Upload, _: u64) -> Result<Box<dyn Writer>, StoreError> {
         if self.load(&upload.id).await?.phase != Phase::Open {
             return Err(StoreError::Stale);
         }
-        let shelves = Arc::clone(&self.shelves);
-        Ok(Box::new(MemoryWriter { bytes: Vec::new(), shelved: 0, shelves }))
+        let state = Arc::clone(&self.state);
+        Ok(Box::new(MemoryWriter { bytes: Vec::new(), stored_bytes: 0, state }))
     }
 
     async fn commit(&self, upload: &Upload, changes: &[Change]) -> Result<Arc<Upload>, StoreError> {
-        let mut shelves = lock(&self.shelves);
-        let next = shelves.current(upload)?.after(changes).map_err(|e| {
+        let mut state = lock(&self.state);
+        let next = state.current(upload)?.after(changes).map_err(|e| {
             let source = io::Error::new(io::ErrorKind::InvalidInput, e);
             StoreError::io("changing a record", source)
         })?;
         for change in changes {
             if let Change::Received { range, receipt } = change {
-                shelves.take_in(&upload.id, range, receipt)?;
+                state.copy_block(&upload.id, range, receipt)?;
             }
         }
         let next = Arc::new(next);
-        let slot = shelves.slots.entry(upload.id.clone()).or_default();
+        let slot = state.slots.entry(upload.id.clone()).or_default();
         match next.phase {
             Phase::Open => {}
             Phase::Complete { .. } => slot.data.truncate(position(next.offset())?),
@@ -168,18 +168,18 @@ impl Store for MemoryStore {
         Ok(next)
     }
 
-    /// Copies the bytes, which in memory is as good as not to.
+    /// Copies the bytes, which is cheap enough in memory.
     async fn join(&self, upload: &Upload, partials: &[Arc<Upload>]) -> Result<(), StoreError> {
-        let mut shelves = lock(&self.shelves);
+        let mut state = lock(&self.state);
         let mut joined = Vec::new();
         for partial in partials {
-            let (record, data) = shelves.find(&partial.id)?;
+            let (record, data) = state.find(&partial.id)?;
             if !record.is_complete() {
                 return Err(StoreError::Absent);
             }
             joined.extend_from_slice(data);
         }
-        match shelves.slots.entry(upload.id.clone()).or_default() {
+        match state.slots.entry(upload.id.clone()).or_default() {
             Slot { record: Some(record), .. } if record.is_complete() => {}
             slot => slot.data = joined,
         }
@@ -187,45 +187,48 @@ impl Store for MemoryStore {
     }
 
     async fn read(&self, upload: &Upload, range: Range<u64>) -> Result<ByteStream, StoreError> {
-        let bytes = copy(lock(&self.shelves).find(&upload.id)?.1, range)?;
-        Ok(pieces(&bytes))
+        let state = lock(&self.state);
+        let (record, data) = state.find(&upload.id)?;
+        if record.is_void() {
+            return Err(StoreError::Absent);
+        }
+        Ok(blocks(&copy(data, range)?))
     }
 
     async fn remove(&self, upload: &Upload) -> Result<(), StoreError> {
-        let mut shelves = lock(&self.shelves);
-        match shelves.current(upload) {
-            Ok(_) | Err(StoreError::Absent) => shelves.slots.remove(&upload.id),
+        let mut state = lock(&self.state);
+        match state.current(upload) {
+            Ok(_) | Err(StoreError::Absent) => state.slots.remove(&upload.id),
             Err(e) => return Err(e),
         };
-        shelves.names.retain(|_, id| *id != upload.id);
+        state.keys.retain(|_, id| *id != upload.id);
         Ok(())
     }
 
     fn list(&self) -> UploadStream {
-        let shelves = lock(&self.shelves);
-        let records: Vec<_> =
-            shelves.slots.values().filter_map(|slot| slot.record.clone()).collect();
+        let state = lock(&self.state);
+        let records: Vec<_> = state.slots.values().filter_map(|slot| slot.record.clone()).collect();
         UploadStream::new(Items(records.into_iter().map(Ok)))
     }
 }
 
-/// A sink for bytes of one upload.
+/// A writer to one upload.
 struct MemoryWriter {
-    /// What was pushed.
+    /// All bytes pushed.
     bytes: Vec<u8>,
-    /// How many of them lie under a receipt.
-    shelved: usize,
-    shelves: Arc<Mutex<Shelves>>,
+    /// Number of pushed bytes that are stored in blocks.
+    stored_bytes: usize,
+    state: Arc<Mutex<State>>,
 }
 
 impl MemoryWriter {
-    /// Puts the bytes since the last receipt under one of their own.
-    fn shelve(&mut self) -> Receipt {
-        let mut shelves = lock(&self.shelves);
-        let number = shelves.next_block;
-        shelves.next_block += 1;
-        shelves.blocks.insert(number, self.bytes[self.shelved..].to_vec());
-        self.shelved = self.bytes.len();
+    /// Stores the bytes since the last receipt as a block.
+    fn store_block(&mut self) -> Receipt {
+        let mut state = lock(&self.state);
+        let number = state.next_block;
+        state.next_block += 1;
+        state.blocks.insert(number, self.bytes[self.stored_bytes..].to_vec());
+        self.stored_bytes = self.bytes.len();
         Receipt(Bytes::copy_from_slice(&number.to_be_bytes()))
     }
 }
@@ -238,20 +241,20 @@ impl Writer for MemoryWriter {
     }
 
     fn checkpoint(&mut self) -> Pending<Result<Receipt, StoreError>> {
-        let receipt = self.shelve();
+        let receipt = self.store_block();
         Box::pin(async { Ok(receipt) })
     }
 
     async fn reread(&mut self) -> Result<ByteStream, StoreError> {
-        Ok(pieces(&Bytes::copy_from_slice(&self.bytes)))
+        Ok(blocks(&Bytes::copy_from_slice(&self.bytes)))
     }
 
     async fn finish(mut self: Box<Self>) -> Result<Receipt, StoreError> {
-        Ok(self.shelve())
+        Ok(self.store_block())
     }
 }
 
-/// A copy of `range` of `data`.
+/// Returns a copy of `range` of `data`.
 fn copy(data: &[u8], range: Range<u64>) -> Result<Bytes, StoreError> {
     if range.is_empty() {
         return Ok(Bytes::new());
@@ -263,19 +266,19 @@ fn copy(data: &[u8], range: Range<u64>) -> Result<Bytes, StoreError> {
     Ok(Bytes::copy_from_slice(bytes))
 }
 
-/// A position in memory.
+/// Converts a position.
 fn position(at: u64) -> Result<usize, StoreError> {
     usize::try_from(at).map_err(|_| StoreError::Full)
 }
 
-/// `bytes` as a stream of several items.
-fn pieces(bytes: &Bytes) -> ByteStream {
+/// Returns `bytes` as a stream of several items.
+fn blocks(bytes: &Bytes) -> ByteStream {
     let starts = (0..bytes.len()).step_by(READ_BYTES);
-    let pieces = starts.map(|at| Ok(bytes.slice(at..bytes.len().min(at + READ_BYTES))));
-    ByteStream::new(Items(pieces.collect::<Vec<_>>().into_iter()))
+    let blocks = starts.map(|at| Ok(bytes.slice(at..bytes.len().min(at + READ_BYTES))));
+    ByteStream::new(Items(blocks.collect::<Vec<_>>().into_iter()))
 }
 
-/// An iterator as a stream that never waits.
+/// An iterator as a stream that is always ready.
 struct Items<I>(I);
 
 impl<I: Iterator + Unpin> Stream for Items<I> {
@@ -286,7 +289,7 @@ impl<I: Iterator + Unpin> Stream for Items<I> {
     }
 }
 
-/// Locks for a moment; see the locks of the file store.
+/// Locks a mutex and ignores poisoning, like the file store.
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
@@ -300,8 +303,8 @@ mod tests {
 
     #[async_trait]
     impl conformance::Place for Same {
-        async fn open(&mut self) -> Arc<dyn Store> {
-            Arc::new(self.0.clone())
+        async fn open(&mut self) -> Result<Arc<dyn Store>, conformance::OpenError> {
+            Ok(Arc::new(self.0.clone()))
         }
     }
 

@@ -1,5 +1,5 @@
-//! Where bytes and records live. Of our modules it knows `upload` only: no dialect, no rule, no
-//! checksum, no hook.
+//! Storage of bytes and records. Of our modules it uses `upload` only, and knows no dialect, rule,
+//! checksum or hook.
 
 #[cfg(any(test, feature = "test-support"))]
 pub mod conformance;
@@ -71,54 +71,55 @@ impl<T> fmt::Debug for BoxStream<T> {
     }
 }
 
-/// A future that borrows nothing.
+/// An owned, boxed future.
 pub type Pending<T> = Pin<Box<dyn Future<Output = T> + Send>>;
 
-/// When a promise of a store holds.
+/// Which failures durable data survives.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum Durability {
-    /// It survives the death of the process.
+    /// Data survives the death of the process.
     Relaxed,
-    /// It survives the loss of power.
+    /// Data survives power loss.
     #[default]
     Synced,
 }
 
-/// Why a store did not do what it was asked.
+/// The errors of a store.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum StoreError {
     /// There is no such upload.
     #[error("no such upload")]
     Absent,
-    /// The record cannot be understood, or its bytes are not all there. Everything is left as it is.
+    /// The record cannot be parsed, or bytes of the upload are missing. Its files are left
+    /// untouched.
     #[error("damaged: {0}")]
     Damaged(String),
-    /// There is an upload of this id already.
-    #[error("an upload of this id exists already")]
+    /// An upload with this id already exists.
+    #[error("an upload with this id already exists")]
     Exists,
-    /// No space is left.
+    /// There is no space left.
     #[error("no space left in the store")]
     Full,
-    /// The system below failed.
+    /// An I/O error of the backend.
     #[error("{doing}: {source}")]
     Io {
-        /// What the store was doing, for the log.
+        /// The failed operation, for the log.
         doing: String,
-        /// The failure.
+        /// The I/O error.
         source: io::Error,
     },
-    /// The record has moved on since the caller read it.
-    #[error("the record has changed meanwhile")]
+    /// The record has changed since the caller read it.
+    #[error("the record was changed concurrently")]
     Stale,
-    /// This store cannot do that.
-    #[error("this store cannot do that")]
+    /// This store does not support the operation.
+    #[error("operation not supported by this store")]
     Unsupported,
 }
 
 impl StoreError {
-    /// The error for `source`, met while `doing` something. A full disk has a kind of its own; an error
-    /// of this type that was passed on as `source` stays what it is.
+    /// Wraps `source`, which occurred while `doing` something. A full disk becomes [`Self::Full`],
+    /// and a `StoreError` inside of `source` is returned unchanged.
     pub fn io(doing: impl fmt::Display, source: io::Error) -> Self {
         let source = match source.downcast::<Self>() {
             Ok(error) => return error,
@@ -132,125 +133,137 @@ impl StoreError {
     }
 }
 
-/// A place for uploads.
+/// A backend that stores uploads.
 ///
-/// Callers make sure that no two writers of overlapping ranges of one upload are alive at once; all
-/// else may be called from anywhere at any time. *Durable* means what [`Durability`] says.
+/// Callers ensure that no two writers of overlapping ranges of one upload exist at the same time.
+/// All other calls may be concurrent. *Durable* is defined by [`Durability`].
 ///
 /// # Cancel safety
-/// Every method may be dropped at any await: what it promises then holds wholly or not at all, and
-/// work already handed to the system may still be done.
+/// Every future may be dropped at any await: its effect then happens wholly or not at all. Calls
+/// already made to the backend may still complete.
 #[async_trait]
 pub trait Store: Send + Sync + fmt::Debug + 'static {
-    /// What this store can do.
+    /// Returns the optional operations that this store supports.
     fn capabilities(&self) -> Capabilities;
 
-    /// Makes the record of a new upload, in whatever phase `upload` is; with `Complete` its bytes
-    /// must lie there already ([`Store::join`]), or it must be empty. Ids are never used again.
+    /// Creates the record of a new upload, in any phase. The bytes of a `Complete` one must be
+    /// present already ([`Store::join`]), unless it is empty. Ids are never reused.
     ///
-    /// When the upload has a [`Key`], the pointer of that key swings to it in the same step:
-    /// `predecessor` is the upload that [`Store::by_key`] gave, `None` when it said
-    /// [`StoreError::Absent`]. An upload without a key has no predecessor.
+    /// When the upload has a [`Key`], its pointer is set to the new upload in the same step.
+    /// `predecessor` is the upload that [`Store::by_key`] returned, `None` when it returned
+    /// [`StoreError::Absent`] or when the upload has no key.
     ///
-    /// On return record and pointer are durable, wholly or not at all. Of racing creates of one id,
-    /// and of those that follow one predecessor, exactly one wins.
+    /// On return, record and pointer are durable, both or neither. Of concurrent calls with one id,
+    /// or with one predecessor, exactly one succeeds.
     ///
     /// # Errors
-    /// [`StoreError::Exists`]; [`StoreError::Stale`] when the key does not lead to `predecessor` (any
-    /// more); or what the system below says.
+    /// [`StoreError::Exists`]; [`StoreError::Stale`] when the key does not lead to `predecessor`;
+    /// [`StoreError::Full`] or [`StoreError::Io`].
     async fn create(
         &self,
         upload: &Upload,
         predecessor: Option<&UploadId>,
     ) -> Result<(), StoreError>;
 
-    /// The upload that the pointer of `key` leads to, as [`Store::load`] gives it.
+    /// Returns the upload that the pointer of `key` leads to, like [`Store::load`].
     ///
     /// # Errors
-    /// [`StoreError::Absent`] when no upload has had this key, or its last one was removed;
-    /// [`StoreError::Damaged`]; or what the system below says.
+    /// [`StoreError::Absent`] when no upload has had this key, or the last one was removed;
+    /// [`StoreError::Damaged`] or [`StoreError::Io`].
     async fn by_key(&self, key: &Key) -> Result<Arc<Upload>, StoreError>;
 
-    /// The record, reflecting every commit that returned before.
+    /// Returns the record. It reflects every commit that returned before the call.
     ///
     /// # Errors
-    /// [`StoreError::Absent`], also when its owner has taken the published bytes away;
-    /// [`StoreError::Damaged`]; or what the system below says.
+    /// [`StoreError::Absent`], also when the published bytes were moved away by their owner;
+    /// [`StoreError::Damaged`] or [`StoreError::Io`].
     async fn load(&self, id: &UploadId) -> Result<Arc<Upload>, StoreError>;
 
-    /// A sink for bytes of `upload` from position `at` on. Nothing becomes visible by it.
+    /// Opens a writer to `upload` at byte position `at`. Has no visible effect.
     ///
     /// # Errors
-    /// [`StoreError::Absent`], [`StoreError::Full`], or what the system below says.
+    /// [`StoreError::Absent`]; [`StoreError::Stale`] when the upload is not open;
+    /// [`StoreError::Full`] or [`StoreError::Io`].
     async fn write(&self, upload: &Upload, at: u64) -> Result<Box<dyn Writer>, StoreError>;
 
-    /// Makes `changes` on top of the record `upload` and returns the new one.
+    /// Applies `changes` on top of the record `upload` and returns the new record.
     ///
-    /// On return all changes are durable, or none is. [`Change::Completed`] publishes the bytes of
-    /// an upload that is not partial, whole and at once; [`Change::Voided`] frees them. Commits of
-    /// one upload happen in one order.
+    /// On return, all changes are durable. [`Change::Completed`] publishes the bytes atomically,
+    /// except of a partial upload; [`Change::Voided`] frees them. Commits of one upload are totally
+    /// ordered.
     ///
     /// # Errors
-    /// [`StoreError::Stale`] when the record is not `upload` any more, [`StoreError::Absent`] when
-    /// it is gone, or what the system below says; then none of the changes is visible.
+    /// [`StoreError::Stale`] when the record is not `upload` any more; [`StoreError::Absent`] when
+    /// it was removed; [`StoreError::Full`] or [`StoreError::Io`]. No change is visible then.
     async fn commit(&self, upload: &Upload, changes: &[Change]) -> Result<Arc<Upload>, StoreError>;
 
-    /// Lays the bytes of `partials`, all complete, in order under `upload`, whose record may not
-    /// exist yet. Answers before any byte is copied; what is removed later takes nothing away.
-    /// Repeating it is fine. [`Store::remove`] undoes it.
+    /// Concatenates the bytes of `partials`, which are complete, as the bytes of `upload`, whose
+    /// record need not exist yet. Returns before any byte is copied; removing a partial later does
+    /// not affect `upload`. Idempotent. Undone by [`Store::remove`].
     ///
     /// # Errors
-    /// [`StoreError::Unsupported`], [`StoreError::Absent`] when the bytes of a partial are gone, or
-    /// what the system below says.
+    /// [`StoreError::Unsupported`]; [`StoreError::Absent`] when the bytes of a partial were
+    /// removed; [`StoreError::Full`] or [`StoreError::Io`].
     async fn join(&self, upload: &Upload, partials: &[Arc<Upload>]) -> Result<(), StoreError>;
 
-    /// The bytes of `range`, which `upload` has received.
+    /// Reads `range`, which `upload` has received, as a stream of exactly those bytes.
     ///
     /// # Errors
-    /// [`StoreError::Absent`], [`StoreError::Damaged`] when not all of them are there, or what the
-    /// system below says; in the stream as the source of an [`io::Error`].
+    /// [`StoreError::Absent`], also when they have been freed since; [`StoreError::Damaged`] when bytes
+    /// are missing, or [`StoreError::Io`]. In the stream, the [`io::Error`] has the `StoreError` as its
+    /// source.
     async fn read(&self, upload: &Upload, range: Range<u64>) -> Result<ByteStream, StoreError>;
 
-    /// Removes an upload, record and bytes, as long as its record is `upload`. On return later loads
-    /// say [`StoreError::Absent`], after a crash too. Removing what is not there is fine, and undoes a
-    /// [`Store::join`] that no record followed.
+    /// Removes the record and the bytes of an upload if its record is still `upload`. On return,
+    /// later loads return [`StoreError::Absent`], also after a crash. Succeeds when there is no
+    /// record, and then undoes a [`Store::join`].
     ///
     /// # Errors
-    /// [`StoreError::Stale`] when the record has changed since it was judged; or what the system below
-    /// says: repeating the call goes on.
+    /// [`StoreError::Stale`] when the record has changed since it was read; [`StoreError::Io`]:
+    /// repeat the call to complete the removal.
     async fn remove(&self, upload: &Upload) -> Result<(), StoreError>;
 
-    /// All records, in no order.
+    /// Lists all records, in no particular order.
     fn list(&self) -> UploadStream;
+
+    /// Completes steps that a crash interrupted, and removes orphaned data. Called once at start,
+    /// while requests are served. Without it everything works, but orphaned data remains.
+    ///
+    /// # Errors
+    /// [`StoreError::Io`]; the call may be repeated.
+    async fn recover(&self) -> Result<(), StoreError> {
+        Ok(())
+    }
 }
 
-/// A sink for consecutive bytes of one upload.
+/// A writer of consecutive bytes of one upload.
 ///
-/// Bytes may be committed as long as there is the writer or a receipt for them. After that those that
-/// were not are given back, sooner or later; a later write of that range replaces them.
+/// Bytes can be committed as long as the writer or a receipt for them exists. Afterwards the space
+/// of uncommitted bytes is reclaimed; a later write of their range replaces them.
 #[async_trait]
 pub trait Writer: Send {
-    /// Takes the next bytes. Returns late rather than buffer more than a fixed window.
+    /// Accepts the next bytes. Waits rather than buffer more than a fixed window.
     ///
     /// # Errors
-    /// [`StoreError::Full`] or what the system below says, also about bytes pushed before. The
-    /// writer is of no use then.
+    /// [`StoreError::Full`] or [`StoreError::Io`], also for bytes pushed before. The writer cannot
+    /// be used any more.
     async fn push(&mut self, bytes: Bytes) -> Result<(), StoreError>;
 
-    /// Makes durable what was pushed so far. The receipt is for the bytes since the checkpoint before.
-    /// The future borrows nothing, so that pushing goes on beside it.
+    /// Makes the bytes pushed so far durable. The receipt covers the bytes since the last
+    /// checkpoint. The future borrows nothing, so that the caller can push while it runs.
     fn checkpoint(&mut self) -> Pending<Result<Receipt, StoreError>>;
 
-    /// The bytes pushed so far, in order, for a checksum that was named only after them.
+    /// Reads the bytes pushed so far, in order, for a checksum whose algorithm is only known at the
+    /// end of the body.
     ///
     /// # Errors
-    /// What the system below says.
+    /// [`StoreError::Io`].
     async fn reread(&mut self) -> Result<ByteStream, StoreError>;
 
-    /// Makes all bytes durable. The receipt is for those since the last checkpoint. They are still no
-    /// part of the upload: a commit of [`Change::Received`] makes them so.
+    /// Makes all pushed bytes durable. The receipt covers those since the last checkpoint. The
+    /// bytes become part of the upload by a commit of [`Change::Received`].
     ///
     /// # Errors
-    /// [`StoreError::Full`] or what the system below says.
+    /// [`StoreError::Full`] or [`StoreError::Io`].
     async fn finish(self: Box<Self>) -> Result<Receipt, StoreError>;
 }

@@ -14,8 +14,8 @@ pub struct Limits {
     pub checkpoint_bytes: u64,
     /// Time between two checkpoints of a long request.
     pub checkpoint_interval: Duration,
-    /// How long a named upload that is complete keeps its name; then a client that begins anew gets
-    /// a new upload.
+    /// How long a complete upload keeps its key: until then, bytes that a client sends from the start
+    /// are compared with it; after that they begin a new upload.
     pub completed_grace: Duration,
     /// How long an unfinished upload lives after its last accepted byte; `None` = for ever.
     pub expire_after: Option<Duration>,
@@ -30,7 +30,7 @@ pub struct Limits {
     pub join_unfinished: bool,
     /// How long a request waits for another one that is still receiving the same bytes.
     pub lock_wait: Duration,
-    /// The largest number of separate pieces an upload may be in while it is incomplete.
+    /// The largest number of separate ranges an upload may be in while it is incomplete.
     pub max_fragments: usize,
     /// The longest metadata text, in bytes.
     pub max_metadata_bytes: usize,

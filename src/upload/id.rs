@@ -52,8 +52,8 @@ impl UploadId {
     }
 }
 
-/// What a client's own name for an upload hashes to: with a secret, so that nobody can tell which name
-/// a key stands for, and so that no text of a client goes any further.
+/// What a client's own name for an upload hashes to: with a secret, so that the name cannot be
+/// told from the key, and so that no text of a client goes any further.
 #[derive(Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct Key([u8; 32]);

@@ -50,7 +50,7 @@ impl Ranges {
         self.0.get(self.0.partition_point(|run| run.end <= position)).cloned()
     }
 
-    /// Adds `range`; bytes already held stay held.
+    /// Adds `range`.
     pub fn insert(&mut self, range: Range<u64>) {
         if range.is_empty() {
             return;

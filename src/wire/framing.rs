@@ -14,7 +14,7 @@ use crate::{fields::host, rules::Refusal};
 /// [`Refusal::Malformed`].
 ///
 /// # Source
-/// RFC 9112 "Host" (3.2) and "Transfer-Encoding" (6.1); RFC 9113 8.3.1.
+/// RFC 9112 3.2 "Host" and 6.1 "Transfer-Encoding"; RFC 9113 8.3.1.
 pub fn check(head: &Parts) -> Result<(), Refusal> {
     if !is_framed_plainly(&head.headers) {
         return Err(Refusal::malformed("Transfer-Encoding", "it must be chunked alone"));

@@ -65,7 +65,7 @@ const RETRYING = { maxChunkRetries: 200, chunkRetryInterval: 50 }
 
 const range = (count) => Array.from({ length: count }, (_, i) => i + 1)
 
-/** Chunks by either rule for the end of a file (1.1 of the contract). */
+/** Chunks by either rule for the end of a file (C-51). */
 const chunksOf = (size, { forceChunkSize, chunkSize = CHUNK }) =>
   Math.max(1, Math[forceChunkSize ? 'ceil' : 'floor'](size / chunkSize))
 
@@ -83,7 +83,7 @@ const chunksWith = (requests, kind, status) => {
 const ascending = (a, b) => a - b
 const without = (numbers, others) => numbers.filter((number) => !others.includes(number))
 
-/** The status resource (section 5, 4) of a file without a folder. */
+/** The status resource (J-060) of a file without a folder. */
 const statusUrl = ({ url }, prefix, name, size) => {
   const field = (word) => (prefix ? `${prefix}${word}` : word[0].toLowerCase() + word.slice(1))
   const query = new URLSearchParams({
@@ -226,11 +226,11 @@ describe('ResumableJS in the browser', { skip: FOREIGN_SERVER }, () => {
         ['F-31: PUT, octet', { uploadMethod: 'PUT', method: 'octet' }],
         ...(testsByHead ? [['J-009, F-31: tests by HEAD', { testMethod: 'HEAD' }]] : []),
         ['J-009, F-31: tests by POST', { testMethod: 'POST' }],
-        ['1.4: no tests', { testChunks: false }],
-        ['1.4: first and last chunk first', { prioritizeFirstAndLastChunk: true }],
+        ['C-57: no tests', { testChunks: false }],
+        ['C-57: first and last chunk first', { prioritizeFirstAndLastChunk: true }],
         ['F-29: query fields', { query: { _token: 'ž&=#%41', file_id: 7, empty: '' } }],
         ['F-29: query fields, octet', { method: 'octet', query: { _token: 'ž&=#%41' } }],
-        ['1.5: a header field that is allowed', { headers: { 'X-CSRF-TOKEN': 'token' } }],
+        ['F-32: a header field that is allowed', { headers: { 'X-CSRF-TOKEN': 'token' } }],
       ]) {
         test(`${label}; the same file again sends nothing`, async () => {
           const files = { [`${client} ${label.replace(/\W/g, '')}.bin`]: bytes(4.5 * CHUNK, label) }
@@ -346,7 +346,7 @@ describe('ResumableJS in the browser', { skip: FOREIGN_SERVER }, () => {
         assert.notDeepEqual(chunksWith(requests, isTest, 200), [], 'whole ones are found')
       })
 
-      test('1.4, J-023: pause and resume in mid-upload', async (t) => {
+      test('C-58, J-023: pause and resume in mid-upload', async (t) => {
         const { page, noted, proxy, files, stored } = await underway(t, client, 'paused.bin')
         await page.evaluate('uploaders.pause()')
         proxy.cut('fin')
@@ -511,7 +511,7 @@ describe('ResumableJS in the browser', { skip: FOREIGN_SERVER }, () => {
     assert.deepEqual(later, Array(12).fill('GET 200'))
   })
 
-  test('section 5, 4: simple-uploader.js asks the status resource once and sends what is missing', async (t) => {
+  test('J-060: simple-uploader.js asks the status resource once and sends what is missing', async (t) => {
     const { page, noted, proxy, name, files, stored } = await underway(t, 'simple', 'status.bin')
     await browser.load(page)
     proxy.cut('fin')
@@ -623,7 +623,7 @@ describe('ResumableJS in the browser', { skip: FOREIGN_SERVER }, () => {
     ['header fields of its own', () => [], { headers: TRACING }, true],
     ['the same, its origin listed', (origin) => ['--cors-origin', origin], { headers: TRACING }, true],
   ]) {
-    test(`F-32, 1.5: ${label}: the page ${allowed ? 'uploads' : 'is kept out by the browser'}`, async (t) => {
+    test(`F-32: ${label}: the page ${allowed ? 'uploads' : 'is kept out by the browser'}`, async (t) => {
       // The page first, so that it is gone, with its connections, when the server stops.
       const { page, noted } = await openPage(t)
       const strict = await startServer(...flags(browser.pages.origin))

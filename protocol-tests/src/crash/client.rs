@@ -482,9 +482,12 @@ impl<'a> Client<'a> {
         let mut missing: Vec<u64> =
             (1..=entry.chunks()).filter(|chunk| !entry.stored.contains(chunk)).collect();
         let mut under_way = Vec::new();
-        let count = 1 + self.dice.roll(2);
+        // A session begins with byte 0 (J-043): until something is stored, the first chunk is alone.
+        let begins = entry.stored.is_empty();
+        let count = if begins { 1 } else { 1 + self.dice.roll(2) };
         for _ in 0..count.min(missing.len() as u64) {
-            let chunk = missing.swap_remove(self.dice.roll(missing.len() as u64) as usize);
+            let at = if begins { 0 } else { self.dice.roll(missing.len() as u64) as usize };
+            let chunk = missing.swap_remove(at);
             let range = entry.chunk(chunk);
             let wrong = self.dice.one_in(10) && !range.is_empty();
             let request = self.chunk_request(entry, chunk, wrong);

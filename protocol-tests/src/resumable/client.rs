@@ -49,7 +49,7 @@ impl Profile {
     /// All of them.
     pub const ALL: [Self; 3] = [Self::Resumable, Self::Flow, Self::Simple];
 
-    /// What the library calls a parameter of the contract, section 1.2; other names stay.
+    /// What the library calls a parameter of the contract (C-53); other names stay.
     pub fn name(self, short: &str) -> String {
         let (resumable, rest) = match short {
             "k" => ("resumableChunkNumber", "ChunkNumber"),
@@ -251,6 +251,15 @@ impl File {
         self.ask(number).put(site)
     }
 
+    /// Begins a session with the first byte alone, so that chunks from the middle may come first
+    /// (J-043).
+    #[track_caller]
+    pub fn begins(&self, site: &Site) -> Result<Answer, Failure> {
+        let answer = self.clone().cut(1).put(site, 1)?;
+        answer.clone().is(Said::Chunk)?;
+        Ok(answer)
+    }
+
     /// Uploads a chunk that must be stored, while others are missing.
     #[track_caller]
     pub fn stores(&self, site: &Site, number: u64) -> Verdict {
@@ -281,6 +290,15 @@ impl File {
             self.stores(site, number)?;
         }
         self.completes(site, self.count())
+    }
+
+    /// Expects the status resource to say that the file is complete, and tests of `number` that
+    /// nothing is present: a client that tests begins anew (J-044).
+    #[track_caller]
+    pub fn is_complete(&self, site: &Site, number: u64) -> Verdict {
+        let status = site.ask(&self.status(site))?.is(200)?;
+        status.has("Upload-Offset", self.length())?.lacks("Upload-Missing")?;
+        self.tests(site, number, Said::Absent)
     }
 
     /// What a test says about a chunk.
@@ -499,7 +517,7 @@ pub fn encoded(bytes: &[u8]) -> String {
     text
 }
 
-/// What an answer on the main path says; anything that is not of section 4 is a failure.
+/// What an answer on the main path says; anything else than A-001 lists is a failure.
 pub fn said(response: &Response) -> Result<Answer, Failure> {
     let body = if response.body.is_empty() {
         Value::Null

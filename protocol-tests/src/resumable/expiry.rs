@@ -3,7 +3,7 @@
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
-use super::client::{File, Form, Said, refused, said};
+use super::client::{File, Form, Profile, Said, refused, said};
 use crate::case::{Case, Setup};
 use crate::failure::{Failure, Rows, Verdict, ensure, ensure_eq};
 use crate::message::Request;
@@ -13,11 +13,24 @@ pub(super) const CASES: &[Case] = &[
     Case::ours(
         "expired_upload_refuses_a_chunk_from_the_middle",
         &["F-41", "J-041", "J-040"],
-        "404 upload_expired until a test or the first chunk begins the file anew",
+        "404 upload_expired until the first chunk begins the file anew; tests are absent",
         expired,
     )
     .under(&[Setup::Expiry])
     .waiting(),
+    Case::ours(
+        "chunk_from_the_middle_begins_no_session",
+        &["J-043", "F-41", "S-009"],
+        "of a fresh name it is 404 upload_expired, makes nothing, and the first chunk begins as ever",
+        from_the_middle,
+    )
+    .waiting(),
+    Case::ours(
+        "chunk_from_the_middle_waits_for_its_session",
+        &["J-043", "J-026", "F-15"],
+        "chunks 3 and 2 are sent first, chunk 1 within two seconds: all are stored in one upload",
+        late_beginning,
+    ),
     Case::ours(
         "expiry_moves_on_with_every_chunk",
         &["J-040"],
@@ -37,7 +50,7 @@ pub(super) const CASES: &[Case] = &[
     Case::ours(
         "expiry_spares_complete_files",
         &["J-040", "F-25", "F-16"],
-        "complete ones stay, and equal chunks of them are still a yes",
+        "complete ones stay, and equal chunks of them are still answered as complete",
         spares,
     )
     .under(&[Setup::Expiry])
@@ -73,28 +86,54 @@ pub(super) const CASES: &[Case] = &[
 const LIFE: Duration = Duration::from_millis(2500);
 
 fn expired(site: &Site) -> Verdict {
+    let file = File::new(1000, 10);
+    file.stores(site, 1)?;
+    file.stores(site, 56)?;
+    sleep(LIFE);
+    let asked = Instant::now();
+    file.put(site, 57)?.is(refused(404, "upload_expired"))?;
+    let took = asked.elapsed();
+    ensure(took < Duration::from_secs(10), format!("refused after {took:?}"))?;
+    for number in [1, 56, 57] {
+        file.tests(site, number, Said::Absent)?;
+    }
+    file.stores(site, 1)?;
+    file.stores(site, 57)?;
+    file.tests(site, 56, Said::Absent)
+}
+
+fn from_the_middle(site: &Site) -> Verdict {
     let mut rows = Rows::new();
-    for by in ["the first chunk", "a test"] {
-        rows.row(by, || {
-            let file = File::new(1000, 10);
-            file.stores(site, 1)?;
-            file.stores(site, 56)?;
-            sleep(LIFE);
+    for (profile, form) in Profile::ALL.into_iter().zip(Form::ALL) {
+        rows.row(format!("{profile:?} {form:?}"), || {
+            let file = File::new(30, 10).profile(profile).form(form);
             let asked = Instant::now();
-            file.put(site, 57)?.is(refused(404, "upload_expired"))?;
+            file.put(site, 2)?.is(refused(404, "upload_expired"))?;
             let took = asked.elapsed();
             ensure(took < Duration::from_secs(10), format!("refused after {took:?}"))?;
-            if by == "a test" {
-                file.tests(site, 57, Said::Absent)?;
-                file.stores(site, 57)?;
-                return file.tests(site, 1, Said::Absent);
-            }
-            file.stores(site, 1)?;
-            file.stores(site, 57)?;
-            file.tests(site, 56, Said::Absent)
+            site.ask(&file.status(site))?.is(404)?;
+            file.uploads(site)
         });
     }
     rows.verdict()
+}
+
+fn late_beginning(site: &Site) -> Verdict {
+    let file = File::new(40, 10);
+    let (first, early) = std::thread::scope(|scope| {
+        let file = &file;
+        let early = [3, 2].map(|number| scope.spawn(move || file.put(site, number)));
+        sleep(Duration::from_millis(300));
+        let first = file.put(site, 1);
+        (first, early.map(|sender| sender.join().unwrap_or(Err(Failure::new("a sender panicked")))))
+    });
+    let url = first?.url()?;
+    for answer in early {
+        let answer = answer?;
+        answer.clone().is(Said::Chunk)?;
+        ensure_eq("the upload", answer.url()?, url.clone())?;
+    }
+    file.completes(site, 4)
 }
 
 fn sliding(site: &Site) -> Verdict {
@@ -121,7 +160,7 @@ fn spares(site: &Site) -> Verdict {
     let file = File::new(30, 10);
     file.uploads(site)?;
     sleep(LIFE + LIFE);
-    file.tests(site, 2, Said::File)?;
+    file.is_complete(site, 2)?;
     file.repeats(site, 2)
 }
 
@@ -190,6 +229,7 @@ fn parallel_restart(site: &Site) -> Verdict {
 
 fn removal_under_way(site: &Site) -> Verdict {
     let file = File::new(20, 10).form(Form::Octet);
+    file.begins(site)?;
     file.stores(site, 2)?;
     let request = file.ask(1).request(site).may_fail();
     let mut link = site.connect()?;

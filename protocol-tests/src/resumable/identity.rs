@@ -307,6 +307,7 @@ fn sparse(site: &Site) -> Verdict {
     let size = 1u64 << 40;
     let number = (size / 10).to_string();
     let ask = File::new(10, 10).ask(1).set("T", size.to_string()).without("n");
+    ask.put(site)?.is(Said::Chunk)?;
     let ask = ask.set("k", number).without("s").payload([b'x'; 16]);
     ask.put(site)?.is(Said::Chunk)?;
     let blocks: u64 = own

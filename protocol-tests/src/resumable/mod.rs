@@ -7,12 +7,12 @@ pub mod client;
 mod completion;
 mod concurrency;
 mod duplicates;
+mod elsewhere;
 mod expiry;
 mod identity;
 mod presence;
 mod reading;
 mod restarts;
-mod rules;
 mod seen_from_tus;
 
 use crate::case::Case;
@@ -35,8 +35,8 @@ const GROUPS: &[&[Case]] = &[
 /// The contract.
 pub const CONTRACT: Contract = Contract {
     name: "resumable",
-    chapters: rules::CHAPTERS,
-    elsewhere: rules::NOT_ON_THE_WIRE,
+    text: include_str!("../../../docs/contract/resumablejs.md"),
+    elsewhere: elsewhere::NOT_ON_THE_WIRE,
     groups: GROUPS,
     checks: checks::CHECKS,
     panic_rules: &["S-003"],

@@ -37,6 +37,7 @@ fn kill(site: &Site) -> Verdict {
             rows.row(format!("{durability}, kill: {killed}"), || {
                 let mut own = site.launch(&["--durability", durability])?;
                 let mut file = File::new(3 << 20, 1 << 20).form(Form::Multipart);
+                file.begins(&own.site)?;
                 file.stores(&own.site, 3)?;
                 let request = file.ask(1).request(&own.site);
                 let bytes = body(&request.body);
@@ -52,16 +53,14 @@ fn kill(site: &Site) -> Verdict {
                     file.tests(&own.site, number, expected)?;
                 }
                 // Other bytes: had the half been kept, they would contradict.
-                file.content[..1 << 20].iter_mut().for_each(|byte| *byte ^= 1);
+                file.content[1..1 << 20].iter_mut().for_each(|byte| *byte ^= 1);
                 file.stores(&own.site, 1)?;
                 let last = file.put(&own.site, 2)?;
                 last.clone().is(Said::File)?;
                 // A kill takes along what the log has not been written yet.
                 ensure(own.process.logs(": complete id="), "it is not announced")?;
                 end(&mut own, killed)?;
-                for number in 1..=3 {
-                    file.tests(&own.site, number, Said::File)?;
-                }
+                file.is_complete(&own.site, 3)?;
                 file.reads_back(&own.site, &last)?;
                 let count = completions(&mut own)?.values().sum::<usize>();
                 ensure_eq("completions", count, 1)

@@ -254,6 +254,7 @@ fn refusals(own: &Own) -> Result<Vec<(Request, u16)>, Failure> {
         site.create_by(&site.post().with("Upload-Length", 3).with("Upload-Concat", "partial"))?;
     let post = || site.post().with("Upload-Length", 3);
     let upload = || post().octets();
+    let trailing = || upload().with("Trailer", "Upload-Checksum").chunked(&[b"abc"]);
     let finish = |list: &str| site.post().with("Upload-Concat", format!("final;{list}"));
     Ok(vec![
         (post().without("Tus-Resumable"), 412),
@@ -273,8 +274,8 @@ fn refusals(own: &Own) -> Result<Vec<(Request, u16)>, Failure> {
         (upload().with("Upload-Checksum", "sha1").body(b"abc"), 400),
         (upload().with("Upload-Checksum", "crc32 AAAA").body(b"abc"), 400),
         (upload().with("Upload-Checksum", checksum("md5", b"x")).body(b"abc"), 460),
-        (upload().chunked(&[b"abc"]).trailer("Upload-Checksum", checksum("md5", b"x")), 460),
-        (upload().with("Trailer", "Upload-Checksum").chunked(&[b"abc"]), 400),
+        (trailing().trailer("Upload-Checksum", checksum("md5", b"x")), 460),
+        (trailing(), 400),
     ])
 }
 

@@ -49,6 +49,14 @@ pub(super) const CASES: &[Case] = &[
     )
     .needing(EXTENSIONS),
     Case::ours(
+        "deferred_length_survives_a_body_that_passes_it",
+        &["D-18", "D-12", "I-03"],
+        "of a body without Content-Length the head is right: 413, and the length stays",
+        survives_overrun,
+    )
+    .needing(EXTENSIONS)
+    .under(BOTH),
+    Case::ours(
         "deferred_length_with_a_checksum_counts_only_on_a_match",
         &["D-18", "T-084", "I-03"],
         "after 460, 400 or a cut body the length is as unknown as before",
@@ -156,6 +164,17 @@ fn survives_cut(site: &Site) -> Verdict {
         });
     }
     rows.verdict()
+}
+
+fn survives_overrun(site: &Site) -> Verdict {
+    let upload = site.create_deferred()?;
+    upload.patch(0, b"abcde")?.is(204)?;
+    let patch = upload.patch_at(5).with("Upload-Length", 7).chunked(&[b"f", b"gh"]);
+    site.ask(&patch)?.is(413)?;
+    let state = upload.state()?;
+    ensure_eq("the length", (state.length, state.deferred), (Some(7), None))?;
+    ensure_eq("complete", state.offset == state.length, false)?;
+    upload.completes_with(b"abcdefg")
 }
 
 fn with_checksum(site: &Site) -> Verdict {

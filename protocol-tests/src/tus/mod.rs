@@ -15,6 +15,7 @@ mod defer_length;
 mod download;
 mod durability;
 mod early_answers;
+mod elsewhere;
 mod expiration;
 mod forwarded;
 mod head;
@@ -35,7 +36,7 @@ mod walk;
 
 use crate::case::Case;
 use crate::contract::Contract;
-use crate::{rules, watch};
+use crate::watch;
 
 const GROUPS: &[&[Case]] = &[
     options::CASES,
@@ -75,8 +76,8 @@ const GROUPS: &[&[Case]] = &[
 /// The contract.
 pub const CONTRACT: Contract = Contract {
     name: "tus",
-    chapters: rules::CHAPTERS,
-    elsewhere: rules::NOT_ON_THE_WIRE,
+    text: include_str!("../../../docs/contract/tus.md"),
+    elsewhere: elsewhere::NOT_ON_THE_WIRE,
     groups: GROUPS,
     checks: watch::CHECKS,
     panic_rules: &["I-10"],

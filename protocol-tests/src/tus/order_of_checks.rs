@@ -1,4 +1,4 @@
-//! Which check answers when a request has several faults (contract, 0.2), and with which code (0.3).
+//! Which check answers when a request has several faults (0.2), and with which code (0.3).
 
 use crate::case::{BOTH, Case, Setup};
 use crate::content::checksum;
@@ -158,7 +158,7 @@ fn codes(site: &Site) -> Verdict {
         (patch().with("Upload-Checksum", "crc32 AAAAAA=="), 400, "ERR_CHECKSUM_ALGORITHM"),
         (joined.patch_at(0).body(b"abc"), 403, "ERR_MODIFY_FINAL"),
         (Request::patch(&site.below("unknown"), 0).body(b"a"), 404, "ERR_UPLOAD_NOT_FOUND"),
-        (upload.request("GET"), 404, "ERR_UPLOAD_NOT_FOUND"),
+        (Request::plain("GET", &upload.path), 404, "ERR_UPLOAD_NOT_FOUND"),
         (upload.patch_at(1).body(b"abc"), 409, "ERR_MISMATCHED_OFFSET"),
         (post().without("Tus-Resumable"), 412, "ERR_UNSUPPORTED_VERSION"),
         (upload.patch_at(0).body(b"abcd"), 413, "ERR_UPLOAD_SIZE_EXCEEDED"),

@@ -230,6 +230,37 @@ async fn chunk_answered_after_the_upload_became_complete_says_so() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn upload_that_a_creation_has_found_outlives_the_chunk_that_made_it_j_054() {
+    let bench = bench();
+    let (sender, content) = fed();
+    let first = bench.spawn(chunk("a", 10, 0..5), content);
+    sender.send(Ok(Bytes::from_static(b"01"))).expect("open");
+    settle().await;
+    let id = bench.begin("a").await;
+    assert_eq!(bench.uploads().await, 1);
+    sender.send(Err(cut())).expect("open");
+    assert_eq!(first.await.expect("no panic").err(), Some(Refusal::Abandoned));
+    assert_eq!(bench.write(&id, 0, b"0123456789").await, Ok(10), "answered 201, so it is there");
+}
+
+#[tokio::test(start_paused = true)]
+async fn chunk_whose_upload_is_removed_before_its_answer_was_stored_j_033() {
+    let store = MemoryStore::new();
+    let [bench, other] = [(); 2].map(|()| Bench::on(Arc::new(store.clone()), Limits::default()));
+    let (_sender, content) = fed();
+    let _second = bench.spawn(chunk("a", 10, 0..5), content);
+    settle().await;
+    let first = bench.spawn(chunk("a", 10, 5..10), whole(b"56789"));
+    settle().await;
+    assert!(!first.is_finished(), "it waits for the other half");
+    let of = Subject::Key(key("a"));
+    let removed = other.run(Intent::Terminate { of }, Content::empty()).await;
+    assert!(matches!(removed, Ok(Outcome::Terminated)));
+    let (upload, _) = stored(first.await.expect("no panic")).expect("stored");
+    assert!(upload.received.covers(&(5..10)), "{upload:?}");
+}
+
+#[tokio::test(start_paused = true)]
 async fn silent_chunk_gives_way_to_another_copy() {
     let bench = bench();
     let (sender, content) = fed();
@@ -502,7 +533,7 @@ async fn store_trouble_does_not_complete_an_empty_file_again() {
         stall.reached().await;
         let late = bench.spawn(chunk("a", 0, 0..0), Content::empty());
         settle().await;
-        faults.fail(Operation::ByKey, nth, faulty::trouble);
+        faults.fail(Operation::ByKey, nth, faulty::injected_error);
         stall.release();
         for task in [first, late] {
             let _ = task.await.expect("no panic");
@@ -611,4 +642,15 @@ async fn creation_that_must_be_new_leads_nobody_to_an_upload_that_is_there_s_002
     assert_eq!(bench.put("a", 4..10).await, Ok(true));
     let (third, _) = stored(create("a", b"").await).expect("made");
     assert!(third.id != first.id && third.id != second.id, "J-044");
+}
+
+#[tokio::test(start_paused = true)]
+async fn chunk_that_has_made_an_upload_and_may_not_write_leaves_nothing_s_009() {
+    let (bench, faults) = faulty_bench(Limits::default());
+    let mut stall = faults.delay_answer(Operation::Create, 1);
+    let first = bench.spawn(chunk("a", 10, 0..5), whole(b"01234"));
+    stall.reached().await;
+    tokio::join!(bench.engine.close(), async { stall.release() });
+    assert_eq!(first.await.expect("no panic").err(), Some(Refusal::ShuttingDown));
+    assert_eq!(bench.uploads().await, 0);
 }

@@ -1,6 +1,7 @@
 //! The engine on the memory store, in paused time: no socket, no file.
 
 mod keyed;
+#[expect(clippy::wildcard_enum_match_arm, reason = "a model says only where things differ")]
 mod model;
 
 use std::{
@@ -19,7 +20,11 @@ use tokio::sync::mpsc;
 use super::*;
 use crate::{
     rules::{At, Checksum, Denial, Finished, Join, NewUpload, Target, Test, Wait, Write},
-    store::memory::MemoryStore,
+    store::{
+        StoreError,
+        faulty::{FaultyStore, Operation},
+        memory::MemoryStore,
+    },
     upload::{Algorithm, Digest, Event, Key, Metadata, Ranges, Role},
 };
 
@@ -487,6 +492,20 @@ async fn newcomer_takes_over_from_a_silent_writer() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn write_to_an_upload_that_another_engine_has_completed_is_displaced() {
+    let store = MemoryStore::new();
+    let [bench, other] = [(); 2].map(|()| Bench::on(Arc::new(store.clone()), Limits::default()));
+    let id = bench.create(Some(5), Role::Whole).await;
+    let (sender, content) = fed();
+    let write = bench.spawn(append(&id, 0), content);
+    settle().await;
+    assert_eq!(other.write(&id, 0, b"01234").await, Ok(5));
+    sender.send(Ok(Bytes::from_static(b"x"))).expect("open");
+    assert_eq!(write.await.expect("no panic").err(), Some(Refusal::Displaced));
+    assert_eq!(bench.fetch(&id).await.as_deref(), Ok(&b"01234"[..]));
+}
+
+#[tokio::test(start_paused = true)]
 async fn removal_stops_a_running_write() {
     let bench = bench();
     let id = bench.create(Some(10), Role::Whole).await;
@@ -591,6 +610,38 @@ async fn pending_final_is_gone_with_a_part() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn final_whose_part_goes_while_it_is_joined_is_known_and_gone_d_33() {
+    let store = FaultyStore::new(Arc::new(MemoryStore::new()));
+    let faults = store.faults();
+    let limits = Limits { join_unfinished: true, ..Limits::default() };
+    let bench = Bench::on(Arc::new(store), limits);
+    let a = bench.create(Some(3), Role::partial()).await;
+    let id = stored(bench.run(join(&[&a]), Content::empty()).await).expect("T-105").0.id.clone();
+    assert_eq!(bench.write(&a, 0, b"abc").await, Ok(3));
+    faults.fail(Operation::Join, 1, || StoreError::Absent);
+    assert_eq!(bench.status(&id).await, Err(Refusal::Expired), "I-06");
+}
+
+#[tokio::test(start_paused = true)]
+async fn removal_that_meets_another_change_removes_what_has_expired_since() {
+    let inner = MemoryStore::new();
+    let store = FaultyStore::new(Arc::new(inner.clone()));
+    let faults = store.faults();
+    let limits = Limits { expire_after: Some(Duration::from_secs(10)), ..Limits::default() };
+    let bench = Bench::on(Arc::new(store), limits.clone());
+    let other = Bench::on(Arc::new(inner), limits);
+    let id = bench.create(Some(3), Role::Whole).await;
+    let mut stall = faults.stall(Operation::Remove, 1);
+    let removed = bench.spawn(removal(&id), Content::empty());
+    stall.reached().await;
+    assert_eq!(other.write(&id, 0, b"a").await, Ok(1));
+    bench.clock.store(10, Ordering::SeqCst);
+    stall.release();
+    assert!(matches!(removed.await.expect("no panic"), Ok(Outcome::Terminated)));
+    assert_eq!(bench.uploads().await, 0, "answered 204, so it is gone");
+}
+
+#[tokio::test(start_paused = true)]
 async fn uploads_expire_unless_fed_or_complete() {
     let limits = Limits {
         expire_after: Some(Duration::from_secs(10)),
@@ -692,4 +743,20 @@ impl futures_core::Stream for Frames {
     fn poll_next(mut self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Option<Self::Item>> {
         Poll::Ready(self.0.pop_front())
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn started_engine_sweeps_once_an_interval_until_its_last_handle_goes() {
+    use crate::store::faulty::{FaultyStore, Operation};
+    let store = FaultyStore::new(Arc::new(MemoryStore::default()));
+    let faults = store.faults();
+    let limits = Limits { expire_after: Some(Duration::from_secs(40)), ..Limits::default() };
+    let bench = Bench::on(Arc::new(store), limits);
+    bench.engine.start();
+    bench.engine.start();
+    tokio::time::sleep(Duration::from_secs(25)).await;
+    assert_eq!(faults.calls(Operation::List), 3);
+    drop(bench);
+    tokio::time::sleep(Duration::from_secs(100)).await;
+    assert_eq!(faults.calls(Operation::List), 3);
 }

@@ -11,12 +11,14 @@ super::checks![
     bytes_of_a_dropped_writer_are_replaced,
     bytes_of_a_dropped_writer_never_come_later,
     bytes_behind_the_end_are_cut_off,
-    withdrawn_bytes_are_replaced,
     completion_publishes_exactly_the_bytes,
     empty_upload_completes,
     void_upload_keeps_its_record,
     checkpoint_outlives_its_writer,
     pushing_goes_on_beside_a_checkpoint,
+    receipt_is_for_the_bytes_since_the_checkpoint_before,
+    receipts_are_recorded_in_any_order,
+    receipt_that_is_not_recorded_counts_for_nothing,
     checkpoint_of_a_dropped_writer_ends,
     reread_gives_what_was_pushed,
     writer_without_bytes_finishes,
@@ -62,18 +64,13 @@ async fn bytes_that_were_not_committed_do_not_count(mut bench: Bench) {
 
 /// Last first, with gaps.
 async fn ranges_may_arrive_in_any_order(mut bench: Bench) {
-    if !bench.store().capabilities().out_of_order {
-        return;
-    }
     let mut upload = bench.create(upload("a", Some(LARGE_BYTES))).await;
     for range in [3 << 20..LARGE_BYTES, 0..1 << 20, 5 << 19..3 << 20] {
         upload = bench.put(&upload, range, 1).await;
     }
     bench.reopen().await;
     assert_eq!(*bench.load(&upload).await, upload);
-    if bench.store().capabilities().read_before_complete {
-        bench.expect_pattern(&upload, 5 << 19..3 << 20, 1).await;
-    }
+    bench.expect_pattern(&upload, 5 << 19..3 << 20, 1).await;
     for range in [2 << 20..5 << 19, 1 << 20..2 << 20] {
         upload = bench.put(&upload, range, 1).await;
     }
@@ -83,9 +80,6 @@ async fn ranges_may_arrive_in_any_order(mut bench: Bench) {
 
 /// As three connections of one client do it.
 async fn ranges_may_be_written_at_once(bench: Bench) {
-    if !bench.store().capabilities().out_of_order {
-        return;
-    }
     let mut upload = bench.create(upload("a", Some(6 << 20))).await;
     let tasks: Vec<_> = (0..6_u64)
         .map(|index| {
@@ -153,19 +147,6 @@ async fn bytes_behind_the_end_are_cut_off(mut bench: Bench) {
     }
 }
 
-/// Undone and sent again with other bytes.
-async fn withdrawn_bytes_are_replaced(mut bench: Bench) {
-    let upload = bench.create(upload("a", Some(1_000))).await;
-    let upload = bench.put(&upload, 0..1_000, 1).await;
-    let withdrawn = Change::Withdrawn { range: 300..1_000, length: false };
-    let upload = bench.commit(&upload, &[withdrawn]).await;
-    let upload = bench.put(&upload, 300..1_000, 2).await;
-    let upload = bench.commit(&upload, &[COMPLETED]).await;
-    bench.reopen().await;
-    bench.expect_pattern(&upload, 0..300, 1).await;
-    bench.expect_pattern(&upload, 300..1_000, 2).await;
-}
-
 /// With the last bytes or later, of every role, and for good.
 async fn completion_publishes_exactly_the_bytes(mut bench: Bench) {
     let later = bench.complete("later", 1_000, Role::Whole, 1).await;
@@ -208,12 +189,12 @@ async fn void_upload_keeps_its_record(mut bench: Bench) {
     let open = bench.put(&open, 0..3, 1).await;
     let complete = bench.complete("complete", 9, Role::Whole, 2).await;
     for upload in [&open, &*complete] {
-        let void = bench.commit(upload, &[Change::Voided]).await;
+        let void = bench.commit(upload, &[VOIDED]).await;
         assert_eq!(void.received, Ranges::new());
         bench.reopen().await;
         assert_eq!(*bench.load(upload).await, void);
         let read = bench.store().read(&void, 0..3).await;
-        assert!(read.is_err(), "the bytes of a void upload can be read");
+        assert!(matches!(read, Err(StoreError::Absent)), "the bytes of a void upload are gone");
     }
 }
 
@@ -248,10 +229,65 @@ async fn pushing_goes_on_beside_a_checkpoint(bench: Bench) {
             upload = bench.commit(&upload, &[Change::Received { range, receipt }]).await;
         }
     }
-    let receipt = writer.finish().await.expect("durable");
-    let range = upload.offset()..4_000_000;
+    let (range, pending) = checkpoint.expect("one for each range");
+    let receipt = pending.await.expect("durable");
     let upload = bench.commit(&upload, &[Change::Received { range, receipt }, COMPLETED]).await;
     bench.expect_pattern(&upload, 0..4_000_000, 1).await;
+}
+
+/// No more and no fewer, whether they are recorded beside the writer, after it, or all at once.
+async fn receipt_is_for_the_bytes_since_the_checkpoint_before(mut bench: Bench) {
+    let ends = [1, 300_000, 300_007, 2_000_000, LARGE_BYTES];
+    let at_once = bench.create(upload("at-once", Some(LARGE_BYTES))).await;
+    let changes = bench.blocks(&at_once, &ends).await;
+    let at_once = bench.commit(&at_once, &changes).await;
+    let mut one_by_one = bench.create(upload("one-by-one", Some(LARGE_BYTES))).await;
+    for (change, end) in bench.blocks(&one_by_one, &ends).await.into_iter().zip(ends) {
+        one_by_one = bench.commit(&one_by_one, &[change]).await;
+        assert_eq!(one_by_one.received, Ranges::from(0..end));
+        bench.expect_pattern(&one_by_one, 0..end, 1).await;
+    }
+    bench.reopen().await;
+    for upload in [at_once, one_by_one] {
+        bench.expect_pattern(&upload, 0..LARGE_BYTES, 1).await;
+        let upload = bench.commit(&upload, &[COMPLETED]).await;
+        bench.expect_pattern(&upload, 0..LARGE_BYTES, 1).await;
+    }
+}
+
+/// The last one first, and each stands for its own bytes.
+async fn receipts_are_recorded_in_any_order(mut bench: Bench) {
+    let ends = [100_000, 1_000_000, LARGE_BYTES];
+    let mut upload = bench.create(upload("a", Some(LARGE_BYTES))).await;
+    let mut changes = bench.blocks(&upload, &ends).await;
+    changes.swap(0, 1);
+    for change in changes.into_iter().rev() {
+        let Change::Received { range, .. } = change.clone() else { unreachable!("see above") };
+        upload = bench.commit(&upload, &[change]).await;
+        bench.expect_pattern(&upload, range, 1).await;
+    }
+    let upload = bench.commit(&upload, &[COMPLETED]).await;
+    bench.reopen().await;
+    bench.expect_pattern(&upload, 0..LARGE_BYTES, 1).await;
+}
+
+/// Others may be written in its place, and receipts beside it are as good as before.
+async fn receipt_that_is_not_recorded_counts_for_nothing(mut bench: Bench) {
+    let ends = [100_000, 1_000_000, 1_200_000];
+    let upload = bench.create(upload("a", Some(1_200_000))).await;
+    let mut changes = bench.blocks(&upload, &ends).await;
+    drop(changes.remove(1));
+    let upload = bench.commit(&upload, &changes).await;
+    let gap = 100_000..1_000_000;
+    assert_eq!(upload.received.gaps(&(0..1_200_000)), std::slice::from_ref(&gap));
+    let upload = bench.put(&upload, gap.clone(), 2).await;
+    let upload = bench.commit(&upload, &[COMPLETED]).await;
+    for _ in 0..2 {
+        bench.expect_pattern(&upload, 0..gap.start, 1).await;
+        bench.expect_pattern(&upload, gap.clone(), 2).await;
+        bench.expect_pattern(&upload, gap.end..1_200_000, 1).await;
+        bench.reopen().await;
+    }
 }
 
 /// With whatever outcome; nobody waits for ever.
@@ -284,12 +320,10 @@ async fn reread_gives_what_was_pushed(bench: Bench) {
     }
     let receipt = writer.finish().await.expect("durable");
     let changes = [Change::Received { range: 100..LARGE_BYTES, receipt }];
-    if bench.store().capabilities().out_of_order {
-        let upload = bench.commit(&upload, &changes).await;
-        let upload = bench.put(&upload, 0..100, 1).await;
-        let upload = bench.commit(&upload, &[COMPLETED]).await;
-        bench.expect_pattern(&upload, 0..LARGE_BYTES, 1).await;
-    }
+    let upload = bench.commit(&upload, &changes).await;
+    let upload = bench.put(&upload, 0..100, 1).await;
+    let upload = bench.commit(&upload, &[COMPLETED]).await;
+    bench.expect_pattern(&upload, 0..LARGE_BYTES, 1).await;
 }
 
 /// A request with an empty body.

@@ -25,8 +25,7 @@ fn final_of(id: &str, parts: &[Arc<Upload>]) -> Upload {
     let length = parts.iter().map(|part| part.offset()).sum();
     let partials: Vec<_> = parts.iter().map(|part| part.id.clone()).collect();
     Upload {
-        completed: Some(UNIX_EPOCH),
-        phase: Phase::Complete,
+        phase: Phase::Complete { at: UNIX_EPOCH },
         received: Ranges::from(0..length),
         role: Role::Final { partials, text: "final;as the client wrote it".to_owned() },
         ..upload(id, Some(length))
@@ -112,7 +111,7 @@ async fn joined_upload_outlives_its_parts(mut bench: Bench) {
     let upload = join(&bench, "a", &parts).await;
     let begun = bench.store().read(&upload, 0..2 * PART_BYTES).await.expect("bytes");
     for part in &parts {
-        bench.store().remove(&part.id).await.expect("removed");
+        bench.remove(part).await;
     }
     let all = [pattern(1, 0..PART_BYTES), pattern(2, 0..PART_BYTES)].concat();
     assert!(collect(begun).await.expect("bytes") == all, "wrong bytes");
@@ -129,8 +128,8 @@ async fn joined_upload_of_one_part_is_independent(mut bench: Bench) {
     let parts = parts(&bench).await;
     let first = join(&bench, "first", &parts[..1]).await;
     let second = join(&bench, "second", &parts[..1]).await;
-    bench.store().remove(&first.id).await.expect("removed");
-    bench.store().remove(&parts[0].id).await.expect("removed");
+    bench.remove(&first).await;
+    bench.remove(&parts[0]).await;
     bench.reopen().await;
     expect_parts(&bench, &second, &[1]).await;
     assert!(bench.is_absent(&first.id).await);
@@ -163,8 +162,8 @@ async fn join_shows_nothing_until_the_record_is_made(mut bench: Bench) {
     bench.store().join(&upload, &parts).await.expect("joined");
     assert!(bench.is_absent(&upload.id).await);
     assert_eq!(collect_list(bench.store().list()).await.len(), 3);
-    bench.store().remove(&upload.id).await.expect("removed");
-    let created = bench.store().create(&upload).await;
+    bench.remove(&upload).await;
+    let created = bench.store().create(&upload, None).await;
     assert!(created.is_err(), "an upload is complete whose bytes were removed");
     bench.reopen().await;
     assert!(bench.is_absent(&upload.id).await);
@@ -193,8 +192,8 @@ async fn join_of_a_missing_part_is_refused(bench: Bench) {
     }
     let mut parts = parts(&bench).await;
     let void = bench.complete("void", PART_BYTES, Role::partial(), 3).await;
-    bench.store().remove(&parts[2].id).await.expect("removed");
-    bench.commit(&void, &[Change::Voided]).await;
+    bench.remove(&parts[2]).await;
+    bench.commit(&void, &[VOIDED]).await;
     let upload = final_of("a", &parts);
     for missing in [Arc::clone(&parts[2]), void] {
         parts[2] = missing;
@@ -214,13 +213,7 @@ async fn upload_created_before_its_join_completes(mut bench: Bench) {
     }
     let parts = parts(&bench).await;
     let full = final_of("a", &parts);
-    let open = Upload {
-        completed: None,
-        phase: Phase::Open,
-        received: Ranges::new(),
-        length: None,
-        ..full
-    };
+    let open = Upload { phase: Phase::Open, received: Ranges::new(), length: None, ..full };
     let open = bench.create(open).await;
     bench.reopen().await;
     bench.store().join(&open, &parts).await.expect("joined");
@@ -241,7 +234,7 @@ async fn removed_join_leaves_its_parts(mut bench: Bench) {
     let parts = parts(&bench).await;
     for round in 0..10 {
         let upload = join(&bench, &format!("a{round}"), &parts).await;
-        bench.store().remove(&upload.id).await.expect("removed");
+        bench.remove(&upload).await;
         assert!(bench.is_absent(&upload.id).await);
     }
     bench.reopen().await;

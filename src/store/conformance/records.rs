@@ -16,8 +16,9 @@ super::checks![
     commit_that_does_not_fit_changes_nothing,
     commits_of_many_uploads_do_not_meet,
     removed_upload_stays_removed,
-    removed_id_can_be_used_again,
-    old_life_of_an_id_cannot_commit_to_the_new_one,
+    upload_that_moved_on_is_not_removed,
+    racing_removal_and_commit_have_one_winner,
+    writer_of_a_removed_upload_records_nothing,
     listing_gives_every_record_once,
     abandoned_calls_are_done_wholly_or_not_at_all,
 ];
@@ -29,8 +30,10 @@ async fn created_upload_is_loaded_as_it_was(mut bench: Bench) {
         .create(Upload {
             completion: Completion::OnRequest,
             expires: Some(UNIX_EPOCH + Duration::from_millis(1_800_000_000_456)),
+            key: Some(key("name")),
             length: None,
             metadata: " k ,, filename d29ybGQucGRm, x".parse().expect("as clients write it"),
+            owner: Some("somebody \"else\"".to_owned()),
             role: Role::partial(),
             ..upload("rich-_1", None)
         })
@@ -50,16 +53,17 @@ async fn created_upload_is_loaded_as_it_was(mut bench: Bench) {
 
 /// The first record need not be an open one.
 async fn created_upload_in_any_phase_is_loaded_as_it_was(mut bench: Bench) {
-    let complete = Upload {
-        completed: Some(UNIX_EPOCH),
-        phase: Phase::Complete,
-        ..upload("complete", Some(0))
-    };
-    let complete = bench.create(complete).await;
-    let void = bench.create(Upload { phase: Phase::Void, ..upload("void", Some(5)) }).await;
+    let complete = Phase::Complete { at: UNIX_EPOCH + Duration::from_millis(123) };
+    let complete = bench.create(Upload { phase: complete, ..upload("complete", Some(0)) }).await;
+    let until = Some(UNIX_EPOCH + Duration::from_millis(456));
+    let expired = Phase::Void { why: VoidReason::Expired, until };
+    let expired = bench.create(Upload { phase: expired, ..upload("expired", Some(5)) }).await;
+    let removed = Phase::Void { why: VoidReason::Removed, until: None };
+    let removed = bench.create(Upload { phase: removed, ..upload("removed", Some(5)) }).await;
     bench.reopen().await;
-    assert_eq!(*bench.load(&complete).await, complete);
-    assert_eq!(*bench.load(&void).await, void);
+    for upload in [&complete, &expired, &removed] {
+        assert_eq!(*bench.load(upload).await, *upload);
+    }
     bench.expect_pattern(&complete, 0..0, 1).await;
 }
 
@@ -73,7 +77,7 @@ async fn unknown_upload_is_absent(bench: Bench) {
     assert!(matches!(committed, Err(StoreError::Absent)));
     let read = bench.store().read(&unknown, 0..1).await;
     assert!(matches!(read.map(drop), Err(StoreError::Absent)));
-    bench.store().remove(&unknown.id).await.expect("nothing to remove is fine");
+    bench.remove(&unknown).await;
     assert!(bench.is_absent(&unknown.id).await);
     assert!(collect_list(bench.store().list()).await.is_empty());
 }
@@ -83,7 +87,7 @@ async fn existing_upload_is_not_created_again(mut bench: Bench) {
     let first = bench.create(upload("a", Some(5))).await;
     let first = bench.put(&first, 0..3, 1).await;
     for _ in 0..2 {
-        let again = bench.store().create(&upload("a", Some(7))).await;
+        let again = bench.store().create(&upload("a", Some(7)), None).await;
         assert!(matches!(again, Err(StoreError::Exists)));
         assert_eq!(*bench.load(&first).await, first);
         bench.expect_pattern(&first, 0..3, 1).await;
@@ -98,7 +102,7 @@ async fn racing_creates_have_one_winner(bench: Bench) {
         let tasks: Vec<_> = (1..=8)
             .map(|length| {
                 let (store, upload) = (bench.shared(), upload(&id, Some(length)));
-                tokio::spawn(async move { store.create(&upload).await.map(|()| upload) })
+                tokio::spawn(async move { store.create(&upload, None).await.map(|()| upload) })
             })
             .collect();
         let mut winners = Vec::new();
@@ -122,9 +126,9 @@ async fn committed_changes_last(mut bench: Bench) {
         vec![Change::ExpiryMoved { expires }],
         vec![received(0..3)],
         vec![received(5..9), Change::LengthDeclared { length: 9 }],
-        vec![Change::Withdrawn { range: 5..9, length: true }],
         vec![Change::ExpiryMoved { expires: None }],
-        vec![Change::Voided, Change::ExpiryMoved { expires }],
+        vec![Change::Voided { why: VoidReason::Expired, until: expires }],
+        vec![Change::ExpiryMoved { expires }],
     ] {
         let mut changes = changes;
         if let Some(Change::Received { range, receipt }) = changes.first_mut() {
@@ -141,18 +145,14 @@ async fn committed_changes_last(mut bench: Bench) {
 
 /// A record with hundreds of gaps is kept like any other.
 async fn many_gaps_last(mut bench: Bench) {
-    if !bench.store().capabilities().out_of_order {
-        return;
-    }
-    let upload = bench.create(upload("a", Some(10_000))).await;
-    let receipt = bench.write(&upload, 0, &pattern(1, 0..9_999)).await;
-    let odd = (0..5_000).map(|i| 2 * i..2 * i + 1);
-    let odd: Vec<_> =
-        odd.map(|range| Change::Received { range, receipt: receipt.clone() }).collect();
+    let upload = bench.create(upload("a", Some(1_000))).await;
+    let blocks = bench.blocks(&upload, &(1..=1_000).collect::<Vec<_>>()).await;
+    let odd: Vec<_> = blocks.into_iter().step_by(2).collect();
     let upload = bench.commit(&upload, &odd).await;
-    assert_eq!(upload.received.runs(), 5_000);
+    assert_eq!(upload.received.runs(), 500);
     bench.reopen().await;
     assert_eq!(*bench.load(&upload).await, upload);
+    bench.expect_pattern(&upload, 998..999, 1).await;
 }
 
 /// A record of a long life, too.
@@ -175,7 +175,7 @@ async fn stale_commit_changes_nothing(mut bench: Bench) {
     let old = bench.create(upload("a", Some(9))).await;
     let new = bench.put(&old, 0..3, 1).await;
     for _ in 0..2 {
-        let stale = bench.store().commit(&old, &[Change::Voided]).await;
+        let stale = bench.store().commit(&old, &[VOIDED]).await;
         assert!(matches!(stale, Err(StoreError::Stale)));
         assert_eq!(*bench.load(&new).await, new);
         bench.expect_pattern(&new, 0..3, 1).await;
@@ -188,11 +188,11 @@ async fn racing_commits_have_one_winner(bench: Bench) {
     let mut upload = bench.create(upload("a", None)).await;
     for _ in 0..8 {
         let tasks: Vec<_> = (0..8_u64)
-            .map(|length| {
+            .map(|seconds| {
                 let (store, upload) = (bench.shared(), upload.clone());
-                let withdrawn = Change::Withdrawn { range: 0..0, length: true };
-                let declared = Change::LengthDeclared { length };
-                tokio::spawn(async move { store.commit(&upload, &[withdrawn, declared]).await })
+                let expires = Some(UNIX_EPOCH + Duration::from_secs(seconds));
+                let moved = Change::ExpiryMoved { expires };
+                tokio::spawn(async move { store.commit(&upload, &[moved]).await })
             })
             .collect();
         let mut winners = Vec::new();
@@ -229,7 +229,7 @@ async fn commits_of_many_uploads_do_not_meet(mut bench: Bench) {
             let store = bench.shared();
             tokio::spawn(async move {
                 let mut upload = upload(&format!("a{seed}"), Some(1_000));
-                store.create(&upload).await.expect("created");
+                store.create(&upload, None).await.expect("created");
                 for start in (0..1_000).step_by(100) {
                     let range = start..start + 100;
                     let mut writer = store.write(&upload, start).await.expect("a sink");
@@ -259,51 +259,91 @@ async fn removed_upload_stays_removed(mut bench: Bench) {
     let open = bench.create(upload("open", Some(9))).await;
     let open = bench.put(&open, 0..3, 1).await;
     let void = bench.create(upload("void", Some(9))).await;
-    let void = bench.commit(&void, &[Change::Voided]).await;
+    let void = bench.commit(&void, &[VOIDED]).await;
     let complete = bench.complete("complete", 9, Role::Whole, 1).await;
     let partial = bench.complete("partial", 9, Role::partial(), 1).await;
     let kept = bench.complete("kept", 9, Role::Whole, 2).await;
     for upload in [&open, &void, &complete, &partial] {
-        bench.store().remove(&upload.id).await.expect("removed");
+        bench.remove(upload).await;
         assert!(bench.is_absent(&upload.id).await);
         let committed = bench.store().commit(upload, &[]).await;
         assert!(matches!(committed, Err(StoreError::Absent)));
-        bench.store().remove(&upload.id).await.expect("removed twice");
+        bench.remove(upload).await;
     }
     bench.reopen().await;
     for upload in [&open, &void, &complete, &partial] {
         assert!(bench.is_absent(&upload.id).await);
+        bench.remove(upload).await;
     }
     bench.expect_pattern(&kept, 0..9, 2).await;
 }
 
-/// Its new upload has none of the old one's bytes or changes.
-async fn removed_id_can_be_used_again(mut bench: Bench) {
-    bench.complete("a", 9, Role::Whole, 1).await;
-    bench.store().remove(&"a".parse().expect("plain")).await.expect("removed");
-    let again = bench.complete("a", 5, Role::Whole, 2).await;
+/// What was judged is removed, and nothing else.
+async fn upload_that_moved_on_is_not_removed(mut bench: Bench) {
+    let judged = bench.create(upload("a", Some(9))).await;
+    let now = bench.put(&judged, 0..9, 1).await;
     for _ in 0..2 {
-        assert_eq!(bench.load(&again).await, again);
-        bench.expect_pattern(&again, 0..5, 2).await;
+        let removed = bench.store().remove(&judged).await;
+        assert!(matches!(removed, Err(StoreError::Stale)), "{removed:?}");
+        assert_eq!(*bench.load(&now).await, now);
+        bench.expect_pattern(&now, 0..9, 1).await;
         bench.reopen().await;
+    }
+    let complete = bench.commit(&now, &[COMPLETED]).await;
+    let removed = bench.store().remove(&now).await;
+    assert!(matches!(removed, Err(StoreError::Stale)), "{removed:?}");
+    bench.expect_pattern(&complete, 0..9, 1).await;
+    bench.remove(&complete).await;
+    assert!(bench.is_absent(&complete.id).await);
+}
+
+/// Either a commit is made, and nothing removed, or the upload is removed, and nothing committed.
+async fn racing_removal_and_commit_have_one_winner(bench: Bench) {
+    for round in 0..16 {
+        let upload = bench.create(upload(&format!("race-{round}"), Some(9))).await;
+        let race = |removes: bool| {
+            let (store, upload) = (bench.shared(), upload.clone());
+            tokio::spawn(async move {
+                match removes {
+                    true => store.remove(&upload).await,
+                    false => store.commit(&upload, &[VOIDED]).await.map(drop),
+                }
+            })
+        };
+        let racing = [race(true), race(false), race(true), race(false)];
+        let mut outcomes = Vec::new();
+        for task in racing {
+            outcomes.push(task.await.expect("no panic"));
+        }
+        let is_stale = |outcome: &Result<(), StoreError>| matches!(outcome, Err(StoreError::Stale));
+        let is_absent =
+            |outcome: &Result<(), StoreError>| matches!(outcome, Err(StoreError::Absent));
+        let [first, second] = [&outcomes[1], &outcomes[3]];
+        if bench.is_absent(&upload.id).await {
+            assert!(outcomes[0].is_ok() && outcomes[2].is_ok(), "{outcomes:?}");
+            assert!(is_absent(first) && is_absent(second), "{outcomes:?}");
+        } else {
+            assert!(is_stale(&outcomes[0]) && is_stale(&outcomes[2]), "{outcomes:?}");
+            assert!(first.is_ok() != second.is_ok(), "{outcomes:?}");
+            assert!(bench.load(&upload).await.is_void());
+        }
     }
 }
 
-/// A writer that outlives its upload writes to nobody, and is told so when it commits.
-async fn old_life_of_an_id_cannot_commit_to_the_new_one(bench: Bench) {
-    let old = bench.create(upload("a", Some(9))).await;
-    let mut writer = bench.store().write(&old, 0).await.expect("a sink");
+/// A writer may outlive its upload.
+async fn writer_of_a_removed_upload_records_nothing(mut bench: Bench) {
+    let removed = bench.create(upload("a", Some(9))).await;
+    let mut writer = bench.store().write(&removed, 0).await.expect("a sink");
     push(&mut *writer, &pattern(1, 0..9)).await;
-    bench.store().remove(&old.id).await.expect("removed");
-    let created = old.created + Duration::from_millis(1);
-    let new = bench.create(Upload { created, ..upload("a", Some(9)) }).await;
+    bench.remove(&removed).await;
     // Whether the bytes can still be stored is of no interest; they must not come to count.
-    drop(writer.finish().await);
-    let committed = bench.store().commit(&old, &[received(0..9)]).await;
-    assert!(matches!(committed, Err(StoreError::Stale)));
-    let new = bench.put(&new, 0..9, 2).await;
-    let new = bench.commit(&new, &[COMPLETED]).await;
-    bench.expect_pattern(&new, 0..9, 2).await;
+    let receipt = writer.finish().await.unwrap_or_default();
+    let received = Change::Received { range: 0..9, receipt };
+    let committed = bench.store().commit(&removed, &[received]).await;
+    assert!(matches!(committed, Err(StoreError::Absent)), "{committed:?}");
+    assert!(bench.is_absent(&removed.id).await);
+    bench.reopen().await;
+    assert!(bench.is_absent(&removed.id).await);
 }
 
 /// More records than a store may like to read at once.
@@ -313,8 +353,8 @@ async fn listing_gives_every_record_once(mut bench: Bench) {
         uploads.push(Arc::new(bench.create(upload(&format!("a{index:03}"), Some(index))).await));
     }
     uploads.push(bench.complete("b", 9, Role::Whole, 1).await);
-    bench.create(upload("c", None)).await;
-    bench.store().remove(&"c".parse().expect("plain")).await.expect("removed");
+    let removed = bench.create(upload("c", None)).await;
+    bench.remove(&removed).await;
     assert_eq!(collect_list(bench.store().list()).await, uploads);
     bench.reopen().await;
     assert_eq!(collect_list(bench.store().list()).await, uploads);
@@ -326,14 +366,17 @@ async fn listing_gives_every_record_once(mut bench: Bench) {
 /// Futures dropped after a few polls.
 async fn abandoned_calls_are_done_wholly_or_not_at_all(mut bench: Bench) {
     for polls in 0..4 {
-        let created = upload(&format!("a{polls}"), Some(9));
-        abandon(bench.store().create(&created), polls).await;
-        let upload = match bench.store().create(&created).await {
-            Ok(()) | Err(StoreError::Exists) => bench.load(&created).await,
+        let id = format!("a{polls}");
+        let created = Upload { key: Some(key(&id)), ..upload(&id, Some(9)) };
+        abandon(bench.store().create(&created, None), polls).await;
+        match bench.store().create(&created, None).await {
+            Ok(()) | Err(StoreError::Exists | StoreError::Stale) => {}
             Err(e) => panic!("creating again: {e}"),
-        };
+        }
+        let upload = bench.load(&created).await;
         assert_eq!(*upload, created);
-        let changes = [Change::Voided];
+        assert_eq!(bench.by_key(&key(&id)).await, Some(upload.clone()));
+        let changes = [VOIDED];
         abandon(bench.store().commit(&upload, &changes), polls).await;
         let void = upload.after(&changes).expect("fits");
         match bench.store().commit(&upload, &changes).await {
@@ -341,9 +384,10 @@ async fn abandoned_calls_are_done_wholly_or_not_at_all(mut bench: Bench) {
             Err(e) => assert!(matches!(e, StoreError::Stale), "{e}"),
         }
         assert_eq!(*bench.load(&upload).await, void);
-        abandon(bench.store().remove(&upload.id), polls).await;
-        bench.store().remove(&upload.id).await.expect("removing again");
+        abandon(bench.store().remove(&void), polls).await;
+        bench.remove(&void).await;
         assert!(bench.is_absent(&upload.id).await);
+        assert_eq!(bench.by_key(&key(&id)).await, None);
     }
     bench.reopen().await;
     assert!(collect_list(bench.store().list()).await.is_empty());

@@ -1,4 +1,5 @@
-//! Commits: a line appended to the record, and what follows from it. Blocks; callers hold the entry.
+//! Commits: appending a line to the record, and the follow-up steps. Blocks; callers lock the
+//! entry.
 
 use std::{
     fs::File,
@@ -8,8 +9,8 @@ use std::{
 
 use super::{
     disk::Kind,
-    entry::{Held, Log},
-    handles::Which,
+    entry::{EntryGuard, Log},
+    handles::CachedFile,
     record,
     shared::{Shared, failed},
 };
@@ -18,22 +19,23 @@ use crate::{
     upload::{Change, Upload},
 };
 
-/// A change log shorter than this is never rewritten: reading it takes no time. Tests meet it sooner.
+/// Minimum length of a change log before it is rewritten; reading a shorter one takes no time.
+/// Smaller in tests.
 const COMPACT_MIN_BYTES: u64 = if cfg!(test) { 4 << 10 } else { 256 << 10 };
 
-/// A longer one is rewritten once it is so many times as long as when it was last rewritten, so that
-/// the cost of rewriting stays a fraction of that of the commits.
+/// A longer log is rewritten at this many times its length after the last rewrite, so that
+/// rewriting costs a fraction of the commits.
 const COMPACT_RATIO: u64 = 4;
 
 impl Shared {
-    /// Makes `changes` on top of `revision`.
+    /// Commits `changes` on top of `revision`.
     pub(super) fn commit(
         self: &Arc<Self>,
-        held: &mut Held,
+        guard: &mut EntryGuard,
         revision: u64,
         changes: &[Change],
     ) -> Result<Arc<Upload>, StoreError> {
-        let current = self.load(held)?;
+        let current = self.load(guard)?;
         if current.revision != revision {
             return Err(StoreError::Stale);
         }
@@ -46,107 +48,108 @@ impl Shared {
         let completes = next.is_complete() && !current.is_complete();
         let brings_bytes = changes.iter().any(|change| matches!(change, Change::Received { .. }));
         let checked = match (completes, brings_bytes) {
-            (true, _) => self.fit(held, &next),
+            (true, _) => self.prepare_completion(guard, &next),
             (false, true) => self.check_received(&next),
             (false, false) => Ok(()),
         };
         if let Err(e) = checked {
-            // Its files are not what they were in memory.
-            self.distrust(&held.entry);
-            return Err(failed("recording bytes of", id)(e));
+            // The files do not match the cached record.
+            self.invalidate(&guard.entry);
+            return Err(failed("committing bytes of", id)(e));
         }
-        let record = self.append(held, line);
+        let record = self.append(guard, line);
         let record = record.map_err(failed("changing the record of", id))?;
-        if completes && let Err(e) = self.appear(held, &next) {
-            self.retract(held, &record);
+        if completes && let Err(e) = self.publish(guard, &next) {
+            self.undo_completion(guard, &record);
             return Err(failed("publishing", id)(e));
         }
-        held.log.bytes += bytes;
-        held.log.torn = false;
+        guard.log.bytes += bytes;
+        guard.log.torn = false;
         let next = Arc::new(next);
-        held.entry.set(Some(Arc::clone(&next)));
-        self.tidy(held, &next);
+        guard.entry.set(Some(Arc::clone(&next)));
+        self.after_commit(guard, &next);
         Ok(next)
     }
 
-    /// Adds a line to the record, durably. On failure the record is as it was.
-    fn append(&self, held: &mut Held, line: Vec<u8>) -> io::Result<Arc<File>> {
+    /// Appends a line to the record, durably. On failure the record is unchanged.
+    fn append(&self, guard: &mut EntryGuard, line: Vec<u8>) -> io::Result<Arc<File>> {
         if self.names_unsynced.load(Ordering::Relaxed) {
             self.disk.sync_names()?;
             self.names_unsynced.store(false, Ordering::Relaxed);
         }
-        let record = self.record(&held.entry)?;
+        let record = self.record(&guard.entry)?;
         if self.disk.linked_length(&record)?.is_none() {
-            self.distrust(&held.entry);
+            self.invalidate(&guard.entry);
             return Err(io::Error::other(StoreError::Absent));
         }
-        if held.log.torn {
-            self.disk.truncate(&record, held.log.bytes)?;
+        if guard.log.torn {
+            self.disk.truncate(&record, guard.log.bytes)?;
         }
-        held.log.torn = true;
+        guard.log.torn = true;
         let written = self
             .disk
-            .write_at(&record, &[line.into()], held.log.bytes)
+            .write_at(&record, &[line.into()], guard.log.bytes)
             .and_then(|()| self.disk.sync(&record));
         if let Err(e) = written {
-            self.cut_back(held, &record);
+            self.undo_append(guard, &record);
             return Err(e);
         }
         Ok(record)
     }
 
-    /// Takes the last line off the record again. When not even that works, only the disk knows
-    /// whether the line will last, and it is asked the next time.
-    fn cut_back(&self, held: &mut Held, record: &File) {
-        let cut = self.disk.truncate(record, held.log.bytes).and_then(|()| self.disk.sync(record));
+    /// Removes the last line of the record. If that fails, whether the line is durable is unknown,
+    /// and the record is read from disk the next time.
+    fn undo_append(&self, guard: &mut EntryGuard, record: &File) {
+        let cut = self.disk.truncate(record, guard.log.bytes).and_then(|()| self.disk.sync(record));
         match cut {
-            Ok(()) => held.log.torn = false,
+            Ok(()) => guard.log.torn = false,
             Err(e) => {
-                tracing::warn!(id = %held.entry.id, error = %e, "cannot undo a commit that failed");
-                held.entry.set(None);
+                tracing::warn!(id = %guard.entry.id, error = %e, "cannot undo a commit that failed");
+                guard.entry.set(None);
             }
         }
     }
 
-    /// Takes a completion back that failed after it was recorded.
-    fn retract(&self, held: &mut Held, record: &File) {
-        let id = &held.entry.id;
+    /// Undoes a completion whose publication failed.
+    fn undo_completion(&self, guard: &mut EntryGuard, record: &File) {
+        let id = &guard.entry.id;
         let exists = |kind| self.disk.exists(id, kind);
         let is_private = exists(Kind::Part).and_then(|part| Ok(part || !exists(Kind::Plain)?));
         if is_private.unwrap_or(false) {
-            self.cut_back(held, record);
+            self.undo_append(guard, record);
         } else {
-            // Published after all. The record says so too, and is read again the next time.
-            held.entry.set(None);
+            // The bytes were published after all, and the record agrees. It is read again the next
+            // time.
+            guard.entry.set(None);
         }
     }
 
-    /// After a commit: what need not succeed.
-    fn tidy(self: &Arc<Self>, held: &mut Held, upload: &Upload) {
+    /// Steps after a commit that may fail.
+    fn after_commit(self: &Arc<Self>, guard: &mut EntryGuard, upload: &Upload) {
         let id = &upload.id;
         if upload.is_void()
-            && let Err(e) = self.settle(held, upload)
+            && let Err(e) = self.reconcile_names(guard, upload)
         {
             tracing::warn!(%id, error = %e, "cannot free the bytes of a void upload");
         }
-        let limit = COMPACT_MIN_BYTES.max(COMPACT_RATIO.saturating_mul(held.log.base_bytes));
-        if held.log.bytes < limit {
+        let limit = COMPACT_MIN_BYTES.max(COMPACT_RATIO.saturating_mul(guard.log.base_bytes));
+        if guard.log.bytes < limit {
             return;
         }
-        match self.compact(held, upload) {
-            Ok(bytes) => *held.log = Log { bytes, base_bytes: bytes, torn: false },
+        match self.compact(guard, upload) {
+            Ok(bytes) => *guard.log = Log { bytes, base_bytes: bytes, torn: false },
             Err(e) => {
-                tracing::warn!(%id, error = %e, "cannot shorten a record");
-                // An error means that it is not worth the space that it takes.
+                tracing::warn!(%id, error = %e, "cannot compact a record");
+                // On failure the file only uses space.
                 let _ = self.disk.unlink(id, Kind::RecordTmp);
-                // Not again with every commit.
-                held.log.base_bytes = held.log.bytes;
+                // Prevents another attempt with every commit.
+                guard.log.base_bytes = guard.log.bytes;
             }
         }
     }
 
-    /// Replaces the record by one line that says the same. Gives its length in bytes.
-    fn compact(&self, held: &Held, upload: &Upload) -> io::Result<u64> {
+    /// Replaces the change log by one equivalent line. Returns its length in bytes.
+    fn compact(&self, guard: &EntryGuard, upload: &Upload) -> io::Result<u64> {
         let id = &upload.id;
         let line = record::first_line(upload);
         let bytes = line.len() as u64;
@@ -154,9 +157,9 @@ impl Shared {
         self.disk.write_at(&file, &[line.into()], 0)?;
         self.disk.sync(&file)?;
         self.disk.rename(id, Kind::RecordTmp, Kind::Record)?;
-        self.disk.handles().keep(&held.entry, Which::Record, Arc::new(file));
+        self.disk.handles().insert(&guard.entry, CachedFile::Record, Arc::new(file));
         if self.disk.sync_names().is_err() {
-            // Both logs say the same by now. The next append tries again first.
+            // Both logs are equivalent by now. The next append syncs the names first.
             self.names_unsynced.store(true, Ordering::Relaxed);
         }
         Ok(bytes)

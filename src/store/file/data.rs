@@ -1,46 +1,52 @@
-//! Data files and their names: private, published, joined. Blocks; callers hold the entry.
+//! Data files and their names: private, published, joined. Blocks; callers lock the entry.
 
 use std::{fs::File, io, sync::Arc};
 
 use super::{
     disk::{Kind, found},
-    entry::{Entry, Held, Lease},
+    entry::{Entry, EntryGuard, EntryRef},
     handles::Handles,
     lock,
-    shared::{Shared, failed, no_record},
-    surplus::Cut,
+    shared::{Shared, failed, missing_record},
+    surplus::Reclaim,
 };
 use crate::{
     store::StoreError,
     upload::{Phase, Role, Upload, UploadId},
 };
 
-/// An error of the system's kind that says what is wrong with the files of an upload.
+/// An I/O error with [`StoreError::Damaged`] as its source.
 pub(super) fn damaged(why: String) -> io::Error {
     io::Error::other(StoreError::Damaged(why))
 }
 
-/// Whether a data file that has `held_bytes`, if it is there, has all of `due_bytes`.
-fn holds(id: &UploadId, kind: Kind, held_bytes: Option<u64>, due_bytes: u64) -> io::Result<()> {
+/// Checks that a data file is present and has at least `expected_bytes`.
+fn check_length(
+    id: &UploadId,
+    kind: Kind,
+    present_bytes: Option<u64>,
+    expected_bytes: u64,
+) -> io::Result<()> {
     let file = format_args!("{id}{}", kind.suffix());
-    match held_bytes {
-        Some(held_bytes) if held_bytes >= due_bytes => Ok(()),
-        Some(held_bytes) => {
-            Err(damaged(format!("{file} holds {held_bytes} bytes, its record says {due_bytes}")))
-        }
-        None => Err(damaged(format!("{file} is missing, its record says {due_bytes} bytes"))),
+    match present_bytes {
+        Some(present_bytes) if present_bytes >= expected_bytes => Ok(()),
+        Some(present_bytes) => Err(damaged(format!(
+            "{file} holds {present_bytes} bytes, its record says {expected_bytes}"
+        ))),
+        None => Err(damaged(format!("{file} is missing, its record says {expected_bytes} bytes"))),
     }
 }
 
 impl Shared {
-    /// Makes an empty data file that no writer of an earlier upload knows.
-    pub(super) fn make_part(&self, entry: &Entry) -> io::Result<Arc<File>> {
-        Handles::forget(entry);
+    /// Creates an empty data file. An older one is replaced, not reused: an earlier writer may have
+    /// it open.
+    pub(super) fn create_data_file(&self, entry: &Entry) -> io::Result<Arc<File>> {
+        Handles::close(entry);
         let id = &entry.id;
         let made = match self.disk.create_new(id, Kind::Part) {
             Err(e) if e.kind() == io::ErrorKind::AlreadyExists => {
                 if self.disk.length_of(id, Kind::Part)?.is_some_and(|bytes| bytes > 0) {
-                    return Err(damaged(no_record(id, Kind::Part)));
+                    return Err(damaged(missing_record(id, Kind::Part)));
                 }
                 self.disk.unlink(id, Kind::Part)?;
                 self.disk.create_new(id, Kind::Part)
@@ -50,68 +56,81 @@ impl Shared {
         made.map(Arc::new)
     }
 
-    /// The data file of an open upload, if it is there and holds `end` bytes at least.
-    pub(super) fn sound_part(&self, entry: &Lease, end: u64) -> io::Result<Option<Arc<File>>> {
-        let Some(file) = found(self.part(entry))? else {
+    /// Returns the data file of an open upload if it is present and has at least `end` bytes.
+    pub(super) fn intact_data_file(
+        &self,
+        entry: &EntryRef,
+        end: u64,
+    ) -> io::Result<Option<Arc<File>>> {
+        let Some(file) = found(self.data_file(entry))? else {
             return Ok(None);
         };
         let length = self.disk.linked_length(&file)?;
         Ok(length.is_some_and(|length| length >= end).then_some(file))
     }
 
-    /// The data file of an open upload, which was not found, or not as the record says. It may be
-    /// missing after the loss of power as long as the upload holds no bytes, and is then made again.
-    pub(super) fn remake_part(self: &Arc<Self>, held: &mut Held) -> Result<Arc<File>, StoreError> {
-        self.distrust(&held.entry);
-        let upload = self.load(held)?;
+    /// Returns the data file of an open upload, after it was missing or too short. An upload
+    /// without bytes may have lost it in a power loss; it is then created again.
+    pub(super) fn restore_data_file(
+        self: &Arc<Self>,
+        guard: &mut EntryGuard,
+    ) -> Result<Arc<File>, StoreError> {
+        self.invalidate(&guard.entry);
+        let upload = self.load(guard)?;
         let id = &upload.id;
         if upload.phase != Phase::Open {
             return Err(StoreError::Stale);
         }
-        let file = found(self.part(&held.entry)).map_err(failed("opening the data file of", id))?;
+        let file =
+            found(self.data_file(&guard.entry)).map_err(failed("opening the data file of", id))?;
         if let Some(file) = file {
             return Ok(file);
         }
-        let file = self.make_part(&held.entry);
+        let file = self.create_data_file(&guard.entry);
         let file = file.and_then(|file| self.disk.sync_names().map(|()| file));
-        file.map_err(failed("making the data file of", id))
+        file.map_err(failed("creating the data file of", id))
     }
 
-    /// Before an upload is recorded as complete: makes sure that its links last, or makes its data file
-    /// exactly as long as the upload.
-    pub(super) fn fit(&self, held: &Held, next: &Upload) -> io::Result<()> {
+    /// Before a completion is recorded: syncs the links, or truncates the data file to the length
+    /// of the upload.
+    pub(super) fn prepare_completion(&self, guard: &EntryGuard, next: &Upload) -> io::Result<()> {
         if self.is_joined(next)? {
             return self.disk.sync_names();
         }
         match self.disk.length_of(&next.id, Kind::Part)? {
-            // Lost with the power before anything was written, or never made: a final upload that
-            // turns out to be empty.
-            None if next.length == Some(0) => self.make_part(&held.entry).map(drop),
-            held_bytes => self.trim(&held.entry, next, held_bytes),
+            // Lost in a power loss before anything was written, or never created: a final upload
+            // that turned out to be empty.
+            None if next.length == Some(0) => self.create_data_file(&guard.entry).map(drop),
+            present_bytes => self.trim(&guard.entry, next, present_bytes),
         }
     }
 
-    /// Cuts off what dropped writers have left behind the end of a full upload, whose data file has so
-    /// many bytes.
-    fn trim(&self, entry: &Lease, upload: &Upload, held_bytes: Option<u64>) -> io::Result<()> {
+    /// Truncates bytes that dropped writers left after the end of a full upload. `present_bytes` is
+    /// the length of its data file.
+    fn trim(
+        &self,
+        entry: &EntryRef,
+        upload: &Upload,
+        present_bytes: Option<u64>,
+    ) -> io::Result<()> {
         let length = upload.offset();
-        holds(&upload.id, Kind::Part, held_bytes, length)?;
-        if held_bytes > Some(length) {
-            let file = self.part(entry)?;
+        check_length(&upload.id, Kind::Part, present_bytes, length)?;
+        if present_bytes > Some(length) {
+            let file = self.data_file(entry)?;
             self.disk.truncate(&file, length)?;
             self.disk.sync(&file)?;
         }
         Ok(())
     }
 
-    /// Before bytes are recorded: makes sure that they are in the data file.
+    /// Before bytes are recorded: checks that they are in the data file.
     pub(super) fn check_received(&self, next: &Upload) -> io::Result<()> {
-        let held_bytes = self.disk.length_of(&next.id, Kind::Part)?;
-        holds(&next.id, Kind::Part, held_bytes, next.received.end())
+        let present_bytes = self.disk.length_of(&next.id, Kind::Part)?;
+        check_length(&next.id, Kind::Part, present_bytes, next.received.end())
     }
 
-    /// Whether the bytes of an upload in memory are still where they were last. Only of a complete one
-    /// that is asked: others than this store move it away. One look at a name, about a microsecond.
+    /// Returns whether the bytes of a cached upload are still in place. Checked only for published
+    /// uploads, which other programs may move away. Costs one `stat`, about a microsecond.
     pub(super) fn is_intact(&self, upload: &Upload) -> bool {
         !upload.is_published()
             || match self.disk.length_of(&upload.id, Kind::Plain) {
@@ -121,78 +140,97 @@ impl Shared {
             }
     }
 
-    /// Makes sure that all bytes are there that `upload`, just read, counts; of an open one, that no
-    /// others take space.
+    /// Checks that all bytes that `upload`, just read, has received are in place. Reclaims other
+    /// bytes of an open upload.
     ///
     /// # Errors
-    /// [`StoreError::Damaged`]; [`StoreError::Absent`] when it is complete, and its file was moved away.
-    pub(super) fn inspect(&self, entry: &Lease, upload: &Arc<Upload>) -> Result<(), StoreError> {
+    /// [`StoreError::Damaged`]; [`StoreError::Absent`] when it is complete and its file was moved
+    /// away; [`StoreError::Io`].
+    pub(super) fn check_data_file(
+        &self,
+        entry: &EntryRef,
+        upload: &Arc<Upload>,
+    ) -> Result<(), StoreError> {
         let id = &upload.id;
         let inspected = || {
             if upload.is_void() || self.is_joined(upload)? {
                 return Ok(());
             }
-            let (mut kind, mut held_bytes) = (Kind::Plain, None);
+            let (mut kind, mut present_bytes) = (Kind::Plain, None);
             if upload.is_published() {
-                held_bytes = self.disk.length_of(id, kind)?;
+                present_bytes = self.disk.length_of(id, kind)?;
             }
-            if held_bytes.is_none() {
+            if present_bytes.is_none() {
                 kind = Kind::Part;
-                held_bytes = self.disk.length_of(id, kind)?;
+                present_bytes = self.disk.length_of(id, kind)?;
             }
-            match held_bytes {
+            match present_bytes {
                 None if upload.is_complete() => Err(io::Error::other(StoreError::Absent)),
                 None if upload.received.runs() == 0 => Ok(()),
-                held_bytes => holds(id, kind, held_bytes, upload.received.end()),
+                present_bytes => check_length(id, kind, present_bytes, upload.received.end()),
             }?;
-            self.cut(entry, upload, held_bytes)
+            self.free_surplus(entry, upload, present_bytes)
         };
-        inspected().map_err(failed("looking at the data file of", id))
+        inspected().map_err(failed("checking the data file of", id))
     }
 
-    /// Frees what a crash has left in the data file of an open upload, which has so many bytes.
-    fn cut(&self, entry: &Lease, upload: &Arc<Upload>, held_bytes: Option<u64>) -> io::Result<()> {
+    /// Reclaims bytes that a crash left in the data file of an open upload. `present_bytes` is its
+    /// length.
+    fn free_surplus(
+        &self,
+        entry: &EntryRef,
+        upload: &Arc<Upload>,
+        present_bytes: Option<u64>,
+    ) -> io::Result<()> {
         let received = &upload.received;
-        let has_surplus = held_bytes > Some(received.end()) || received.prefix() < received.end();
+        let has_surplus =
+            present_bytes > Some(received.end()) || received.prefix() < received.end();
         if upload.phase == Phase::Open
             && has_surplus
-            && let Some(cut) = Cut::of(entry, upload)
+            && let Some(reclaim) = Reclaim::all(entry, upload)
         {
-            cut.make(&self.disk, &*self.part(entry)?);
+            reclaim.run(&self.disk, &*self.data_file(entry)?);
         }
         Ok(())
     }
 
-    /// After an upload was recorded as complete: gives its bytes their public name, or sees that
-    /// they get one.
-    pub(super) fn appear(self: &Arc<Self>, held: &Held, upload: &Upload) -> io::Result<()> {
-        // It takes no more bytes.
-        Handles::forget(&held.entry);
+    /// After a completion was recorded: publishes the bytes, or queues a joined upload for
+    /// materialization.
+    pub(super) fn publish(self: &Arc<Self>, guard: &EntryGuard, upload: &Upload) -> io::Result<()> {
+        // No more bytes are written.
+        Handles::close(&guard.entry);
         if !upload.is_published() {
             return Ok(());
         }
         if self.is_joined(upload)? {
-            self.lay_downs.add(self, &upload.id);
+            self.materializer.add(self, &upload.id);
             return Ok(());
         }
-        self.publish(&upload.id)
+        self.rename_to_plain(&upload.id)
     }
 
-    /// Gives the data file its public name. On failure it keeps its private one.
-    pub(super) fn publish(&self, id: &UploadId) -> io::Result<()> {
+    /// Renames the data file to its public name. On failure it keeps the private one.
+    pub(super) fn rename_to_plain(&self, id: &UploadId) -> io::Result<()> {
         self.disk.rename(id, Kind::Part, Kind::Plain)?;
-        self.disk.sync_names().inspect_err(|_| {
-            if let Err(e) = self.disk.rename(id, Kind::Plain, Kind::Part) {
-                tracing::warn!(%id, error = %e, "cannot undo a publication that failed");
-            }
-        })
+        self.disk.sync_names().inspect_err(|_| self.unpublish(id))
     }
 
-    /// Brings the names in the directory in line with the record. Repeating it is fine.
-    pub(super) fn settle(self: &Arc<Self>, held: &Held, upload: &Upload) -> io::Result<()> {
+    /// Renames a published data file back to its private name.
+    pub(super) fn unpublish(&self, id: &UploadId) {
+        if let Err(e) = found(self.disk.rename(id, Kind::Plain, Kind::Part)) {
+            tracing::warn!(%id, error = %e, "cannot undo a publication that failed");
+        }
+    }
+
+    /// Completes the renames and unlinks that the record implies. Idempotent.
+    pub(super) fn reconcile_names(
+        self: &Arc<Self>,
+        guard: &EntryGuard,
+        upload: &Upload,
+    ) -> io::Result<()> {
         let id = &upload.id;
         if upload.is_void() {
-            Handles::forget(&held.entry);
+            Handles::close(&guard.entry);
             self.disk.unlink(id, Kind::Plain)?;
             self.disk.unlink(id, Kind::Part)?;
             self.disk.unlink_tree(id, Kind::Join)?;
@@ -202,16 +240,16 @@ impl Shared {
             return Ok(());
         }
         if !self.is_joined(upload)? {
-            let held_bytes = self.disk.length_of(id, Kind::Part)?;
-            if held_bytes.is_none() {
+            let present_bytes = self.disk.length_of(id, Kind::Part)?;
+            if present_bytes.is_none() {
                 return Ok(());
             }
-            self.trim(&held.entry, upload, held_bytes)?;
+            self.trim(&guard.entry, upload, present_bytes)?;
         }
-        self.appear(held, upload)
+        self.publish(guard, upload)
     }
 
-    /// Whether the bytes of `upload` are still those of its partials.
+    /// Returns whether the bytes of `upload` are still links to its partials.
     pub(super) fn is_joined(&self, upload: &Upload) -> io::Result<bool> {
         match upload.role {
             Role::Whole | Role::Partial { .. } => Ok(false),
@@ -219,21 +257,22 @@ impl Shared {
         }
     }
 
-    /// Lays `partials`, each an id and its length, in order under `upload`.
+    /// Links the bytes of `partials`, each an id and its length in bytes, in order as the bytes of
+    /// the locked upload.
     pub(super) fn join(
         self: &Arc<Self>,
-        held: &mut Held,
+        guard: &mut EntryGuard,
         partials: &[(UploadId, u64)],
     ) -> Result<(), StoreError> {
-        match self.load(held) {
+        match self.load(guard) {
             Ok(upload) if upload.is_complete() => return Ok(()),
             Ok(_) => {}
             Err(StoreError::Absent) => {
-                lock(&self.unborn).insert(held.entry.id.clone());
+                lock(&self.pending_joins).insert(guard.entry.id.clone());
             }
             Err(e) => return Err(e),
         }
-        let id = &held.entry.id;
+        let id = &guard.entry.id;
         let mut links = Vec::with_capacity(partials.len());
         let mut position = 0_u64;
         for (partial, length) in partials {
@@ -246,12 +285,12 @@ impl Shared {
         if links.is_empty() {
             return Ok(());
         }
-        let linked = match found(self.disk.link_parts(id, &links)) {
+        let linked = match found(self.disk.link_partials(id, &links)) {
             Ok(linked) => linked.ok_or(StoreError::Absent),
             Err(e) => Err(failed("joining", id)(e)),
         };
         linked.inspect_err(|_| {
-            lock(&self.unborn).remove(id);
+            lock(&self.pending_joins).remove(id);
             if let Err(e) = self.disk.unlink_tree(id, Kind::JoinTmp) {
                 tracing::warn!(%id, error = %e, "cannot undo a join that failed");
             }

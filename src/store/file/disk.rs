@@ -1,5 +1,5 @@
-//! [`Disk`]: one data directory as names and system calls. All blocking calls of the file store are
-//! made here; it knows no record and no lock.
+//! [`Disk`]: the names and system calls of one data directory. Makes all blocking calls of the file
+//! store; knows no record and no lock on entries.
 
 use std::{
     ffi::OsStr,
@@ -15,34 +15,34 @@ use bytes::Bytes;
 use rustix::fs::FallocateFlags;
 use rustix::fs::{AtFlags, Mode, OFlags, RawMode};
 
-use super::{handles::Handles, options::Modes, pace::Pace, rounds::Rounds};
+use super::{dispatch::Dispatcher, group_sync::GroupSync, handles::Handles, options::Modes};
 use crate::{store::Durability, upload::UploadId};
 
-/// What a name in the directory stands for.
+/// The file kinds of the directory.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Kind {
     /// `<id>.gone`: the record of a removed upload whose bytes are still to be unlinked.
     Gone,
-    /// `<id>.join/`: links to the bytes a final upload is made of.
+    /// `<id>.join/`: links to the bytes of a joined upload.
     Join,
-    /// `<id>.join.tmp/`: such links, not all there yet or not needed any more.
+    /// `<id>.join.tmp/`: such links, incomplete or no longer needed.
     JoinTmp,
-    /// `<key>.name`: a symbolic link to the record of the upload that the key leads to.
+    /// `<key>.name`: a symbolic link to the record of the upload of a key.
     Name,
-    /// `<key>.name.tmp`: such a link, not in force yet.
+    /// `<key>.name.tmp`: such a link, not yet in place.
     NameTmp,
-    /// `<id>.part`: private bytes.
+    /// `<id>.part`: the private data file.
     Part,
-    /// `<id>`: published bytes.
+    /// `<id>`: the published data file.
     Plain,
     /// `<id>.record`: the change log.
     Record,
-    /// `<id>.record.tmp`: a shorter change log, not in force yet.
+    /// `<id>.record.tmp`: a rewritten change log, not yet in place.
     RecordTmp,
 }
 
 impl Kind {
-    /// Every kind, for taking names apart.
+    /// Every kind, for parsing names.
     const ALL: [Self; 9] = [
         Self::Gone,
         Self::Join,
@@ -55,7 +55,7 @@ impl Kind {
         Self::RecordTmp,
     ];
 
-    /// What follows the id in the name.
+    /// Returns the file name after the id.
     pub(super) const fn suffix(self) -> &'static str {
         match self {
             Self::Gone => ".gone",
@@ -70,7 +70,7 @@ impl Kind {
         }
     }
 
-    /// Takes a name apart; `None` when it is not one of ours.
+    /// Parses a file name; `None` when it is not one of ours.
     pub(super) fn parse(name: &OsStr) -> Option<(UploadId, Self)> {
         let name = name.to_str()?;
         let (id, suffix) = name.split_at(name.find('.').unwrap_or(name.len()));
@@ -83,26 +83,26 @@ impl Kind {
 #[derive(Debug)]
 pub(super) struct Disk {
     dir: PathBuf,
-    /// The directory itself, to sync the names in it.
+    /// An open handle of the directory, for syncs and relative paths.
     names: File,
-    /// Its syncs, which uploads share.
-    names_synced: Rounds,
+    /// Coalesces syncs of the directory.
+    names_synced: GroupSync,
     durability: Durability,
-    /// Files that are kept open, as long as there are descriptors for them.
+    /// The cache of open files.
     handles: Handles,
     modes: Modes,
-    /// Nobody else has the directory as long as this is open: whoever may still write holds it.
+    /// Keeps the directory locked while anything may still write.
     _lock: File,
-    pace: Pace,
+    dispatcher: Dispatcher,
     #[cfg(test)]
     probe: super::tests::probe::Slot,
 }
 
 impl Disk {
-    /// The directory `dir`, which exists. Nobody else has it as long as `lock` is open.
+    /// Opens the existing directory `dir`. It stays locked as long as the store keeps `lock`.
     ///
     /// # Errors
-    /// What the system says about opening it.
+    /// Any I/O error.
     pub(super) fn open(
         dir: PathBuf,
         durability: Durability,
@@ -113,57 +113,57 @@ impl Disk {
         Ok(Self {
             dir,
             names,
-            names_synced: Rounds::default(),
+            names_synced: GroupSync::default(),
             durability,
             handles: Handles::within_limits(),
             modes,
             _lock: lock,
-            pace: Pace::default(),
+            dispatcher: Dispatcher::default(),
             #[cfg(test)]
             probe: super::tests::probe::Slot::default(),
         })
     }
 
-    /// Which promises syncs have to keep.
+    /// Returns the durability that syncs provide.
     pub(super) fn durability(&self) -> Durability {
         self.durability
     }
 
-    /// Files that are kept open.
+    /// Returns the cache of open files.
     pub(super) fn handles(&self) -> &Handles {
         &self.handles
     }
 
-    /// How fast it is.
-    pub(super) fn pace(&self) -> &Pace {
-        &self.pace
+    /// Returns the dispatcher of blocking work.
+    pub(super) fn dispatcher(&self) -> &Dispatcher {
+        &self.dispatcher
     }
 
-    /// Where tests listen in and interfere.
+    /// Returns the hook by which tests observe system calls and make them fail.
     #[cfg(test)]
     pub(super) fn probe(&self) -> &super::tests::probe::Slot {
         &self.probe
     }
 
-    /// Where it is.
+    /// Returns the path of the directory.
     #[cfg(test)]
     pub(super) fn dir(&self) -> &Path {
         &self.dir
     }
 
-    /// Tells tests what is about to be done.
+    /// Passes a system call that is about to be made to the probe of a test.
     #[cfg(test)]
     fn step(&self, step: Step<'_>) -> io::Result<()> {
         self.probe.ask(&self.dir, &step)
     }
 
-    /// Tells tests what is about to be done.
+    /// Does nothing outside of tests.
     #[cfg(not(test))]
     fn step(&self, _: Step<'_>) -> io::Result<()> {
         Ok(())
     }
 
-    /// Where `kind` of `id` lies.
+    /// Returns the path of `kind` of `id`.
     fn path(&self, id: &UploadId, kind: Kind) -> PathBuf {
         let (id, suffix) = (id.as_str(), kind.suffix());
         let mut path =
@@ -174,32 +174,32 @@ impl Disk {
         path
     }
 
-    /// Opens something. When there is no descriptor left, files that are only kept open are closed, and
-    /// it is tried once more.
-    fn making_room<T>(&self, open: impl Fn() -> io::Result<T>) -> io::Result<T> {
+    /// Calls `open`. When the process is out of file descriptors, closes the cached files and tries
+    /// once more.
+    fn with_spare_descriptors<T>(&self, open: impl Fn() -> io::Result<T>) -> io::Result<T> {
         match open() {
             Err(e) if is_out_of_descriptors(&e) && self.handles.close_all() => open(),
             result => result,
         }
     }
 
-    /// Opens a path of this directory: by its name, so that the way to the directory is not looked up
-    /// each time.
+    /// Opens a file relative to the directory handle, which saves looking up the path of the
+    /// directory.
     fn open_at(&self, path: &Path, flags: OFlags) -> io::Result<File> {
         let mode = Mode::from_raw_mode(self.modes.file as RawMode);
         let flags = flags | OFlags::CLOEXEC;
         let open = || rustix::fs::openat(&self.names, name_of(path), flags, mode);
-        self.making_room(|| Ok(rustix::io::retry_on_intr(open)?.into()))
+        self.with_spare_descriptors(|| Ok(rustix::io::retry_on_intr(open)?.into()))
     }
 
-    /// Makes an empty file, or empties the one that is there.
+    /// Creates an empty file, or truncates an existing one.
     pub(super) fn create(&self, id: &UploadId, kind: Kind) -> io::Result<File> {
         let path = self.path(id, kind);
         self.step(Step::Create { path: &path })?;
         self.open_at(&path, OFlags::RDWR | OFlags::CREATE | OFlags::TRUNC)
     }
 
-    /// Makes an empty file; one that is there is `AlreadyExists`.
+    /// Creates an empty file. An existing one is the error `AlreadyExists`.
     pub(super) fn create_new(&self, id: &UploadId, kind: Kind) -> io::Result<File> {
         let path = self.path(id, kind);
         self.step(Step::Create { path: &path })?;
@@ -220,7 +220,7 @@ impl Disk {
         self.open_at(&path, OFlags::RDWR)
     }
 
-    /// The whole content of a file just opened.
+    /// Reads the whole content of a file just opened.
     pub(super) fn read(&self, mut file: &File) -> io::Result<Vec<u8>> {
         self.step(Step::Read { file, at: 0 })?;
         let mut content = Vec::new();
@@ -228,12 +228,12 @@ impl Disk {
         Ok(content)
     }
 
-    /// Whether the name is there.
+    /// Returns whether the file exists.
     pub(super) fn exists(&self, id: &UploadId, kind: Kind) -> io::Result<bool> {
         Ok(self.length_of(id, kind)?.is_some())
     }
 
-    /// The length in bytes of the file that has the name now; `None` when there is none.
+    /// Returns the length of a file in bytes; `None` when it does not exist.
     pub(super) fn length_of(&self, id: &UploadId, kind: Kind) -> io::Result<Option<u64>> {
         let path = self.path(id, kind);
         let about = || rustix::fs::statat(&self.names, name_of(&path), AtFlags::empty());
@@ -241,27 +241,27 @@ impl Disk {
         Ok(about.map(|about| u64::try_from(about.st_size).unwrap_or_default()))
     }
 
-    /// The length of an open file in bytes; `None` when no name is left of it.
+    /// Returns the length of an open file in bytes; `None` when it has been unlinked.
     pub(super) fn linked_length(&self, file: &File) -> io::Result<Option<u64>> {
         let about = file.metadata()?;
         Ok((about.nlink() > 0).then_some(about.len()))
     }
 
-    /// Whether the name still stands for `file`.
-    pub(super) fn stands_for(&self, id: &UploadId, kind: Kind, file: &File) -> io::Result<bool> {
+    /// Returns whether the name still refers to `file`.
+    pub(super) fn is_same_file(&self, id: &UploadId, kind: Kind, file: &File) -> io::Result<bool> {
         let Some(named) = found(fs::metadata(self.path(id, kind)))? else {
             return Ok(false);
         };
-        let held = file.metadata()?;
-        Ok((named.dev(), named.ino()) == (held.dev(), held.ino()))
+        let open = file.metadata()?;
+        Ok((named.dev(), named.ino()) == (open.dev(), open.ino()))
     }
 
-    /// Writes `frames` one after the other from position `at` on.
+    /// Writes all `frames`, one after the other, at position `at`.
     pub(super) fn write_at(&self, file: &File, frames: &[Bytes], mut at: u64) -> io::Result<()> {
         self.step(Step::Write { file, frames, at })?;
         let mut slices: Vec<IoSlice<'_>> = frames.iter().map(|frame| IoSlice::new(frame)).collect();
         let mut rest = slices.as_mut_slice();
-        IoSlice::advance_slices(&mut rest, 0); // Drops empty slices in front.
+        IoSlice::advance_slices(&mut rest, 0); // Skips leading empty slices.
         while !rest.is_empty() {
             let some = rest.len().min(MAX_SLICES);
             let written =
@@ -275,7 +275,7 @@ impl Disk {
         Ok(())
     }
 
-    /// At most `limit` bytes from position `at` on; none at the end of the file.
+    /// Reads at most `limit` bytes at position `at`; returns none at the end of the file.
     pub(super) fn read_at(&self, file: &File, at: u64, limit: usize) -> io::Result<Bytes> {
         self.step(Step::Read { file, at })?;
         let mut content = Vec::with_capacity(limit);
@@ -285,21 +285,20 @@ impl Disk {
         Ok(content.into())
     }
 
-    /// Copies at most `limit` bytes from where `from` stands to where `to` stands, without moving
-    /// them through this process where the system knows how. Gives their number.
+    /// Copies at most `limit` bytes between the file positions of `from` and `to`, inside of the
+    /// kernel where it supports that. Returns the number of bytes copied.
     pub(super) fn copy(&self, from: &File, to: &File, limit: u64) -> io::Result<u64> {
         self.step(Step::Copy { from, to, limit })?;
         io::copy(&mut from.take(limit), &mut &*to)
     }
 
-    /// Cuts a file to `len` bytes.
+    /// Truncates a file to `len` bytes.
     pub(super) fn truncate(&self, file: &File, len: u64) -> io::Result<()> {
         self.step(Step::Truncate { file, len })?;
         file.set_len(len)
     }
 
-    /// Frees the space of a range inside of a file, which reads as zeros then. Some file systems cannot
-    /// do that.
+    /// Frees the blocks of a range, which then reads as zeros. Not supported by all file systems.
     #[cfg(any(target_os = "linux", target_os = "android"))]
     pub(super) fn punch(&self, file: &File, range: &Range<u64>) -> io::Result<()> {
         self.step(Step::Punch { file, range })?;
@@ -307,13 +306,13 @@ impl Disk {
         Ok(rustix::fs::fallocate(file, flags, range.start, range.end - range.start)?)
     }
 
-    /// Other systems cannot do that.
+    /// Not supported on this system.
     #[cfg(not(any(target_os = "linux", target_os = "android")))]
     pub(super) fn punch(&self, _: &File, _: &Range<u64>) -> io::Result<()> {
         Err(io::ErrorKind::Unsupported.into())
     }
 
-    /// Makes the content of a file survive the loss of power, if that was promised.
+    /// Syncs the content of a file; no-op with [`Durability::Relaxed`].
     pub(super) fn sync(&self, file: &File) -> io::Result<()> {
         match self.durability {
             Durability::Relaxed => Ok(()),
@@ -324,19 +323,19 @@ impl Disk {
         }
     }
 
-    /// Makes the names in the directory survive the loss of power, if that was promised.
+    /// Syncs the names in the directory; no-op with [`Durability::Relaxed`].
     pub(super) fn sync_names(&self) -> io::Result<()> {
         match self.durability {
             Durability::Relaxed => Ok(()),
-            Durability::Synced => self.names_synced.join(|| {
+            Durability::Synced => self.names_synced.run(|| {
                 self.step(Step::SyncNames { dir: &self.names })?;
                 self.names.sync_all()
             }),
         }
     }
 
-    /// Makes everything in the file system survive the loss of power, if that was promised. Takes as
-    /// long as there is something to write.
+    /// Syncs the whole file system; no-op with [`Durability::Relaxed`]. Takes as long as there is
+    /// data to write.
     pub(super) fn sync_all(&self) -> io::Result<()> {
         match self.durability {
             Durability::Relaxed => Ok(()),
@@ -347,7 +346,7 @@ impl Disk {
         }
     }
 
-    /// Gives `from` the name `to`, in the place of what had it.
+    /// Renames a file, replacing an existing `to`.
     pub(super) fn rename(&self, id: &UploadId, from: Kind, to: Kind) -> io::Result<()> {
         let (from, to) = (self.path(id, from), self.path(id, to));
         self.step(Step::Rename { from: &from, to: &to })?;
@@ -355,42 +354,59 @@ impl Disk {
         Ok(rustix::fs::renameat(&self.names, from, &self.names, to)?)
     }
 
-    /// Has the pointer of `key` lead to `id`, whatever it led to before.
-    pub(super) fn point(&self, key: &UploadId, id: &UploadId) -> io::Result<()> {
-        self.unlink(key, Kind::NameTmp)?;
-        let (from, to) = (self.path(key, Kind::NameTmp), self.path(id, Kind::Record));
-        self.step(Step::Symlink { path: &from, to: name_of(&to) })?;
-        rustix::fs::symlinkat(name_of(&to), &self.names, name_of(&from))?;
-        self.rename(key, Kind::NameTmp, Kind::Name)
+    /// Makes `<key>.name.tmp` a link to the record of `id`, replacing an existing one.
+    pub(super) fn link_to_record(&self, key: &UploadId, id: &UploadId) -> io::Result<()> {
+        let (path, record) = (self.path(key, Kind::NameTmp), self.path(id, Kind::Record));
+        let (name, to) = (name_of(&path), name_of(&record));
+        self.step(Step::Symlink { path: &path, to })?;
+        match rustix::fs::symlinkat(to, &self.names, name) {
+            Err(rustix::io::Errno::EXIST) => {
+                self.unlink(key, Kind::NameTmp)?;
+                Ok(rustix::fs::symlinkat(to, &self.names, name)?)
+            }
+            made => Ok(made?),
+        }
     }
 
-    /// The upload that the pointer of `key` leads to; `None` when there is none.
-    pub(super) fn pointed(&self, key: &UploadId) -> io::Result<Option<UploadId>> {
-        let path = self.path(key, Kind::Name);
+    /// Returns the upload to whose record a link leads; `None` when there is no such link.
+    pub(super) fn pointer_target(
+        &self,
+        key: &UploadId,
+        kind: Kind,
+    ) -> io::Result<Option<UploadId>> {
+        let path = self.path(key, kind);
         self.step(Step::Open { path: &path })?;
-        let to = found(fs::read_link(path))?;
+        let to = match fs::read_link(path) {
+            // A foreign file.
+            Err(e) if e.kind() == io::ErrorKind::InvalidInput => return Ok(None),
+            to => found(to)?,
+        };
         let to = to.and_then(|to| Kind::parse(to.as_os_str()));
         Ok(to.filter(|(_, kind)| *kind == Kind::Record).map(|(id, _)| id))
     }
 
-    /// Removes a file. Says whether there was one.
+    /// Removes a file. Returns whether it existed.
     pub(super) fn unlink(&self, id: &UploadId, kind: Kind) -> io::Result<bool> {
         let path = self.path(id, kind);
         self.step(Step::Unlink { path: &path })?;
         Ok(found(fs::remove_file(path))?.is_some())
     }
 
-    /// Removes a directory of links. Says whether there was one.
+    /// Removes a directory of links. Returns whether it existed.
     pub(super) fn unlink_tree(&self, id: &UploadId, kind: Kind) -> io::Result<bool> {
         let path = self.path(id, kind);
         self.step(Step::Unlink { path: &path })?;
-        Ok(found(self.making_room(|| fs::remove_dir_all(&path)))?.is_some())
+        Ok(found(self.with_spare_descriptors(|| fs::remove_dir_all(&path)))?.is_some())
     }
 
-    /// Makes the directory `<id>.join` with a link for each `(position, partial)`, named after the
-    /// position, to the private bytes of the partial. It appears with all links or not at all; that
-    /// it has appeared lasts after the next [`Self::sync_names`].
-    pub(super) fn link_parts(&self, id: &UploadId, parts: &[(u64, &UploadId)]) -> io::Result<()> {
+    /// Creates the directory `<id>.join` with a hard link for each `(position, partial)`, named
+    /// after the position, to the data file of the partial. The directory appears with all links or
+    /// not at all; its name is durable after the next [`Self::sync_names`].
+    pub(super) fn link_partials(
+        &self,
+        id: &UploadId,
+        parts: &[(u64, &UploadId)],
+    ) -> io::Result<()> {
         let tmp = self.path(id, Kind::JoinTmp);
         self.unlink_tree(id, Kind::JoinTmp)?;
         self.step(Step::Create { path: &tmp })?;
@@ -401,30 +417,31 @@ impl Disk {
             fs::hard_link(from, to)?;
         }
         if self.durability == Durability::Synced {
-            let links = self.making_room(|| File::open(&tmp))?;
+            let links = self.with_spare_descriptors(|| File::open(&tmp))?;
             self.step(Step::SyncNames { dir: &links })?;
             links.sync_all()?;
         }
         self.rename(id, Kind::JoinTmp, Kind::Join)
     }
 
-    /// The positions of the links in `<id>.join`, ascending; `None` when there is no such directory.
+    /// Returns the positions of the links in `<id>.join`, ascending; `None` when there is no such
+    /// directory.
     pub(super) fn links(&self, id: &UploadId) -> io::Result<Option<Vec<u64>>> {
         let path = self.path(id, Kind::Join);
         self.step(Step::Open { path: &path })?;
-        let Some(entries) = found(self.making_room(|| fs::read_dir(&path)))? else {
+        let Some(entries) = found(self.with_spare_descriptors(|| fs::read_dir(&path)))? else {
             return Ok(None);
         };
         let mut positions = Vec::new();
         for entry in entries {
-            // Only we make names here; others are not ours to judge.
+            // Names that are not positions are not ours.
             positions.extend(entry?.file_name().to_str().and_then(|name| name.parse::<u64>().ok()));
         }
         positions.sort_unstable();
         Ok(Some(positions))
     }
 
-    /// Whether the bytes of a link in such a directory have no other name any more.
+    /// Returns whether a link in such a directory is the last name of its file.
     pub(super) fn has_last_link(&self, id: &UploadId, kind: Kind) -> io::Result<bool> {
         let Some(links) = found(fs::read_dir(self.path(id, kind)))? else {
             return Ok(false);
@@ -441,43 +458,43 @@ impl Disk {
     pub(super) fn open_link(&self, id: &UploadId, position: u64) -> io::Result<File> {
         let path = self.path(id, Kind::Join).join(position.to_string());
         self.step(Step::Open { path: &path })?;
-        self.making_room(|| File::open(&path))
+        self.with_spare_descriptors(|| File::open(&path))
     }
 
-    /// All names in the directory, ours or not.
+    /// Lists all names in the directory, ours or not.
     pub(super) fn entries(&self) -> io::Result<ReadDir> {
         self.step(Step::Open { path: &self.dir })?;
-        self.making_room(|| fs::read_dir(&self.dir))
+        self.with_spare_descriptors(|| fs::read_dir(&self.dir))
     }
 }
 
-/// The last part of a path.
+/// Returns the last component of a path.
 fn name_of(path: &Path) -> &OsStr {
     path.file_name().unwrap_or_default()
 }
 
-/// Makes everything survive that is in the file system of `dir`.
+/// Syncs the file system of `dir`.
 #[cfg(any(target_os = "linux", target_os = "android"))]
 fn sync_file_system(dir: &File) -> io::Result<()> {
     Ok(rustix::fs::syncfs(dir)?)
 }
 
-/// Other systems cannot do that for one file system.
+/// Not supported on this system for one file system alone.
 #[cfg(not(any(target_os = "linux", target_os = "android")))]
 fn sync_file_system(_: &File) -> io::Result<()> {
     Err(io::ErrorKind::Unsupported.into())
 }
 
-/// Whether this process, or all of them together, can have no further descriptor.
+/// Returns whether the process or the system is out of file descriptors.
 fn is_out_of_descriptors(error: &io::Error) -> bool {
     use rustix::io::Errno;
     matches!(Errno::from_io_error(error), Some(Errno::MFILE | Errno::NFILE))
 }
 
-/// The most slices given to one `pwritev`: `IOV_MAX` of Linux and the BSDs.
+/// Maximum number of slices per `pwritev`: `IOV_MAX` of Linux and the BSDs.
 const MAX_SLICES: usize = 1024;
 
-/// `None` for what is not there.
+/// Maps `NotFound` to `None`.
 pub(super) fn found<T>(result: io::Result<T>) -> io::Result<Option<T>> {
     match result {
         Ok(value) => Ok(Some(value)),
@@ -486,36 +503,36 @@ pub(super) fn found<T>(result: io::Result<T>) -> io::Result<Option<T>> {
     }
 }
 
-/// A system call about to be made, for tests that stop the world there or make the call fail.
+/// A system call about to be made, for tests that interrupt it or make it fail.
 #[derive(Debug, Clone, Copy)]
-#[expect(dead_code, reason = "only tests look inside, and not at everything")]
+#[expect(dead_code, reason = "only tests read the fields, and not all of them")]
 pub(super) enum Step<'a> {
-    /// Bytes from one file to another.
+    /// Copies bytes between files.
     Copy { from: &'a File, to: &'a File, limit: u64 },
-    /// A new file or directory.
+    /// Creates a file or directory.
     Create { path: &'a Path },
-    /// A second name for a file.
+    /// Creates a hard link.
     Link { from: &'a Path, to: &'a Path },
-    /// A file or directory opened.
+    /// Opens a file or directory.
     Open { path: &'a Path },
-    /// Bytes read.
+    /// Reads bytes.
     Read { file: &'a File, at: u64 },
-    /// Space inside of a file freed.
+    /// Frees a range inside of a file.
     Punch { file: &'a File, range: &'a Range<u64> },
-    /// A name changed.
+    /// Renames a file or directory.
     Rename { from: &'a Path, to: &'a Path },
-    /// A pointer of a key.
+    /// Creates the symbolic link of a pointer.
     Symlink { path: &'a Path, to: &'a OsStr },
-    /// Content made to last.
+    /// Syncs a file.
     Sync { file: &'a File },
-    /// Everything made to last.
+    /// Syncs the file system.
     SyncAll { dir: &'a File },
-    /// Names made to last.
+    /// Syncs a directory.
     SyncNames { dir: &'a File },
-    /// A file cut.
+    /// Truncates a file.
     Truncate { file: &'a File, len: u64 },
-    /// A name removed.
+    /// Removes a name.
     Unlink { path: &'a Path },
-    /// Bytes written.
+    /// Writes bytes.
     Write { file: &'a File, frames: &'a [Bytes], at: u64 },
 }

@@ -1,4 +1,5 @@
-//! [`Entry`]: everything this process knows about one id, and [`Cache`]: all entries. No files.
+//! [`Entry`]: the in-memory state of one id, and [`Cache`]: the bounded map of entries. Does no
+//! I/O.
 
 use std::{
     collections::{HashMap, VecDeque},
@@ -11,98 +12,100 @@ use std::{
 
 use tokio::sync::OwnedMutexGuard;
 
-use super::{handles::Files, lock, surplus::Surplus, writer::Pump};
+use super::{handles::Files, lock, surplus::Surplus, writer::WriteQueue};
 use crate::upload::{Role, Upload, UploadId};
 
-/// Entries kept at most, as long as nobody uses the rest: well above the uploads of a busy hour, at
-/// about 300 bytes each.
+/// Maximum number of entries while unused ones can be evicted. Well above the uploads of a busy
+/// hour, at about 300 bytes each.
 const MAX_ENTRIES: usize = 16_384;
 
-/// Approximate bytes of records kept at most, as long as nobody uses the rest. Records with much
-/// metadata or many gaps reach it before [`MAX_ENTRIES`].
+/// Approximate maximum of bytes in cached records while unused entries can be evicted. Records with
+/// much metadata or many gaps reach it before [`MAX_ENTRIES`].
 const MAX_ENTRY_BYTES: usize = 16 << 20;
 
-/// Entries looked at for each one added, so that adding stays cheap when all are in use.
+/// Eviction candidates examined per insertion, so that inserting stays cheap when all entries are
+/// in use.
 const EVICTION_TRIES: usize = 8;
 
-/// What is known about one id. There is at most one entry of an id, so whoever holds its log is
-/// alone with the files of that id.
+/// The in-memory state of one id. At most one entry exists per id, so the owner of the lock on its
+/// log has exclusive access to the files of that id.
 #[derive(Debug)]
 pub(super) struct Entry {
-    /// Which upload.
+    /// The id of the upload.
     pub(super) id: UploadId,
-    /// The record as committed; `None` = the disk knows. Held for a moment only.
+    /// The last committed record; `None` means that it must be read from disk. Locked only to copy
+    /// or replace the `Arc`.
     current: Mutex<Option<Arc<Upload>>>,
-    /// Held by whoever changes or reads the files that the record speaks of.
+    /// Locked while the files of the upload are read or changed.
     log: Arc<tokio::sync::Mutex<Log>>,
-    /// Writers given up in mid-write. See [`Entry::quiet`].
-    abandoned: Mutex<Vec<Weak<Pump>>>,
-    /// Bytes in its data file that are not recorded.
+    /// Queues of writers dropped in the middle of a write. See [`Entry::wait_idle`].
+    abandoned: Mutex<Vec<Weak<WriteQueue>>>,
+    /// Bytes in the data file that are not committed.
     pub(super) surplus: Surplus,
-    /// Whether it was asked for since the cache last looked for room.
+    /// Whether the entry was used since the last eviction pass.
     touched: AtomicBool,
-    /// Where it is kept.
+    /// The cache that owns the entry.
     slots: Weak<Mutex<Slots>>,
-    /// Its files that are open, see [`Handles`](super::handles::Handles).
+    /// The open files of the upload, see [`Handles`](super::handles::Handles).
     pub(super) files: Mutex<Files>,
-    /// Its share of [`Slots::bytes`]; 0 until a record was known, and not considered for eviction
-    /// until then.
+    /// The share of this entry in [`Slots::bytes`]. 0 until a record is cached for the first time;
+    /// until then the entry is not an eviction candidate.
     weight: AtomicUsize,
 }
 
-/// The change log on disk. Means nothing while the entry has no record.
+/// The state of the change log on disk. Meaningless while the entry has no record.
 #[derive(Debug, Default)]
 pub(super) struct Log {
-    /// The length of its committed lines in bytes: where the next line goes.
+    /// Length of the committed lines in bytes: the position of the next line.
     pub(super) bytes: u64,
-    /// The length of its first line in bytes.
+    /// Length of the first line in bytes.
     pub(super) base_bytes: u64,
-    /// Whether bytes that were never committed may follow.
+    /// Whether uncommitted bytes may follow the committed lines.
     pub(super) torn: bool,
 }
 
-/// An entry that somebody uses: it stays where it is until this is dropped.
+/// A reference to an entry. The entry is not evicted while one exists.
 #[derive(Debug, Clone)]
-pub(super) struct Lease {
-    /// `None` only while it is dropped.
+pub(super) struct EntryRef {
+    /// `None` only during drop.
     entry: Option<Arc<Entry>>,
 }
 
-/// An entry with whose files the holder is alone.
+/// Exclusive access to the files of an upload.
 #[derive(Debug)]
-pub(super) struct Held {
-    // Dropped before the lease: an entry that may be evicted is held by nobody.
-    /// Its change log.
+pub(super) struct EntryGuard {
+    // Field order matters: the lock is released before the entry may be evicted.
+    /// The change log.
     pub(super) log: OwnedMutexGuard<Log>,
-    /// The entry.
-    pub(super) entry: Lease,
+    /// The locked entry.
+    pub(super) entry: EntryRef,
 }
 
-impl Lease {
-    /// Waits to be alone with the files of the upload.
+impl EntryRef {
+    /// Waits for exclusive access to the files of the upload.
     ///
     /// # Cancel safety
-    /// Dropping the future gives up the place in the queue.
-    pub(super) async fn hold(self) -> Held {
+    /// Cancel safe. Dropping the future loses the place in the queue.
+    pub(super) async fn lock(self) -> EntryGuard {
         let log = Arc::clone(&self.log).lock_owned().await;
-        Held { log, entry: self }
+        EntryGuard { log, entry: self }
     }
 
-    /// The same without waiting; `None` while its files are in use.
-    pub(super) fn try_hold(self) -> Option<Held> {
+    /// Returns `None` instead of waiting when the files are in use.
+    pub(super) fn try_lock(self) -> Option<EntryGuard> {
         let log = Arc::clone(&self.log).try_lock_owned().ok()?;
-        Some(Held { log, entry: self })
+        Some(EntryGuard { log, entry: self })
     }
 
-    /// The entry, as long as somebody else keeps it.
+    /// Returns a weak reference to the entry.
     pub(super) fn downgrade(&self) -> Weak<Entry> {
         self.entry.as_ref().map(Arc::downgrade).unwrap_or_default()
     }
 
-    /// Sets the record; `None` = the disk knows.
+    /// Replaces the cached record; `None` means that it must be read from disk.
     pub(super) fn set(&self, current: Option<Arc<Upload>>) {
         *lock(&self.current) = current;
-        // Alone: whoever sets the record holds its files.
+        // No race: the caller has the entry locked.
         let now = self.weigh();
         let before = self.weight.swap(now, Ordering::Relaxed);
         if before != now
@@ -113,22 +116,22 @@ impl Lease {
     }
 }
 
-impl Deref for Lease {
+impl Deref for EntryRef {
     type Target = Entry;
 
     fn deref(&self) -> &Entry {
-        self.entry.as_ref().expect("an entry is there until its lease is dropped")
+        self.entry.as_ref().expect("only drop takes the entry out")
     }
 }
 
-impl Drop for Lease {
-    /// An entry about which nothing is known is dropped with its last lease: ids that do not exist
-    /// leave nothing behind.
+impl Drop for EntryRef {
+    /// Removes an entry without a record together with its last reference, so that requests for
+    /// unknown ids use no memory.
     fn drop(&mut self) {
         let Some(entry) = self.entry.take() else {
             return;
         };
-        // One that has a record, or had one a moment ago, goes when the cache needs its room.
+        // An entry with a record, or with one a moment ago, is left to eviction.
         if entry.current().is_some() {
             return;
         }
@@ -157,71 +160,70 @@ impl Entry {
         }
     }
 
-    /// The record as committed; `None` = the disk knows.
+    /// Returns the last committed record; `None` means that it must be read from disk.
     pub(super) fn current(&self) -> Option<Arc<Upload>> {
         lock(&self.current).clone()
     }
 
-    /// Notes that a writer was given up while a thread may still be writing for it.
-    pub(super) fn abandon(&self, pump: &Arc<Pump>) {
+    /// Registers a writer that was dropped while a thread may still be writing for it.
+    pub(super) fn abandon(&self, queue: &Arc<WriteQueue>) {
         let mut abandoned = lock(&self.abandoned);
-        abandoned.retain(|pump| pump.strong_count() > 0);
-        abandoned.push(Arc::downgrade(pump));
+        abandoned.retain(|queue| queue.strong_count() > 0);
+        abandoned.push(Arc::downgrade(queue));
     }
 
-    /// Waits until no thread writes for a writer that was given up, or cuts off what it wrote. Bytes
-    /// written after that cannot be overwritten with older ones.
+    /// Waits until no thread writes for a dropped writer or reclaims its bytes. Bytes written
+    /// afterwards cannot be overwritten by older ones.
     ///
     /// # Cancel safety
-    /// May be dropped at any time.
-    pub(super) async fn quiet(&self) {
-        self.surplus.wait().await;
+    /// Cancel safe.
+    pub(super) async fn wait_idle(&self) {
+        self.surplus.wait_idle().await;
         let abandoned = lock(&self.abandoned).clone();
         if abandoned.is_empty() {
             return;
         }
-        for pump in abandoned.iter().filter_map(Weak::upgrade) {
-            pump.idle().await;
+        for queue in abandoned.iter().filter_map(Weak::upgrade) {
+            queue.wait_idle().await;
         }
-        lock(&self.abandoned).retain(|pump| pump.strong_count() > 0);
+        lock(&self.abandoned).retain(|queue| queue.strong_count() > 0);
     }
 
-    /// What it weighs in the cache, in bytes, about.
+    /// Returns the approximate size of the entry in bytes.
     fn weigh(&self) -> usize {
         let own = size_of::<Self>() + size_of::<Log>() + 3 * self.id.as_str().len() + 128;
         own + self.current().map_or(0, |upload| weight(&upload))
     }
 }
 
-/// What a record weighs in memory, in bytes, about.
+/// Returns the approximate size of a record in memory, in bytes.
 fn weight(upload: &Upload) -> usize {
     let partials = match &upload.role {
         Role::Whole | Role::Partial { .. } => 0,
         Role::Final { partials, text } => text.len() + 64 * partials.len(),
     };
-    // Metadata is held as text and as decoded entries.
+    // Metadata is stored as text and as decoded entries.
     size_of::<Upload>()
         + 2 * upload.metadata.as_text().len()
         + 16 * upload.received.runs()
         + partials
 }
 
-/// The entries in memory, bounded.
+/// The bounded map of entries.
 #[derive(Debug, Default)]
 pub(super) struct Cache(Arc<Mutex<Slots>>);
 
 #[derive(Debug, Default)]
 struct Slots {
-    /// All entries.
     entries: HashMap<UploadId, Arc<Entry>>,
-    /// Ids in the order in which they are considered for eviction; some may be gone already.
+    /// Eviction candidates, oldest first. Some ids may have been removed already.
     order: VecDeque<UploadId>,
-    /// The sum of all weights.
+    /// The sum of all weights, in bytes.
     bytes: usize,
 }
 
 impl Cache {
-    /// The record of `id`, if it is in memory.
+    /// Returns the cached record of `id` and marks the entry as used.
     pub(super) fn current(&self, id: &UploadId) -> Option<Arc<Upload>> {
         let slots = lock(&self.0);
         let entry = slots.entries.get(id)?;
@@ -229,13 +231,13 @@ impl Cache {
         entry.current()
     }
 
-    /// The same, without counting as use.
+    /// Returns the cached record of `id` without marking the entry as used.
     pub(super) fn peek(&self, id: &UploadId) -> Option<Arc<Upload>> {
         lock(&self.0).entries.get(id)?.current()
     }
 
-    /// The entry of `id`. Nothing about it need be known yet.
-    pub(super) fn entry(&self, id: &UploadId) -> Lease {
+    /// Returns the entry of `id`, created without a record if there is none.
+    pub(super) fn entry(&self, id: &UploadId) -> EntryRef {
         let mut slots = lock(&self.0);
         let entry = match slots.entries.get(id) {
             Some(entry) => Arc::clone(entry),
@@ -246,13 +248,13 @@ impl Cache {
             }
         };
         entry.touched.store(true, Ordering::Relaxed);
-        Lease { entry: Some(entry) }
+        EntryRef { entry: Some(entry) }
     }
 }
 
 impl Slots {
-    /// Notes what `entry`, which is in use, weighs now. The first time it becomes a candidate for
-    /// eviction.
+    /// Updates the weight of `entry`, which is in use. The first call makes it an eviction
+    /// candidate.
     fn reweigh(&mut self, entry: &Entry, before: usize, now: usize) {
         self.bytes = self.bytes - before + now;
         if before == 0 {
@@ -261,7 +263,7 @@ impl Slots {
         }
     }
 
-    /// Makes room for one more entry: a second chance for those asked for of late.
+    /// Evicts entries until there is room for one more. Recently used ones get a second chance.
     fn make_room(&mut self) {
         for _ in 0..EVICTION_TRIES {
             if self.order.len() < MAX_ENTRIES && self.bytes < MAX_ENTRY_BYTES {
@@ -277,9 +279,11 @@ impl Slots {
         }
     }
 
-    /// Drops the entry of `id` if only the cache holds it and `idle` agrees. Says whether it did.
+    /// Removes the entry of `id` if only the cache references it and `idle` returns true. Returns
+    /// whether it was removed.
     ///
-    /// New holders are made under the lock of the cache only, so nobody can come in between.
+    /// References are only created under the lock of the cache, so no reference can appear in
+    /// between.
     fn evict_if(&mut self, id: &UploadId, idle: impl FnOnce(&Entry) -> bool) -> bool {
         let unused = |entry: &Arc<Entry>| Arc::strong_count(entry) == 1 && idle(entry);
         if !self.entries.get(id).is_some_and(unused) {
@@ -297,7 +301,7 @@ mod tests {
     use super::*;
     use crate::store::conformance;
 
-    /// An entry with a record, and no user any more.
+    /// Caches a record without keeping a reference to its entry.
     fn keep(cache: &Cache, id: &str, metadata: &str) {
         let mut upload = conformance::upload(id, Some(5));
         upload.metadata = metadata.parse().expect("plain metadata");
@@ -308,7 +312,7 @@ mod tests {
         id.parse().expect("plain")
     }
 
-    /// How many entries there are, and what they weigh.
+    /// Returns the number of entries and their total weight in bytes.
     fn size(cache: &Cache) -> (usize, usize) {
         let slots = lock(&cache.0);
         let weight = |entry: &Arc<Entry>| entry.weight.load(Ordering::Relaxed);
@@ -336,7 +340,7 @@ mod tests {
         let cache = Cache::default();
         for index in 0..3 * MAX_ENTRIES {
             keep(&cache, &format!("a{index}"), "");
-            // One that is asked for all the time stays.
+            // An entry in steady use is not evicted.
             assert!(cache.current(&of("a0")).is_some(), "{index}");
         }
         let (entries, _) = size(&cache);

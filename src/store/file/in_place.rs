@@ -1,4 +1,5 @@
-//! [`InPlace`]: blocking calls that run on async threads, bounded and watched. Knows no files.
+//! [`InPlace`]: blocking calls made on async worker threads, bounded and supervised by a watchdog.
+//! Does no I/O itself.
 
 use std::{
     sync::{Arc, Condvar, Mutex, PoisonError},
@@ -10,30 +11,30 @@ use tokio::runtime::Handle;
 
 use super::lock;
 
-/// The blocking calls that run on async threads right now.
+/// The blocking calls that run on async worker threads right now.
 ///
-/// A call that never returns, because the file system is frozen or its disk is gone, takes its thread
-/// along. Three things keep everything else running:
+/// A call that never returns, because the file system is frozen or its disk is gone, blocks its
+/// worker thread. Three measures keep all other tasks running:
 ///
-/// - One worker thread of the runtime is always left. While a call takes longer than it should, no
-///   further one is begun.
-/// - The task that this worker would run next, which other workers cannot steal, is first moved to
-///   where they can.
-/// - The worker may be the one that polled the system for events while the others slept. A watch,
-///   which is a plain thread, wakes another one up.
+/// - At least one worker thread of the runtime stays free. While a call is overdue, no other one
+///   begins.
+/// - The task in the LIFO slot of the worker, which other workers cannot steal, is moved to the run
+///   queue first.
+/// - The worker may be the one that polled the I/O driver while the others slept. The watchdog, a
+///   plain thread, wakes another one.
 ///
-/// `block_in_place` gives the same by handing everything to a second thread before each call. That
-/// costs as much as doing the call on a second thread, which is what is to be saved. The watch leaves
-/// out one thing that it does: tasks of the worker that have used up their time slice stay with it.
-/// They move bytes from or to the same disk.
+/// `block_in_place` achieves the same by handing the worker's core to a second thread before each
+/// call, which costs as much as making the call on that thread. One thing it does is left out here:
+/// tasks of this worker that have used up their budget stay with it. They move bytes from or to the
+/// same disk.
 #[derive(Debug)]
 pub(super) struct InPlace(Arc<Shared>);
 
-/// What calls and the watch share.
+/// State shared by the calls and the watchdog.
 #[derive(Debug)]
 struct Shared {
     state: Mutex<State>,
-    /// Called when the watch has something to do.
+    /// Notified when the watchdog has something to do.
     wake: Condvar,
     /// A call that takes longer is overdue.
     overdue_after: Duration,
@@ -44,10 +45,10 @@ struct State {
     running: Vec<Running>,
     /// The number of the next call.
     next: u64,
-    watch: Watch,
+    watch: Watchdog,
 }
 
-/// A call under way.
+/// A call in progress.
 #[derive(Debug)]
 struct Running {
     number: u64,
@@ -57,21 +58,21 @@ struct Running {
     is_reported: bool,
 }
 
-/// What the watch does.
+/// The state of the watchdog thread.
 #[derive(Debug, Default, PartialEq, Eq)]
-enum Watch {
+enum Watchdog {
     /// Not started yet.
     #[default]
     Absent,
-    /// Looks at the running calls from time to time.
+    /// Checks the running calls periodically.
     Awake,
     /// Waits for a call.
     Asleep,
-    /// Ends.
-    Dismissed,
+    /// Exits.
+    Stopped,
 }
 
-/// The right to make one call right here, until dropped.
+/// The right to make one blocking call on this thread, until dropped.
 #[derive(Debug)]
 pub(super) struct Permit<'a> {
     shared: &'a Shared,
@@ -79,24 +80,24 @@ pub(super) struct Permit<'a> {
 }
 
 impl InPlace {
-    /// Without calls. One that takes longer than `overdue_after` is taken for one that hangs.
+    /// Creates an instance without calls. A call longer than `overdue_after` counts as hanging.
     pub(super) fn new(overdue_after: Duration) -> Self {
         let (state, wake) = (Mutex::default(), Condvar::new());
         Self(Arc::new(Shared { state, wake, overdue_after }))
     }
 
-    /// The right to make a blocking call on this thread; `None` when it would leave the runtime
-    /// without a worker, or another one hangs.
+    /// Returns the right to make a blocking call on this thread; `None` when that would leave the
+    /// runtime without a free worker, or when another call hangs.
     pub(super) fn permit(&self) -> Option<Permit<'_>> {
         let runtime = Handle::try_current().ok()?;
         let workers = runtime.metrics().num_workers();
         let number = self.begin(&runtime, workers)?;
-        // Takes the place of the task that would be next, see `InPlace`.
+        // Takes the LIFO slot and moves the task in it to the run queue, see `InPlace`.
         runtime.spawn(async {});
         Some(Permit { shared: &self.0, number })
     }
 
-    /// Notes a call and sees that it is watched. Gives its number.
+    /// Registers a call, starts or wakes the watchdog, and returns the number of the call.
     fn begin(&self, runtime: &Handle, workers: usize) -> Option<u64> {
         let begin = Instant::now();
         let mut state = lock(&self.0.state);
@@ -105,17 +106,17 @@ impl InPlace {
             return None;
         }
         match state.watch {
-            Watch::Absent => {
+            Watchdog::Absent => {
                 let shared = Arc::clone(&self.0);
                 let watch = thread::Builder::new().name("windlass-watch".to_owned());
                 watch.spawn(move || shared.watch()).ok()?;
-                state.watch = Watch::Awake;
+                state.watch = Watchdog::Awake;
             }
-            Watch::Asleep => {
+            Watchdog::Asleep => {
                 self.0.wake.notify_one();
-                state.watch = Watch::Awake;
+                state.watch = Watchdog::Awake;
             }
-            Watch::Awake | Watch::Dismissed => {}
+            Watchdog::Awake | Watchdog::Stopped => {}
         }
         let number = state.next;
         state.next += 1;
@@ -127,7 +128,7 @@ impl InPlace {
 
 impl Drop for InPlace {
     fn drop(&mut self) {
-        lock(&self.0.state).watch = Watch::Dismissed;
+        lock(&self.0.state).watch = Watchdog::Stopped;
         self.0.wake.notify_one();
     }
 }
@@ -139,12 +140,12 @@ impl Drop for Permit<'_> {
 }
 
 impl Shared {
-    /// Has another worker take over from each one whose call is overdue.
+    /// Wakes another worker for each call that is overdue.
     fn watch(&self) {
         let mut state = lock(&self.state);
-        while state.watch != Watch::Dismissed {
+        while state.watch != Watchdog::Stopped {
             if state.running.is_empty() {
-                state.watch = Watch::Asleep;
+                state.watch = Watchdog::Asleep;
                 state = self.wake.wait(state).unwrap_or_else(PoisonError::into_inner);
                 continue;
             }
@@ -153,7 +154,8 @@ impl Shared {
             for call in &mut state.running {
                 if !call.is_reported && call.begin.elapsed() > self.overdue_after {
                     call.is_reported = true;
-                    // A task from outside wakes a worker. It finds what else there is to do.
+                    // Spawning from outside of the runtime wakes a worker, which then finds the
+                    // other tasks.
                     call.runtime.spawn(async {});
                 }
             }
@@ -208,7 +210,7 @@ mod tests {
         });
     }
 
-    /// A task hangs on the worker that was the only one awake. Another one, which it may have woken just
+    /// A task hangs on the only worker that was awake. The other one, which it may have woken just
     /// before, needs a timer.
     #[test]
     fn call_that_hangs_takes_no_other_task_along() {

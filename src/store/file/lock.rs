@@ -1,4 +1,4 @@
-//! Opening a data directory, alone: [`OpenError`] and the lock file.
+//! [`OpenError`], and exclusive access to a data directory by a lock file.
 
 use std::{
     fs::{DirBuilder, File, OpenOptions, TryLockError},
@@ -7,50 +7,50 @@ use std::{
     path::{Path, PathBuf},
 };
 
-/// The file that is locked while a process has the directory. Not the name of any upload.
+/// The name of the lock file. Not a valid upload id.
 const LOCK_NAME: &str = ".lock";
 
-/// Whoever may open the lock file may lock it and keep the server from starting.
+/// The mode of the lock file: a user who may open it can lock it and keep the server from starting.
 const LOCK_MODE: u32 = 0o600;
 
-/// Bytes of a lock file that are shown: a process id and a label. Whatever else may lie there is
-/// not worth more.
+/// Bytes of a lock file that are shown in errors: a process id and a label. Bounds unexpected
+/// content.
 const MAX_HOLDER_BYTES: u64 = 256;
 
-/// Why a data directory cannot be used.
+/// Errors of opening a data directory.
 #[derive(Debug, thiserror::Error)]
 pub enum OpenError {
-    /// The directory is not there and cannot be made.
+    /// The directory does not exist and cannot be created.
     #[error("cannot create the data directory {}: {source}; create it or name another one", path.display())]
     Create {
         /// The directory.
         path: PathBuf,
-        /// The failure.
+        /// The I/O error.
         source: io::Error,
     },
-    /// The directory is in use.
+    /// The directory is in use by another process, or by another store of this one.
     #[error(
         "the data directory {} is in use by {holder}; stop that process or name another directory",
         path.display()
     )]
-    Held {
+    InUse {
         /// The directory.
         path: PathBuf,
-        /// The process that has it, as it calls itself.
+        /// The process that has it, as its lock file names it.
         holder: String,
     },
-    /// The file system has no locks.
+    /// The lock failed, as on file systems without locks.
     #[error("cannot lock {}: {source}; use a directory on a local file system", path.display())]
     Lock {
         /// The lock file.
         path: PathBuf,
-        /// The failure.
+        /// The I/O error.
         source: io::Error,
     },
-    /// The secret that the names of uploads depend on is lost.
+    /// The secret from which keys are derived is missing or damaged.
     #[error(
-        "{} {fault}, and without it clients do not find the uploads that they name (ResumableJS); \
-         restore it from a backup, or give those uploads up with: head -c {} /dev/urandom > {}",
+        "{} {fault}, and without it clients cannot find their uploads by name (ResumableJS); \
+         restore it from a backup, or abandon those uploads with: head -c {} /dev/urandom > {}",
         path.display(), super::secret::SECRET_BYTES, path.display()
     )]
     Secret {
@@ -59,21 +59,21 @@ pub enum OpenError {
         /// What is wrong with it.
         fault: &'static str,
     },
-    /// The directory cannot be written to.
+    /// The directory cannot be read or written.
     #[error("cannot use the data directory {}: {source}; let this user write to it", path.display())]
     Use {
         /// The directory.
         path: PathBuf,
-        /// The failure.
+        /// The I/O error.
         source: io::Error,
     },
 }
 
-/// Makes the directory and its parents if they are not there, durably and with this mode. Warns of
-/// one that lets in more users.
+/// Creates the directory and its parents with `mode` if they do not exist, durably. Warns when an
+/// existing directory is accessible to more users.
 pub(super) fn create_dir(path: &Path, mode: u32) -> Result<(), OpenError> {
     let failed = |source| OpenError::Create { path: path.to_owned(), source };
-    // An absolute path has a parent for every name that is made.
+    // An absolute path has a parent for every directory that is created.
     let absolute = std::path::absolute(path).map_err(failed)?;
     let missing = absolute.ancestors().take_while(|dir| !dir.exists());
     let parents: Vec<&Path> = missing.filter_map(Path::parent).collect();
@@ -92,9 +92,9 @@ pub(super) fn create_dir(path: &Path, mode: u32) -> Result<(), OpenError> {
     Ok(())
 }
 
-/// Takes the directory for this process and leaves `label` for others to read. The lock goes with
-/// the file given, or with the process.
-pub(super) fn take(dir: &Path, label: &str) -> Result<File, OpenError> {
+/// Locks the directory for this process and writes `label` for other processes to read. Dropping
+/// the returned file, or the end of the process, unlocks it.
+pub(super) fn acquire(dir: &Path, label: &str) -> Result<File, OpenError> {
     let path = dir.join(LOCK_NAME);
     let mut options = OpenOptions::new();
     options.read(true).write(true).create(true).truncate(false).mode(LOCK_MODE);
@@ -103,20 +103,20 @@ pub(super) fn take(dir: &Path, label: &str) -> Result<File, OpenError> {
     match file.try_lock() {
         Ok(()) => {}
         Err(TryLockError::WouldBlock) => {
-            return Err(OpenError::Held { path: dir.to_owned(), holder: holder(&file) });
+            return Err(OpenError::InUse { path: dir.to_owned(), holder: holder(&file) });
         }
         Err(TryLockError::Error(source)) => return Err(OpenError::Lock { path, source }),
     }
-    // Only a help for whoever is refused: a full disk must not keep a server from reading.
+    // Only informational: a full disk must not keep a server from starting.
     let label: String = label.chars().filter(|c| !c.is_control()).collect();
     let text = format!("process {} {label}", std::process::id());
     if let Err(e) = file.set_len(0).and_then(|()| writeln!(file, "{}", text.trim_end())) {
-        tracing::warn!(error = %e, "cannot write a name into the lock file");
+        tracing::warn!(error = %e, "cannot write the lock file");
     }
     Ok(file)
 }
 
-/// Who has the directory, as far as its lock file tells.
+/// Returns the owner of the lock, as the lock file names it.
 fn holder(file: &File) -> String {
     let mut text = String::new();
     match file.take(MAX_HOLDER_BYTES).read_to_string(&mut text) {

@@ -1,98 +1,102 @@
 //! [`FileStore`]: uploads in one directory of a local file system.
 //!
-//! # On disk
+//! # Layout
 //!
-//! The directory is flat. An upload `<id>` is made of
+//! The directory is flat. An upload `<id>` has these files:
 //!
-//! | name | what it is | there |
+//! | name | content | present |
 //! | --- | --- | --- |
 //! | `<id>.record` | the change log: one JSON line per commit, such as `{"rev":3,"changes":[...],"sum":"..."}` | from creation to removal |
-//! | `<id>.part` | its bytes, private | while it is open; of a partial upload always |
-//! | `<id>` | its bytes, published: exactly those, never fewer | once it is complete, unless it is partial |
-//! | `<id>.join/` | links to the `.part` files of its partials, each named after the position of its first byte | for a final upload, until `<id>` is laid down |
-//! | `<key>.name` | a symbolic link to `<id>.record`: the upload that a client's own name leads to | from the creation of the first upload of that name to the removal of the last |
+//! | `<id>.part` | the private data file | while the upload is open; always for a partial upload |
+//! | `<id>` | the published data file, exactly the bytes of the upload | once the upload is complete, unless it is partial |
+//! | `<id>.join/` | hard links to the `.part` files of its partials, each named after the position of its first byte | for a final upload, until `<id>` is materialized |
+//! | `<key>.name` | the pointer of a key: a symbolic link to `<id>.record` | from the creation of the first upload with that key to the removal of the last |
 //!
-//! and for moments of
+//! Temporary files:
 //!
-//! | name | what it is | after a crash |
+//! | name | content | after a crash |
 //! | --- | --- | --- |
-//! | `<id>.gone` | the record of an upload that is being removed | its bytes are removed |
-//! | `<id>.join.tmp/` | links not complete yet, or not needed any more | removed |
-//! | `<id>.record.tmp` | a shorter change log that says the same, not in force yet | removed |
-//! | `<key>.name.tmp` | a link not in force yet | removed |
+//! | `<id>.gone` | the record of an upload that is being removed | the bytes of the upload are removed |
+//! | `<id>.join.tmp/` | links that are incomplete or no longer needed | removed |
+//! | `<id>.record.tmp` | a rewritten change log, not yet in place | removed |
+//! | `<key>.name.tmp` | a pointer, not yet in place | renamed to `<key>.name` if its record exists, else removed |
 //!
-//! `.lock` is locked by the process that has the directory and tells its number. `.secret` goes
-//! into the keys, so that nobody can tell which name one stands for. Names of any other
-//! form are never touched, nor is a plain file without a record.
+//! `.lock` is locked by the process that uses the directory, and contains its process id. `.secret`
+//! is hashed into keys, so that a key does not reveal the name that a client chose. Files with
+//! other names are never touched, nor is a plain file without a record.
 //!
-//! Files and directories are made with the modes of [`OpenOptions`], which other users cannot read
-//! by default; `.lock` and `.secret` are of this user alone in any case.
+//! Files and directories are created with the modes of [`OpenOptions`]; by default other users
+//! cannot read them. `.lock` and `.secret` are always private to the user of the process.
 //!
-//! The first line of a record is a revision and the changes that make the upload as it then was; each
-//! further line is one commit and one revision. Every line ends with a sum of the rest of it. A last line without its end, or with bytes that
-//! never reached the disk (they read as zeros), was never committed; a record without a whole first
-//! line never existed, unless there are bytes, which are kept then. Everything else that does not parse, does not fit or skips a revision is
-//! damage: that upload answers [`StoreError::Damaged`], its files are left alone, and no other
-//! upload is concerned. The same goes for a data file that is shorter than its record says, and for a
-//! line with more in it than this version knows. A long log is rewritten as one line now and then.
+//! The first line of a record contains a revision and the changes that lead to the state at that
+//! revision; each further line is one commit and increments the revision. Every line ends with a
+//! checksum. A last line that is incomplete or contains zeros (sectors that never reached the disk)
+//! was never committed. A record without a complete first line is not an upload; if there are bytes
+//! all the same, they are kept. Anything else that does not parse, does not apply, or skips a
+//! revision is damage, as are a data file shorter than its record says and a line with fields
+//! unknown to this version: loading that upload fails with [`StoreError::Damaged`], its files are
+//! not touched, and other uploads are not affected. A long log is occasionally rewritten as one
+//! line.
 //!
-//! # Order
+//! # Crash safety
 //!
-//! Each operation is a list of steps of which one decides, in bold below: a crash before it leaves
-//! nothing that counts, a crash after it leaves something that is finished later. An arrow is a sync
-//! of what stands before it, in [`Durability::Synced`].
+//! Each operation is a sequence of steps, one of which, in bold below, is the commit point: a crash
+//! before it leaves no effect, and after a later crash the remaining steps are completed. An arrow is
+//! a sync of the step before it, in [`Durability::Synced`].
 //!
 //! | operation | steps |
 //! | --- | --- |
-//! | create | record (empty) and `.part` made, **first line** -> pointer swung, if it has a key; names -> |
-//! | create, complete | record and `.part` made, names -> **first line** -> as completed |
-//! | write | bytes into `.part` -> (nothing refers to them yet; what is not committed is cut off) |
+//! | create | record (empty) and `.part` created, **first line** -> names -> |
+//! | create, complete | record and `.part` created, names -> **first line** -> as completed |
+//! | create, with a key | names, if the key leads to an upload -> record, `.part` and `.name.tmp` created, names -> **first line** -> as completed, if it is; `.name.tmp` renamed to `.name` |
+//! | write | bytes into `.part` -> (not referenced yet; reclaimed unless committed) |
 //! | commit | **line** -> |
-//! | .. completed | `.part` cut to its length -> **line** -> `.part` renamed to the plain name -> |
-//! | .. completed, joined | names of the join -> **line** -> laid down later |
+//! | .. completed | `.part` truncated to its length -> **line** -> `.part` renamed to the plain name -> |
+//! | .. completed, joined | names of the join -> **line** -> materialized later |
 //! | .. voided | **line** -> bytes unlinked |
-//! | join | links in `.join.tmp/` -> renamed to `.join/` (decided by create or commit) |
-//! | lay down | bytes copied into `.part`, its name -> **`.join/` renamed** to `.join.tmp/`, `.part` renamed to the plain name -> links unlinked |
-//! | remove | **record renamed** to `.gone`, pointer unlinked if it led there -> all bytes unlinked -> `.gone` unlinked |
-//! | .. complete | **record renamed** to `.gone`, pointer unlinked if it led there, all bytes unlinked -> `.gone` unlinked |
-//! | shorten a log | `.record.tmp` written -> **renamed** to `.record` -> |
+//! | join | links in `.join.tmp/` -> renamed to `.join/` (takes effect with create or commit) |
+//! | materialize | bytes copied into `.part`, its name -> **`.join/` renamed** to `.join.tmp/`, `.part` renamed to the plain name -> links unlinked |
+//! | remove | **record renamed** to `.gone` -> all bytes unlinked -> `.gone` unlinked, pointer unlinked if it leads there |
+//! | .. complete | **record renamed** to `.gone`, all bytes unlinked -> `.gone` unlinked, pointer unlinked if it leads there |
+//! | compact a log | `.record.tmp` written -> **renamed** to `.record` -> |
 //!
-//! Names are those of one directory, so uploads that wait for them to last share a sync (`rounds.rs`).
+//! All names are in one directory, so concurrent uploads share its syncs (`group_sync.rs`).
 //!
-//! [`Durability::Relaxed`] takes the same steps in the same order and leaves the syncs out: the
-//! kernel outlives the process and forgets nothing.
+//! [`Durability::Relaxed`] takes the same steps in the same order without syncs: after the death of
+//! the process the kernel still has every write.
 //!
-//! So no crash leaves bytes without a record. Where there are some, the record was damaged by other
-//! means: they are kept, and logged. A complete upload without its file was moved away by its owner: it
-//! is absent, and the next listing removes its record.
+//! No crash leaves bytes without a record. If there are any, the record was lost by other means:
+//! the bytes are kept, and an error is logged. When the file of a complete upload is missing, its
+//! owner has moved it away: the upload is absent, and the next listing removes its record.
 //!
-//! What is missing after a crash is done when the record is first read, or by
-//! [`FileStore::recover`], which also removes what belongs to no upload. What an earlier process has
-//! written is synced once more, by `recover` as a whole and record by record until then: that process
-//! may have died before its sync, and whoever reads a record passes it on as a promise.
+//! Steps that a crash interrupted are completed when the record is first loaded, or by
+//! [`FileStore::recover`], which also removes orphaned files. The writes of an earlier process are
+//! synced once more, all at once by `recover`, or record by record before that: the process may
+//! have died before its sync, and a loaded record is acknowledged to clients.
 //!
-//! The tests hold this: `tests/crash.rs` has the process die before every system call,
-//! `tests/faults.rs` has every call fail, and `tests/power.rs` simulates a disk that loses whatever
-//! was not synced, and shows that none of the syncs can be left out.
+//! Tests: `tests/crash.rs` kills the process before every system call, `tests/faults.rs` makes
+//! every call fail, and `tests/power.rs` simulates a disk that loses everything not synced, and
+//! shows that no sync can be left out.
 //!
 //! # Network file systems
 //!
-//! Locks on them may not reach other machines, and renames may be seen late. Use a local one; it
-//! must have hard links for joins.
+//! Not supported: their locks may not reach other machines, and renames may become visible late.
+//! Joins need hard links.
 
 mod commit;
 mod data;
 mod disk;
+mod dispatch;
 mod entry;
+mod group_sync;
 mod handles;
 mod in_place;
-mod lay_down;
 mod lock;
+mod materialize;
 mod options;
-mod pace;
+mod pointers;
 mod reader;
 mod record;
-mod rounds;
 mod scan;
 mod secret;
 mod shared;
@@ -111,9 +115,9 @@ use std::{
 use async_trait::async_trait;
 
 use self::{
-    entry::{Held, Lease},
-    pace::Cost,
-    reader::{Ahead, Pieces},
+    dispatch::Cost,
+    entry::{EntryGuard, EntryRef},
+    reader::{BlockReader, ReadAhead},
     scan::Records,
     shared::{Shared, failed},
     writer::FileWriter,
@@ -122,8 +126,8 @@ pub use self::{lock::OpenError, options::OpenOptions};
 use super::{ByteStream, Durability, Store, StoreError, UploadStream, Writer};
 use crate::upload::{Capabilities, Change, Key, Phase, Upload, UploadId};
 
-/// The upload that the text of a change log adds up to; `None` when it was never created. For tests
-/// that bring texts of their own.
+/// Parses the text of a change log; `None` when the upload was never created. For tests and
+/// fuzzing.
 ///
 /// # Errors
 /// [`StoreError::Damaged`].
@@ -132,61 +136,62 @@ pub fn record_of(id: &UploadId, text: &[u8]) -> Result<Option<Upload>, StoreErro
     Ok(record::parse(id, text)?.map(|parsed| parsed.upload))
 }
 
-/// Uploads in one directory, which it has for itself as long as it lives.
+/// A [`Store`] in one directory of a local file system. Locks the directory as long as it lives.
 ///
-/// Its async methods need a tokio runtime around them.
+/// Its async methods must be called from within a tokio runtime.
 pub struct FileStore {
     secret: [u8; secret::SECRET_BYTES],
     shared: Arc<Shared>,
 }
 
 impl FileStore {
-    /// The uploads in `dir`, which is made if it is not there, for this user alone. Reads none of
-    /// them.
+    /// Opens the store in `dir`, which is created with mode `0o700` if it does not exist. Reads no
+    /// upload. Blocks.
     ///
     /// # Errors
-    /// When the directory cannot be used, or another process (or store) has it.
+    /// [`OpenError`] when the directory cannot be used, or another process or store has locked it.
     pub fn open(dir: impl Into<PathBuf>, durability: Durability) -> Result<Self, OpenError> {
         Self::options().durability(durability).open(dir)
     }
 
-    /// What can be chosen when a store is opened.
+    /// Returns the default options, to be changed before opening.
     pub fn options() -> OpenOptions {
         OpenOptions::default()
     }
 
-    /// What goes into keys, so that nobody can tell which name one stands for: random bytes that stay
-    /// with the directory.
+    /// Returns the secret to derive keys from, so that they do not reveal the names that clients
+    /// chose. 32 random bytes, created with the directory and stored in it.
     pub fn secret(&self) -> &[u8] {
         &self.secret
     }
 
-    /// Cleans up after a crash: removes what belongs to no upload, takes the steps that are missing,
-    /// and goes on with laying final uploads down. Gives the number of uploads that never came to
-    /// be, or were removed, and of which something was left.
+    /// Cleans up after a crash: removes orphaned files, completes interrupted steps, and resumes
+    /// the materialization of final uploads. Returns the number of uploads, never fully created or
+    /// removed before, of which files were left.
     ///
-    /// To be called once after opening, beside serving: it reads the whole directory. Without it
-    /// everything works, but leftovers stay.
+    /// Call it once after opening; requests can be served meanwhile. It scans the whole directory.
+    /// Without it everything works, but leftover files remain.
     ///
     /// # Errors
-    /// When the directory cannot be read. Trouble with single uploads is logged.
+    /// [`StoreError::Io`] when the directory cannot be read. Failures of single uploads are only
+    /// logged.
     ///
     /// # Cancel safety
-    /// May be dropped at any time and repeated.
+    /// Cancel safe; may be repeated.
     pub async fn recover(&self) -> Result<u64, StoreError> {
         scan::recover(&self.shared).await
     }
 
-    /// Waits until every final upload that was made has been laid down as a plain file, or has failed
-    /// to be and is tried again later.
+    /// Waits until every final upload has been materialized as a plain file, or has failed and
+    /// waits for its retry.
     ///
     /// # Cancel safety
-    /// May be dropped at any time.
-    pub async fn settled(&self) {
-        self.shared.lay_downs.idle().await;
+    /// Cancel safe.
+    pub async fn wait_idle(&self) {
+        self.shared.materializer.wait_idle().await;
     }
 
-    /// What an operation that syncs nothing in [`Durability::Relaxed`] has to wait for.
+    /// Returns the cost of an operation whose only disk access is its syncs.
     fn cost(&self) -> Cost {
         match self.shared.disk.durability() {
             Durability::Relaxed => Cost::Memory,
@@ -194,33 +199,34 @@ impl FileStore {
         }
     }
 
-    /// Waits to be alone with the files of an upload.
-    async fn hold(&self, id: &UploadId) -> Held {
-        self.shared.cache.entry(id).hold().await
+    /// Waits for exclusive access to the files of an upload.
+    async fn lock_entry(&self, id: &UploadId) -> EntryGuard {
+        self.shared.cache.entry(id).lock().await
     }
 
-    /// Waits to be alone with the pointer of the key of `upload`. Always before its files are held.
-    async fn hold_pointer(&self, upload: &Upload) -> Option<Held> {
+    /// Waits for exclusive access to the pointer of the key of `upload`, if it has one. Lock order:
+    /// the pointer before the entry of the upload.
+    async fn lock_pointer(&self, upload: &Upload) -> Result<Option<EntryGuard>, StoreError> {
         match &upload.key {
-            Some(key) => Some(self.hold(&key.to_id()).await),
-            None => None,
+            Some(key) => self.shared.lock_pointer(&key.to_id()).await.map(Some),
+            None => Ok(None),
         }
     }
 
-    /// Does `work` on the files of a held upload, then lets go of it. Work that has begun is done to
-    /// its end even when the future is dropped.
+    /// Runs `work` on the files of a locked upload, then unlocks it. Work that has begun runs to
+    /// completion even when the future is dropped.
     async fn run<T: Send + 'static>(
         &self,
-        mut held: Held,
+        mut guard: EntryGuard,
         cost: Cost,
-        work: impl FnOnce(&Arc<Shared>, &mut Held) -> Result<T, StoreError> + Send + 'static,
+        work: impl FnOnce(&Arc<Shared>, &mut EntryGuard) -> Result<T, StoreError> + Send + 'static,
     ) -> Result<T, StoreError> {
-        let work = move |shared: &Arc<Shared>| work(shared, &mut held);
+        let work = move |shared: &Arc<Shared>| work(shared, &mut guard);
         self.shared.run(cost, work).await
     }
 
-    /// The entry of an upload that is open, and the end of the bytes that it counts.
-    async fn open_entry(&self, upload: &Upload) -> Result<(Lease, u64), StoreError> {
+    /// Returns the entry of an open upload, and the end of its received bytes.
+    async fn open_entry(&self, upload: &Upload) -> Result<(EntryRef, u64), StoreError> {
         let current = self.load(&upload.id).await?;
         if current.phase != Phase::Open {
             return Err(StoreError::Stale);
@@ -228,14 +234,16 @@ impl FileStore {
         Ok((self.shared.cache.entry(&upload.id), current.received.end()))
     }
 
-    /// The error for bytes that cannot be read: the disk knows better than the memory.
-    async fn explain(&self, id: &UploadId, doing: &'static str, source: io::Error) -> StoreError {
-        let held = self.hold(id).await;
-        let load = |shared: &Arc<Shared>, held: &mut Held| {
-            shared.distrust(&held.entry);
-            shared.load(held)
+    /// Returns the error for bytes that cannot be read. The record is loaded from disk first, which
+    /// finds missing or damaged files.
+    async fn diagnose(&self, id: &UploadId, doing: &'static str, source: io::Error) -> StoreError {
+        let guard = self.lock_entry(id).await;
+        let load = |shared: &Arc<Shared>, guard: &mut EntryGuard| {
+            shared.invalidate(&guard.entry);
+            shared.load(guard)
         };
-        match self.run(held, Cost::Disk, load).await {
+        match self.run(guard, Cost::Disk, load).await {
+            Ok(upload) if upload.is_void() => StoreError::Absent,
             Ok(_) => failed(doing, id)(source),
             Err(e) => e,
         }
@@ -253,43 +261,42 @@ impl Store for FileStore {
         upload: &Upload,
         predecessor: Option<&UploadId>,
     ) -> Result<(), StoreError> {
-        let pointer = self.hold_pointer(upload).await;
-        let held = self.hold(&upload.id).await;
-        let (upload, predecessor) = (upload.clone(), predecessor.cloned());
-        let create = move |shared: &Arc<Shared>, held: &mut Held| {
-            let pointer = pointer.as_ref().map(|pointer| &pointer.entry.id);
-            shared.create(held, &upload, pointer, predecessor.as_ref())
+        let pointer = self.lock_pointer(upload).await?;
+        if let Some(pointer) = &pointer {
+            let current = match self.shared.by_key(&pointer.entry.id).await {
+                Ok(current) => Some(current),
+                Err(StoreError::Absent) => None,
+                Err(e) => return Err(e),
+            };
+            if current.as_ref().map(|current| &current.id) != predecessor {
+                return Err(StoreError::Stale);
+            }
+        }
+        let guard = self.lock_entry(&upload.id).await;
+        let upload = upload.clone();
+        let create = move |shared: &Arc<Shared>, guard: &mut EntryGuard| {
+            shared.create(guard, &upload, pointer.as_ref().map(|pointer| &pointer.entry.id))
         };
-        self.run(held, self.cost(), create).await
+        self.run(guard, self.cost(), create).await
     }
 
     async fn by_key(&self, key: &Key) -> Result<Arc<Upload>, StoreError> {
         let key = key.to_id();
-        let read = move |shared: &Arc<Shared>| shared.disk.pointed(&key);
-        let pointed = self.shared.run(Cost::Memory, read).await;
-        let id = pointed.map_err(|e| StoreError::io("reading the pointer of a key", e))?;
-        self.load(&id.ok_or(StoreError::Absent)?).await
+        if !self.shared.is_clean() {
+            drop(self.shared.lock_pointer(&key).await?);
+        }
+        self.shared.by_key(&key).await
     }
 
     async fn load(&self, id: &UploadId) -> Result<Arc<Upload>, StoreError> {
-        if let Some(upload) = self.shared.cache.current(id) {
-            if !upload.is_published() {
-                return Ok(upload);
-            }
-            let look = move |shared: &Arc<Shared>| shared.is_intact(&upload).then_some(upload);
-            if let Some(upload) = self.shared.run(Cost::Memory, look).await {
-                return Ok(upload);
-            }
-        }
-        let held = self.hold(id).await;
-        self.run(held, Cost::Disk, Shared::load).await
+        self.shared.find(id).await
     }
 
     async fn write(&self, upload: &Upload, at: u64) -> Result<Box<dyn Writer>, StoreError> {
         let (entry, end) = self.open_entry(upload).await?;
-        entry.quiet().await;
+        entry.wait_idle().await;
         let open = move |shared: &Arc<Shared>| {
-            let file = shared.sound_part(&entry, end);
+            let file = shared.intact_data_file(&entry, end);
             (entry, file)
         };
         let id = &upload.id;
@@ -297,8 +304,8 @@ impl Store for FileStore {
         let file = match file {
             Ok(Some(file)) => file,
             Ok(None) => {
-                let held = self.hold(id).await;
-                self.run(held, Cost::Disk, Shared::remake_part).await?
+                let guard = self.lock_entry(id).await;
+                self.run(guard, Cost::Disk, Shared::restore_data_file).await?
             }
             Err(e) => return Err(failed("opening the data file of", id)(e)),
         };
@@ -307,49 +314,57 @@ impl Store for FileStore {
     }
 
     async fn commit(&self, upload: &Upload, changes: &[Change]) -> Result<Arc<Upload>, StoreError> {
-        let held = self.hold(&upload.id).await;
+        let guard = self.lock_entry(&upload.id).await;
         if changes.iter().any(Change::completes) {
-            // Nothing is written into a file that is published.
-            held.entry.quiet().await;
+            // No write may be in progress in a file that is being published.
+            guard.entry.wait_idle().await;
         }
         let frees = changes.iter().any(|change| matches!(change, Change::Voided { .. }));
-        let cost = match held.entry.current() {
+        let cost = match guard.entry.current() {
             Some(_) if !frees => self.cost(),
             Some(_) | None => Cost::Disk,
         };
         let (revision, changes) = (upload.revision, changes.to_vec());
-        self.run(held, cost, move |shared, held| shared.commit(held, revision, &changes)).await
+        self.run(guard, cost, move |shared, guard| shared.commit(guard, revision, &changes)).await
     }
 
     async fn join(&self, upload: &Upload, partials: &[Arc<Upload>]) -> Result<(), StoreError> {
-        let held = self.hold(&upload.id).await;
+        let guard = self.lock_entry(&upload.id).await;
         let partials: Vec<_> =
             partials.iter().map(|partial| (partial.id.clone(), partial.offset())).collect();
-        self.run(held, Cost::Disk, move |shared, held| shared.join(held, &partials)).await
+        self.run(guard, Cost::Disk, move |shared, guard| shared.join(guard, &partials)).await
     }
 
     async fn read(&self, upload: &Upload, range: Range<u64>) -> Result<ByteStream, StoreError> {
         let own = upload.clone();
-        let open = move |shared: &Arc<Shared>| Pieces::open(Arc::clone(&shared.disk), &own, range);
+        let open =
+            move |shared: &Arc<Shared>| BlockReader::open(Arc::clone(&shared.disk), &own, range);
         match self.shared.run(Cost::Disk, open).await {
-            Ok(pieces) => Ok(pieces.stream()),
-            Err(e) => Err(self.explain(&upload.id, "opening the data of", e).await),
+            Ok(blocks) => Ok(blocks.stream()),
+            Err(e) => Err(self.diagnose(&upload.id, "opening the data of", e).await),
         }
     }
 
     async fn remove(&self, upload: &Upload) -> Result<(), StoreError> {
-        let pointer = self.hold_pointer(upload).await;
-        let held = self.hold(&upload.id).await;
+        let pointer = self.lock_pointer(upload).await?;
+        let guard = self.lock_entry(&upload.id).await;
         let revision = upload.revision;
-        let remove = move |shared: &Arc<Shared>, held: &mut Held| {
-            let pointer = pointer.as_ref().map(|pointer| &pointer.entry.id);
-            shared.remove(held, revision, pointer)
+        let remove = move |shared: &Arc<Shared>, guard: &mut EntryGuard| {
+            shared.remove(guard, revision, pointer.as_ref().map(|pointer| &pointer.entry.id))
         };
-        self.run(held, Cost::Disk, remove).await
+        self.run(guard, Cost::Disk, remove).await
+    }
+
+    async fn recover(&self) -> Result<(), StoreError> {
+        let uploads = Self::recover(self).await?;
+        if uploads > 0 {
+            tracing::info!(uploads, "removed files of unfinished creations and removals");
+        }
+        Ok(())
     }
 
     fn list(&self) -> UploadStream {
-        UploadStream::new(Ahead::new(Records::new(Arc::clone(&self.shared)), Records::BATCH))
+        UploadStream::new(ReadAhead::new(Records::new(Arc::clone(&self.shared)), Records::BATCH))
     }
 }
 
@@ -359,8 +374,8 @@ impl fmt::Debug for FileStore {
     }
 }
 
-/// Locks for a moment. A panic in another thread leaves nothing half done here: whatever these locks
-/// guard is replaced or counted in one go.
+/// Locks a mutex for a few instructions. Poisoning is ignored: the values behind these locks are
+/// replaced or counted in one step, so a panic leaves them consistent.
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -1,11 +1,11 @@
-//! [`OpenOptions`]: what can be chosen when a [`FileStore`] is opened.
+//! [`OpenOptions`]: options of opening a [`FileStore`].
 
 use std::{path::PathBuf, sync::Arc};
 
 use super::{FileStore, OpenError, disk::Disk, lock, secret, shared::Shared};
 use crate::store::Durability;
 
-/// What can be chosen when a [`FileStore`] is opened.
+/// Options of opening a [`FileStore`].
 ///
 /// ```no_run
 /// use windlass::{Durability, store::file::FileStore};
@@ -24,7 +24,7 @@ pub struct OpenOptions {
     modes: Modes,
 }
 
-/// The permission bits of what a store makes.
+/// The permission bits of files and directories that the store creates.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Modes {
     /// Of directories.
@@ -41,50 +41,50 @@ impl Default for OpenOptions {
 }
 
 impl OpenOptions {
-    /// The mode of the data directory, if it is not there yet, and of directories in it, less the
-    /// umask of the process; `0o700` by default. One that exists keeps its mode; a warning is logged
-    /// if that lets in more users.
+    /// Sets the mode of the data directory, if it is created, and of directories in it; `0o700` by
+    /// default, less the umask of the process. An existing directory keeps its mode; a warning is
+    /// logged if it is accessible to more users.
     #[must_use]
     pub fn dir_mode(mut self, mode: u32) -> Self {
         self.modes.dir = mode;
         self
     }
 
-    /// What an acknowledged byte survives; by default the loss of power.
+    /// Sets which failures acknowledged bytes survive; [`Durability::Synced`] by default.
     #[must_use]
     pub fn durability(mut self, durability: Durability) -> Self {
         self.durability = durability;
         self
     }
 
-    /// The mode of uploads and their records, less the umask of the process; `0o600` by default.
-    /// Files that exist keep theirs.
+    /// Sets the mode of uploads and their records; `0o600` by default, less the umask of the
+    /// process. Existing files keep their mode.
     #[must_use]
     pub fn file_mode(mut self, mode: u32) -> Self {
         self.modes.file = mode;
         self
     }
 
-    /// A name for this process: another one that finds the directory in use says it.
+    /// Sets a name for this process, shown to other processes that find the directory in use.
     #[must_use]
     pub fn label(mut self, label: impl Into<String>) -> Self {
         self.label = label.into();
         self
     }
 
-    /// Opens the store in `dir`, which is made if it is not there. Reads no upload.
+    /// Opens the store in `dir`, which is created if it does not exist. Reads no upload. Blocks.
     ///
     /// # Errors
-    /// When the directory cannot be used, or another process (or store) has it.
+    /// [`OpenError`] when the directory cannot be used, or another process or store has locked it.
     pub fn open(&self, dir: impl Into<PathBuf>) -> Result<FileStore, OpenError> {
         let path = dir.into();
         lock::create_dir(&path, self.modes.dir)?;
-        let lock = lock::take(&path, &self.label)?;
+        let lock = lock::acquire(&path, &self.label)?;
         let disk = Disk::open(path.clone(), self.durability, self.modes, lock);
-        // A process that died may have left names unsynced that this one is going to rely on.
+        // A process that died may have left names unsynced on which this one is going to rely.
         let disk = disk.and_then(|disk| disk.sync_names().map(|()| disk));
         let disk = disk.map_err(|source| OpenError::Use { path: path.clone(), source })?;
-        let secret = secret::load_or_make(&path)?;
+        let secret = secret::load_or_create(&path)?;
         Ok(FileStore { secret, shared: Arc::new(Shared::new(disk)) })
     }
 }

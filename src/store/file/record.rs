@@ -1,4 +1,4 @@
-//! The change log as text: what one line says, and what a file of lines adds up to. No files.
+//! The format of the change log: encoding of one line, and parsing of a whole log. Does no I/O.
 
 use serde::{Deserialize, Serialize, de::IgnoredAny};
 use sha1::{Digest as _, Sha1};
@@ -8,82 +8,81 @@ use crate::{
     upload::{Change, Upload, UploadId},
 };
 
-/// One commit, to be written.
+/// One commit, for writing.
 #[derive(Debug, Serialize)]
 struct Line<'a> {
-    /// The revision after it.
+    /// The revision after the commit.
     rev: u64,
-    /// What it changed.
+    /// The changes of the commit.
     changes: &'a [Change],
 }
 
-/// One commit, as read. An unknown field would be lost when the log is next rewritten.
+/// One commit, for reading. Rejects unknown fields, which the next rewrite of the log would drop.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Read {
+struct ReadLine {
     rev: u64,
     changes: Vec<Change>,
     #[serde(rename = "sum")]
     _sum: IgnoredAny,
 }
 
-/// Why a line with the right sum does not parse: it is as it was written, so its writer knew more than
-/// this version.
-fn newer(e: &serde_json::Error) -> String {
+/// The error for a line with a valid checksum that does not parse: it is intact, so a newer version
+/// has written it.
+fn newer_version(e: &serde_json::Error) -> String {
     format!("written by a newer version of Windlass, which this one cannot read ({e})")
 }
 
-/// What a change log says.
+/// A parsed change log.
 #[derive(Debug)]
 pub(super) struct Parsed {
-    /// The record, all whole lines applied.
+    /// The record after all complete lines.
     pub(super) upload: Upload,
-    /// The length of the whole lines in bytes. What follows was never committed.
+    /// Length of the complete lines in bytes. Bytes after them were never committed.
     pub(super) bytes: u64,
-    /// The length of the first line in bytes.
+    /// Length of the first line in bytes.
     pub(super) base_bytes: u64,
 }
 
-/// The line that tells all about `upload`.
+/// Encodes the whole state of `upload` as the first line of a log.
 pub(super) fn first_line(upload: &Upload) -> Vec<u8> {
     line(upload.revision, &upload.history())
 }
 
-/// The line of one commit: `changes` lead to revision `rev`.
+/// Encodes one commit: `changes` that lead to revision `rev`.
 pub(super) fn line(rev: u64, changes: &[Change]) -> Vec<u8> {
     let mut text = serde_json::to_vec(&Line { rev, changes })
         .expect("changes are plain data with text as map keys");
-    text.pop(); // The closing brace: it follows the seal.
-    let seal = seal(&text);
-    text.extend_from_slice(seal.as_bytes());
+    text.pop(); // The closing brace, which follows the checksum.
+    let checksum = checksum(&text);
+    text.extend_from_slice(checksum.as_bytes());
     text
 }
 
-/// The end of a line that begins with `text`: a last member that tells whether all of it is still as
-/// it was written. Disks forget bits, and a number with another digit is still a number.
-fn seal(text: &[u8]) -> String {
+/// Returns the end of a line that begins with `text`: its last member, a checksum of `text`.
+/// Detects flipped bits that JSON alone does not, as in a number.
+fn checksum(text: &[u8]) -> String {
     let digest = Sha1::digest(text);
     let [a, b, c, d] = [digest[0], digest[1], digest[2], digest[3]];
     format!(",\"sum\":\"{:08x}\"}}\n", u32::from_be_bytes([a, b, c, d]))
 }
 
-/// Whether a line still says what was written.
-fn is_sealed(raw: &[u8]) -> bool {
-    let start = raw.windows(SEAL_START.len()).rposition(|part| part == SEAL_START);
+/// Returns whether the checksum of a line matches.
+fn has_valid_checksum(raw: &[u8]) -> bool {
+    let start = raw.windows(CHECKSUM_PREFIX.len()).rposition(|part| part == CHECKSUM_PREFIX);
     start.is_some_and(|start| {
         let (text, end) = raw.split_at(start);
-        seal(text).as_bytes() == end
+        checksum(text).as_bytes() == end
     })
 }
 
-/// How a seal begins.
-const SEAL_START: &[u8] = b",\"sum\":\"";
+/// The text before the checksum of a line.
+const CHECKSUM_PREFIX: &[u8] = b",\"sum\":\"";
 
-/// Adds up the lines of `text`. `None` when not even the first is whole: the upload was never
-/// created.
+/// Parses a change log. `None` when the first line is incomplete: the upload was never created.
 ///
 /// # Errors
-/// [`StoreError::Damaged`] when a whole line does not say how the upload went on.
+/// [`StoreError::Damaged`] when a complete line is invalid or does not follow the one before.
 pub(super) fn parse(id: &UploadId, text: &[u8]) -> Result<Option<Parsed>, StoreError> {
     let mut parsed: Option<Parsed> = None;
     let mut torn = false;
@@ -96,13 +95,13 @@ pub(super) fn parse(id: &UploadId, text: &[u8]) -> Result<Option<Parsed>, StoreE
             continue;
         }
         if torn {
-            return Err(damaged(&"the line before it is torn"));
+            return Err(damaged(&"follows an incomplete line"));
         }
-        if !is_sealed(raw) {
-            return Err(damaged(&"its sum is another"));
+        if !has_valid_checksum(raw) {
+            return Err(damaged(&"checksum mismatch"));
         }
         let line = serde_json::from_slice(raw);
-        let Read { rev, changes, .. } = line.map_err(|e| damaged(&newer(&e)))?;
+        let ReadLine { rev, changes, .. } = line.map_err(|e| damaged(&newer_version(&e)))?;
         let bytes = u64::try_from(raw.len()).expect("a file in memory has fewer than 2^64 bytes");
         match &mut parsed {
             None => {
@@ -113,7 +112,7 @@ pub(super) fn parse(id: &UploadId, text: &[u8]) -> Result<Option<Parsed>, StoreE
                 parsed.upload = parsed.upload.after(&changes).map_err(|e| damaged(&e))?;
                 if parsed.upload.revision != rev {
                     let due = parsed.upload.revision;
-                    return Err(damaged(&format_args!("revision {rev} where {due} is due")));
+                    return Err(damaged(&format_args!("revision {rev}, expected {due}")));
                 }
                 parsed.bytes = parsed.bytes.saturating_add(bytes);
             }
@@ -122,13 +121,13 @@ pub(super) fn parse(id: &UploadId, text: &[u8]) -> Result<Option<Parsed>, StoreE
     Ok(parsed)
 }
 
-/// Whether a crash cut this line short. It then lacks its end, or holds sectors that never reached
-/// the disk and read as zeros; a zero byte is not part of any text we write.
+/// Returns whether a crash cut this line short. It then lacks its newline, or contains sectors that
+/// never reached the disk and read as zeros; encoded lines contain no zero byte.
 fn is_torn(raw: &[u8]) -> bool {
     raw.last() != Some(&b'\n') || raw.contains(&0)
 }
 
-/// The upload that a first line makes.
+/// Returns the upload that a first line creates.
 fn created(id: &UploadId, rev: u64, changes: &[Change]) -> Result<Upload, String> {
     let (first, rest) = changes.split_first().ok_or("no change")?;
     let mut upload = Upload::new(id.clone(), first).map_err(|e| e.to_string())?;
@@ -153,9 +152,10 @@ mod tests {
     fn upload() -> Upload {
         let created = Change::Created {
             completion: Completion::WhenFull,
+            key: None,
             length: Some(9),
             metadata: Metadata::default(),
-            named: false,
+            owner: None,
             role: Role::Whole,
             at: UNIX_EPOCH + Duration::from_millis(5),
         };
@@ -210,15 +210,15 @@ mod tests {
         }
     }
 
-    /// An unknown field would be lost when the log is next rewritten.
+    /// The next rewrite of the log would drop an unknown field.
     #[test]
     fn line_that_says_more_is_of_a_newer_version() {
-        let sealed = |text: &str| {
+        let with_checksum = |text: &str| {
             let text = text.strip_suffix('}').expect("an object");
-            [text.as_bytes(), seal(text.as_bytes()).as_bytes()].concat()
+            [text.as_bytes(), checksum(text.as_bytes()).as_bytes()].concat()
         };
         let created = r#"{"rev":0,"changes":[{"created":{"at":5}}]}"#;
-        assert!(parse(&id(), &sealed(created)).expect("known").is_some());
+        assert!(parse(&id(), &with_checksum(created)).expect("known").is_some());
         for text in [
             r#"{"version":2,"rev":0,"changes":[{"created":{"at":5}}]}"#,
             r#"{"rev":0,"changes":[{"created":{"at":5,"color":"red"}}]}"#,
@@ -227,7 +227,7 @@ mod tests {
             r#"{"rev":0,"changes":[{"created":{"at":5}},{"renamed":{"to":"b"}}]}"#,
             r#"{"rev":0,"changes":[{"created":{"at":5}},{"length_declared":{"length":5,"unit":"k"}}]}"#,
         ] {
-            let error = parse(&id(), &sealed(text)).expect_err(text).to_string();
+            let error = parse(&id(), &with_checksum(text)).expect_err(text).to_string();
             assert!(error.contains("a.record, line 1: written by a newer version"), "{error}");
         }
     }

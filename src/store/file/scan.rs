@@ -1,4 +1,5 @@
-//! Walks through the whole directory: [`Records`] for listing, [`recover`] for what a crash left.
+//! Scans of the whole directory: [`Records`] for listing, [`recover`] for cleaning up after a
+//! crash.
 
 use std::{
     fs::{DirEntry, ReadDir},
@@ -8,19 +9,19 @@ use std::{
 
 use super::{
     disk::{Kind, found},
-    pace::Cost,
+    dispatch::Cost,
     record,
     shared::{Shared, failed},
 };
 use crate::{
     store::StoreError,
-    upload::{Upload, UploadId},
+    upload::{Key, Upload, UploadId},
 };
 
-/// Names read from the directory at a time.
+/// Directory entries read per batch.
 const BATCH_NAMES: usize = 256;
 
-/// One of our names in a directory, taken apart.
+/// A parsed name of the directory.
 struct Name {
     id: UploadId,
     kind: Kind,
@@ -28,9 +29,9 @@ struct Name {
 }
 
 impl Name {
-    /// Whether it may be there because of a crash. A record that is not empty is not looked into,
-    /// and a plain file is nobody's business but that of its record.
-    fn tells_of_a_crash(&self) -> bool {
+    /// Returns whether the name may be left over from a crash. Records that are not empty are not
+    /// read, and a plain file depends on its record.
+    fn is_crash_leftover(&self) -> bool {
         match self.kind {
             Kind::Gone
             | Kind::Join
@@ -38,7 +39,7 @@ impl Name {
             | Kind::NameTmp
             | Kind::Part
             | Kind::RecordTmp => true,
-            // A pointer to a record that is not there.
+            // A pointer to a record that does not exist.
             Kind::Name => !self.entry.path().exists(),
             Kind::Plain => false,
             Kind::Record => self.entry.metadata().is_ok_and(|about| about.len() == 0),
@@ -46,31 +47,31 @@ impl Name {
     }
 }
 
-/// Our names in a directory. Blocks.
+/// The parsed names of the directory. Blocks.
 #[derive(Debug)]
 struct Names {
     shared: Arc<Shared>,
     entries: Walk,
 }
 
-/// How far a walk through the directory has got.
+/// The progress of a directory scan.
 #[derive(Debug)]
 enum Walk {
-    /// Nowhere.
+    /// Not opened yet.
     New,
-    /// Into it.
+    /// In progress.
     On(ReadDir),
-    /// To its end, or to an error.
+    /// Ended, or failed.
     Over,
 }
 
 impl Names {
-    /// All names.
+    /// Creates a scan of all names.
     fn new(shared: Arc<Shared>) -> Self {
         Self { shared, entries: Walk::New }
     }
 
-    /// The next name, ours or not.
+    /// Returns the next directory entry, ours or not.
     fn entry(&mut self) -> Option<io::Result<DirEntry>> {
         if matches!(self.entries, Walk::New) {
             match self.shared.disk.entries() {
@@ -105,43 +106,50 @@ impl Iterator for Names {
     }
 }
 
-/// All records, read one by one and not kept. Blocks.
+/// An iterator over all records. They are not cached. Blocks.
 #[derive(Debug)]
 pub(super) struct Records(Names);
 
 impl Records {
-    /// Records that are read together: enough to make going to another thread worth it.
+    /// Records read per batch: enough to amortize the switch to another thread.
     pub(super) const BATCH: usize = 64;
 
-    /// All records.
+    /// Creates an iterator over all records.
     pub(super) fn new(shared: Arc<Shared>) -> Self {
         Self(Names::new(shared))
     }
 
-    /// The upload of a record; `None` when it is gone by now or cannot be read.
+    /// Returns the upload of a record; `None` when it was removed meanwhile or cannot be read.
     fn upload(&self, id: &UploadId) -> Option<Arc<Upload>> {
         let shared = &self.0.shared;
         let known = shared.cache.peek(id).or_else(|| self.record(id))?;
         if shared.is_intact(&known) {
             return Some(known);
         }
-        let Some(mut held) = shared.cache.entry(id).try_hold() else {
+        let key = known.key.as_ref().map(Key::to_id);
+        let pointer = key.as_ref().map(|key| shared.cache.entry(key).try_lock());
+        let guard = shared.cache.entry(id).try_lock();
+        let (Some(mut guard), None | Some(Some(_))) = (guard, &pointer) else {
             return Some(known);
         };
-        match shared.load(&mut held) {
+        match shared.load(&mut guard) {
             Ok(upload) => return Some(upload),
-            // Its owner has moved the file away.
-            Err(StoreError::Absent) => match shared.discard(id) {
-                Ok(true) => tracing::info!(%id, "forgotten: its file was moved away"),
+            // The file was moved away by its owner.
+            Err(StoreError::Absent) => match shared.remove_moved(id, key.as_ref()) {
+                Ok(true) => {
+                    tracing::info!(%id, "removed the record of an upload whose file was moved away")
+                }
                 Ok(false) => {}
-                Err(e) => tracing::warn!(%id, error = %e, "cannot forget what was moved away"),
+                Err(e) => {
+                    tracing::warn!(%id, error = %e, "cannot remove the record of an upload whose file was moved away")
+                }
             },
-            Err(e) => skipped(id, &e),
+            Err(e) => log_skipped(id, &e),
         }
         None
     }
 
-    /// The record of `id`, from disk.
+    /// Reads the record of `id` from disk.
     fn record(&self, id: &UploadId) -> Option<Arc<Upload>> {
         let shared = &self.0.shared;
         let text = shared.disk.open_read(id, Kind::Record).and_then(|file| shared.disk.read(&file));
@@ -149,15 +157,15 @@ impl Records {
         match text.and_then(|text| record::parse(id, &text.unwrap_or_default())) {
             Ok(parsed) => parsed.map(|parsed| Arc::new(parsed.upload)),
             Err(e) => {
-                skipped(id, &e);
+                log_skipped(id, &e);
                 None
             }
         }
     }
 }
 
-/// Notes that a listing lacks an upload.
-fn skipped(id: &UploadId, error: &StoreError) {
+/// Logs that a record is missing from the listing.
+fn log_skipped(id: &UploadId, error: &StoreError) {
     tracing::warn!(file = %format_args!("{id}.record"), %error, "record skipped");
 }
 
@@ -179,23 +187,23 @@ impl Iterator for Records {
     }
 }
 
-/// Cleans up what a crash left half done, one id after the other. Gives the number of ids of which
-/// orphans were removed.
+/// Cleans up after a crash, one id after the other. Returns the number of ids with orphaned files
+/// that were removed.
 pub(super) async fn recover(shared: &Arc<Shared>) -> Result<u64, StoreError> {
     let synced = shared.run(Cost::Disk, |shared| shared.disk.sync_all());
     match synced.await {
         Ok(()) => shared.is_synced.store(true, Ordering::Relaxed),
-        // Records are then synced one by one, when they are read.
-        Err(e) => tracing::debug!(error = %e, "cannot sync the file system at once"),
+        // Records are then synced one by one when they are loaded.
+        Err(e) => tracing::debug!(error = %e, "cannot sync the whole file system"),
     }
     let mut names = Names::new(Arc::clone(shared));
     let (mut removed, mut batch, mut is_recovered) = (0, Vec::new(), true);
     loop {
         (names, batch) = shared
             .run(Cost::Disk, move |_| {
-                let telling =
-                    |name: &io::Result<Name>| name.as_ref().map_or(true, Name::tells_of_a_crash);
-                batch.extend(names.by_ref().filter(telling).take(BATCH_NAMES));
+                let leftover =
+                    |name: &io::Result<Name>| name.as_ref().map_or(true, Name::is_crash_leftover);
+                batch.extend(names.by_ref().filter(leftover).take(BATCH_NAMES));
                 (names, batch)
             })
             .await;
@@ -205,7 +213,7 @@ pub(super) async fn recover(shared: &Arc<Shared>) -> Result<u64, StoreError> {
         }
         for name in batch.drain(..) {
             let name = name.map_err(|e| StoreError::io("reading the directory", e))?;
-            match recover_one(shared, name.id).await {
+            match recover_one(shared, name).await {
                 Some(was_orphan) => removed += u64::from(was_orphan),
                 None => is_recovered = false,
             }
@@ -213,11 +221,16 @@ pub(super) async fn recover(shared: &Arc<Shared>) -> Result<u64, StoreError> {
     }
 }
 
-/// Brings everything of one id in order. Says whether orphans were removed; `None` when it failed.
-async fn recover_one(shared: &Arc<Shared>, id: UploadId) -> Option<bool> {
-    let mut held = shared.cache.entry(&id).hold().await;
-    let recovered = shared.run(Cost::Disk, move |shared| shared.recover(&mut held));
-    let recovered = recovered.await.inspect_err(|e| {
+/// Cleans up the files of one id, or the pointer of one key. Returns whether orphaned files were
+/// removed; `None` on failure, which is logged.
+async fn recover_one(shared: &Arc<Shared>, Name { id, kind, .. }: Name) -> Option<bool> {
+    let recovered = if matches!(kind, Kind::Name | Kind::NameTmp) {
+        shared.recover_pointer(&id).await.map(|()| false)
+    } else {
+        let mut guard = shared.cache.entry(&id).lock().await;
+        shared.run(Cost::Disk, move |shared| shared.recover(&mut guard)).await
+    };
+    let recovered = recovered.inspect_err(|e| {
         tracing::warn!(%id, error = %e, "cannot clean up after a crash");
     });
     recovered.ok()

@@ -1,5 +1,6 @@
-//! [`Shared`]: what all parts of the store share, and how uploads begin and end. Blocks; callers hold
-//! the entry and choose the thread. Commits and data files have modules of their own.
+//! [`Shared`]: the state shared by all handles of a store, and creation, loading, recovery and
+//! removal of uploads. Blocks; callers lock the entry and choose the thread. Commits and data files
+//! have modules of their own.
 
 use std::{
     collections::HashSet,
@@ -13,11 +14,11 @@ use std::{
 
 use super::{
     disk::{Disk, Kind, found},
-    entry::{Cache, Entry, Held, Lease, Log},
-    handles::{Handles, Which},
-    lay_down::LayDowns,
+    dispatch::{Cost, in_pool},
+    entry::{Cache, Entry, EntryGuard, EntryRef, Log},
+    handles::{CachedFile, Handles},
     lock,
-    pace::{Cost, in_pool},
+    materialize::Materializer,
     record,
 };
 use crate::{
@@ -25,28 +26,29 @@ use crate::{
     upload::{Upload, UploadId},
 };
 
-/// What all handles and threads of one store share.
+/// The state shared by all handles and threads of one store.
 #[derive(Debug)]
 pub(super) struct Shared {
     /// The data directory.
     pub(super) disk: Arc<Disk>,
-    /// What is in memory.
+    /// The entries in memory.
     pub(super) cache: Cache,
-    /// Final uploads that wait for their plain file.
-    pub(super) lay_downs: LayDowns,
-    /// Ids joined by this process whose record is not there yet: no orphans.
-    pub(super) unborn: Mutex<HashSet<UploadId>>,
-    /// A rewritten log may still lose its name to the log before, and with it what was appended.
+    /// Joined uploads that wait for a plain file.
+    pub(super) materializer: Materializer,
+    /// Ids that this process has joined and not created yet, which are no orphans.
+    pub(super) pending_joins: Mutex<HashSet<UploadId>>,
+    /// Whether the rename of a rewritten log may be lost on power loss, and with it lines appended
+    /// since.
     pub(super) names_unsynced: AtomicBool,
-    /// Whether all that an earlier process has written is safe.
+    /// Whether everything that an earlier process wrote is synced.
     pub(super) is_synced: AtomicBool,
-    /// Whether nothing is left of what an earlier process was removing when it died.
+    /// Whether no removal of an earlier process is left unfinished.
     pub(super) is_recovered: AtomicBool,
-    /// Whether something may be left of what this process has removed.
-    is_littered: AtomicBool,
+    /// Whether a removal of this process may be unfinished.
+    has_leftovers: AtomicBool,
 }
 
-/// The error for a system call on the files of `id`.
+/// Maps an I/O error on the files of `id`.
 pub(super) fn failed<'a>(
     doing: &'static str,
     id: &'a UploadId,
@@ -54,27 +56,27 @@ pub(super) fn failed<'a>(
     move |source| StoreError::io(format_args!("{doing} {id}"), source)
 }
 
-/// What is wrong when bytes of no record lie in `kind`.
-pub(super) fn no_record(id: &UploadId, kind: Kind) -> String {
-    format!("{id}{} holds bytes, and {id}.record is missing or empty", kind.suffix())
+/// The error message for bytes in `kind` without a record.
+pub(super) fn missing_record(id: &UploadId, kind: Kind) -> String {
+    format!("{id}{} holds bytes, but {id}.record is missing or empty", kind.suffix())
 }
 
 impl Shared {
-    /// What a store on `disk` starts with.
+    /// The initial state of a store on `disk`.
     pub(super) fn new(disk: Disk) -> Self {
         Self {
             disk: Arc::new(disk),
             cache: Cache::default(),
-            lay_downs: LayDowns::default(),
-            unborn: Mutex::default(),
+            materializer: Materializer::default(),
+            pending_joins: Mutex::default(),
             names_unsynced: AtomicBool::new(false),
             is_synced: AtomicBool::new(false),
             is_recovered: AtomicBool::new(false),
-            is_littered: AtomicBool::new(false),
+            has_leftovers: AtomicBool::new(false),
         }
     }
 
-    /// Does `work` on the thread that suits its cost.
+    /// Runs `work` on the thread that suits its cost.
     ///
     /// # Cancel safety
     /// Dropping the future does not stop work that has begun.
@@ -83,44 +85,47 @@ impl Shared {
         cost: Cost,
         work: impl FnOnce(&Arc<Self>) -> T + Send + 'static,
     ) -> T {
-        if let Some(here) = self.disk.pace().here(cost) {
-            return here.run(|| work(self));
+        if let Some(inline) = self.disk.dispatcher().try_inline(cost) {
+            return inline.run(|| work(self));
         }
         let shared = Arc::clone(self);
         in_pool(move || work(&shared)).await
     }
 
-    /// The record, from memory or from disk.
+    /// Returns the record, from memory or from disk.
     ///
     /// # Errors
     /// [`StoreError::Absent`], also when the file of a complete upload was moved away;
-    /// [`StoreError::Damaged`].
-    pub(super) fn load(self: &Arc<Self>, held: &mut Held) -> Result<Arc<Upload>, StoreError> {
-        if let Some(upload) = held.entry.current() {
+    /// [`StoreError::Damaged`]; [`StoreError::Io`].
+    pub(super) fn load(
+        self: &Arc<Self>,
+        guard: &mut EntryGuard,
+    ) -> Result<Arc<Upload>, StoreError> {
+        if let Some(upload) = guard.entry.current() {
             if self.is_intact(&upload) {
                 return Ok(upload);
             }
-            self.distrust(&held.entry);
+            self.invalidate(&guard.entry);
         }
-        let id = &held.entry.id;
+        let id = &guard.entry.id;
         let file = found(self.disk.open_read(id, Kind::Record));
         let file = file.map_err(failed("opening the record of", id))?.ok_or(StoreError::Absent)?;
         let text = self.disk.read(&file).map_err(failed("reading the record of", id))?;
         if !self.is_synced.load(Ordering::Relaxed) {
-            // The process that wrote it may have died before its sync, and what is read here is
-            // passed on as a promise.
+            // The process that wrote it may have died before its sync, and a loaded record is
+            // acknowledged to clients.
             let synced = self.disk.sync(&file);
             synced.map_err(failed("syncing the record of", id))?;
         }
         let parsed = record::parse(id, &text)?.ok_or(StoreError::Absent)?;
         let upload = Arc::new(parsed.upload);
-        if let Err(e) = self.settle(held, &upload) {
-            // The record is right all the same, and reads find the bytes where they are.
-            tracing::warn!(%id, error = %e, "cannot finish what a crash left half done");
+        if let Err(e) = self.reconcile_names(guard, &upload) {
+            // The record is valid all the same, and readers find the bytes at either place.
+            tracing::warn!(%id, error = %e, "cannot complete steps left by a crash");
         }
-        self.inspect(&held.entry, &upload)?;
-        held.entry.set(Some(Arc::clone(&upload)));
-        *held.log = Log {
+        self.check_data_file(&guard.entry, &upload)?;
+        guard.entry.set(Some(Arc::clone(&upload)));
+        *guard.log = Log {
             bytes: parsed.bytes,
             base_bytes: parsed.base_bytes,
             torn: parsed.bytes < text.len() as u64,
@@ -128,86 +133,114 @@ impl Shared {
         Ok(upload)
     }
 
-    /// Drops what is in memory of an upload whose files another program has changed.
-    pub(super) fn distrust(&self, entry: &Lease) {
-        Handles::forget(entry);
+    /// Drops the cached state of an upload whose files do not match it.
+    pub(super) fn invalidate(&self, entry: &EntryRef) {
+        Handles::close(entry);
         entry.set(None);
     }
 
-    /// The data file of an open upload, which is kept open for the next request.
-    pub(super) fn part(&self, entry: &Lease) -> io::Result<Arc<File>> {
-        self.kept(entry, Which::Part, Kind::Part)
+    /// Returns the record of `id`, without waiting for its entry if it is in memory.
+    ///
+    /// # Errors
+    /// Those of [`Self::load`].
+    ///
+    /// # Cancel safety
+    /// Cancel safe.
+    pub(super) async fn find(self: &Arc<Self>, id: &UploadId) -> Result<Arc<Upload>, StoreError> {
+        if let Some(upload) = self.cache.current(id) {
+            if !upload.is_published() {
+                return Ok(upload);
+            }
+            let look = move |shared: &Arc<Self>| shared.is_intact(&upload).then_some(upload);
+            if let Some(upload) = self.run(Cost::Memory, look).await {
+                return Ok(upload);
+            }
+        }
+        let mut guard = self.cache.entry(id).lock().await;
+        self.run(Cost::Disk, move |shared| shared.load(&mut guard)).await
     }
 
-    /// The record of an upload, which is kept open for the next request.
-    pub(super) fn record(&self, entry: &Lease) -> io::Result<Arc<File>> {
-        self.kept(entry, Which::Record, Kind::Record)
+    /// Returns the data file of an open upload and keeps it open for the next request.
+    pub(super) fn data_file(&self, entry: &EntryRef) -> io::Result<Arc<File>> {
+        self.cached_file(entry, CachedFile::Data, Kind::Part)
     }
 
-    fn kept(&self, entry: &Lease, which: Which, kind: Kind) -> io::Result<Arc<File>> {
-        if let Some(file) = Handles::get(entry, which) {
+    /// Returns the record file of an upload and keeps it open for the next request.
+    pub(super) fn record(&self, entry: &EntryRef) -> io::Result<Arc<File>> {
+        self.cached_file(entry, CachedFile::Record, Kind::Record)
+    }
+
+    fn cached_file(
+        &self,
+        entry: &EntryRef,
+        cached: CachedFile,
+        kind: Kind,
+    ) -> io::Result<Arc<File>> {
+        if let Some(file) = Handles::get(entry, cached) {
             return Ok(file);
         }
         let file = Arc::new(self.disk.open_write(&entry.id, kind)?);
-        self.disk.handles().keep(entry, which, Arc::clone(&file));
+        self.disk.handles().insert(entry, cached, Arc::clone(&file));
         Ok(file)
     }
 
-    /// Makes the record and the data file of a new upload, and has the pointer of its key lead to it.
+    /// Creates the files of a new upload, and sets the pointer of its key.
     pub(super) fn create(
         self: &Arc<Self>,
-        held: &mut Held,
+        guard: &mut EntryGuard,
         upload: &Upload,
-        pointer: Option<&UploadId>,
-        predecessor: Option<&UploadId>,
+        key: Option<&UploadId>,
     ) -> Result<(), StoreError> {
         let id = &upload.id;
-        if held.entry.current().is_some() {
+        if guard.entry.current().is_some() {
             return Err(StoreError::Exists);
         }
-        if let Some(key) = pointer
-            && self.leads_to(key).map_err(failed("creating", id))?.as_ref() != predecessor
-        {
-            return Err(StoreError::Stale);
-        }
-        let claimed = self.claim(held, id)?;
-        let Some(record) = claimed else {
+        let reserved = self.reserve(guard, id)?;
+        let Some(record) = reserved else {
             return Err(StoreError::Exists);
         };
-        match self.fill(held, upload, &record, pointer) {
-            Ok(log) => *held.log = log,
+        match self.create_files(guard, upload, &record, key) {
+            Ok(log) => *guard.log = log,
             Err(e) => {
-                self.forget(&held.entry, pointer, predecessor);
+                self.undo_creation(&guard.entry, key);
                 return Err(failed("creating", id)(e));
             }
         }
         if !upload.is_complete() {
-            self.disk.handles().keep(&held.entry, Which::Record, Arc::new(record));
+            self.disk.handles().insert(&guard.entry, CachedFile::Record, Arc::new(record));
         }
-        lock(&self.unborn).remove(id);
-        held.entry.set(Some(Arc::new(upload.clone())));
+        lock(&self.pending_joins).remove(id);
+        guard.entry.set(Some(Arc::new(upload.clone())));
         Ok(())
     }
 
-    /// Makes an empty record, which counts as none. `None` when there is one that counts.
-    fn claim(self: &Arc<Self>, held: &mut Held, id: &UploadId) -> Result<Option<File>, StoreError> {
-        let is_tidy =
-            self.is_recovered.load(Ordering::Relaxed) && !self.is_littered.load(Ordering::Relaxed);
-        let was_removed = |id| self.disk.exists(id, Kind::Gone);
-        if !is_tidy && was_removed(id).map_err(failed("creating", id))? {
-            self.clear(id).map_err(failed("clearing away", id))?;
+    /// Whether nothing is left unfinished, except by operations in progress.
+    pub(super) fn is_clean(&self) -> bool {
+        self.is_recovered.load(Ordering::Relaxed) && !self.has_leftovers.load(Ordering::Relaxed)
+    }
+
+    /// Creates an empty record, which does not count as an upload yet. Returns `None` when the id
+    /// is taken.
+    fn reserve(
+        self: &Arc<Self>,
+        guard: &mut EntryGuard,
+        id: &UploadId,
+    ) -> Result<Option<File>, StoreError> {
+        let is_being_removed = |id| self.disk.exists(id, Kind::Gone);
+        if !self.is_clean() && is_being_removed(id).map_err(failed("creating", id))? {
+            self.finish_removal(id).map_err(failed("removing leftovers of", id))?;
         }
         match self.disk.create_new(id, Kind::Record) {
             Ok(file) => return Ok(Some(file)),
             Err(e) if e.kind() == io::ErrorKind::AlreadyExists => {}
             Err(e) => return Err(failed("creating", id)(e)),
         }
-        match self.load(held) {
+        match self.load(guard) {
             Ok(_) => Ok(None),
-            // A crash came before its first line was whole. Nobody was told of that upload.
+            // A crash came before its first line was complete. That upload was never acknowledged.
             Err(StoreError::Absent) => {
-                if let Some(kind) = self.bytes_of(id).map_err(failed("creating", id))? {
-                    return Err(StoreError::Damaged(no_record(id, kind)));
+                if let Some(kind) = self.orphaned_bytes(id).map_err(failed("creating", id))? {
+                    return Err(StoreError::Damaged(missing_record(id, kind)));
                 }
                 let record = self.disk.create(id, Kind::Record);
                 record.map(Some).map_err(failed("creating", id))
@@ -216,174 +249,150 @@ impl Shared {
         }
     }
 
-    /// Makes the data file, and the record durable.
-    fn fill(
+    /// Creates the data file, and makes the record and the pointer durable.
+    fn create_files(
         self: &Arc<Self>,
-        held: &Held,
+        guard: &EntryGuard,
         upload: &Upload,
         record: &File,
-        pointer: Option<&UploadId>,
+        key: Option<&UploadId>,
     ) -> io::Result<Log> {
         let is_empty = upload.length == Some(0);
         if !upload.is_void() && !self.is_joined(upload)? {
             if upload.is_complete() && !is_empty {
-                return Err(io::Error::new(io::ErrorKind::NotFound, "its bytes are not there"));
+                return Err(io::Error::new(io::ErrorKind::NotFound, "its bytes are missing"));
             }
-            let part = self.make_part(&held.entry)?;
+            let part = self.create_data_file(&guard.entry)?;
             if !is_empty {
-                self.disk.handles().keep(&held.entry, Which::Part, part);
+                self.disk.handles().insert(&guard.entry, CachedFile::Data, part);
             }
         }
         let line = record::first_line(upload);
         let bytes = line.len() as u64;
-        if upload.is_complete() {
-            // It takes no further step that could make up for a data file that is lost.
+        if let Some(key) = key {
+            self.prepare_pointer(key, &upload.id)?;
+        }
+        // No later step could restore a lost data file of a complete upload, or a lost link.
+        let names_first = upload.is_complete() || key.is_some();
+        if names_first {
             self.disk.sync_names()?;
         }
         self.disk.write_at(record, &[line.into()], 0)?;
         self.disk.sync(record)?;
-        if let Some(key) = pointer {
-            self.disk.point(key, &upload.id)?;
-        }
-        if !upload.is_complete() {
-            // In this order the file system has the names on disk already, as a rule.
+        if !names_first {
+            // In this order the sync of the record has usually put the names on disk already.
             self.disk.sync_names()?;
         }
-        self.settle(held, upload)?;
+        self.reconcile_names(guard, upload)?;
+        if let Some(key) = key {
+            self.set_pointer(key, upload)?;
+        }
         Ok(Log { bytes, base_bytes: bytes, torn: false })
     }
 
-    /// Undoes what [`Self::fill`] has begun, as far as the system lets us.
-    fn forget(&self, entry: &Entry, pointer: Option<&UploadId>, predecessor: Option<&UploadId>) {
-        Handles::forget(entry);
+    /// Undoes [`Self::create_files`], as far as possible.
+    fn undo_creation(&self, entry: &Entry, key: Option<&UploadId>) {
+        Handles::close(entry);
         let id = &entry.id;
-        let turned_back = match (pointer, predecessor) {
-            (Some(key), Some(predecessor)) => self.disk.point(key, predecessor),
-            (Some(key), None) => self.disk.unlink(key, Kind::Name).map(drop),
-            (None, _) => Ok(()),
-        };
-        let undone = turned_back
-            .and_then(|()| self.disk.unlink(id, Kind::Record))
+        let unlink_link = || key.map_or(Ok(false), |key| self.disk.unlink(key, Kind::NameTmp));
+        let undone = self
+            .disk
+            .unlink(id, Kind::Record)
             .and_then(|_| self.disk.sync_names())
-            .and_then(|()| self.disk.length_of(id, Kind::Part))
-            // One with bytes is none of this creation.
+            .and_then(|()| unlink_link())
+            .and_then(|_| self.disk.length_of(id, Kind::Part))
+            // A data file with bytes is not from this creation.
             .and_then(|bytes| Ok(bytes == Some(0) && self.disk.unlink(id, Kind::Part)?));
         if let Err(e) = undone {
+            self.has_leftovers.store(true, Ordering::Relaxed);
             tracing::warn!(%id, error = %e, "cannot undo a creation that failed");
         }
     }
 
-    /// The upload that the pointer of a key leads to, if it exists.
-    fn leads_to(&self, key: &UploadId) -> io::Result<Option<UploadId>> {
-        let Some(id) = self.disk.pointed(key)? else {
-            return Ok(None);
-        };
-        if self.cache.peek(&id).is_some() {
-            return Ok(Some(id));
-        }
-        let text = self.disk.open_read(&id, Kind::Record).and_then(|file| self.disk.read(&file));
-        // A damaged record is an upload all the same; one without a whole line never came to be.
-        let exists =
-            found(text)?.is_some_and(|text| !matches!(record::parse(&id, &text), Ok(None)));
-        Ok(exists.then_some(id))
-    }
-
-    /// Removes the record, then the bytes, if the record is still at `revision`.
+    /// Removes the record, then the bytes and the pointer, if the record is at `revision`.
     pub(super) fn remove(
         self: &Arc<Self>,
-        held: &mut Held,
+        guard: &mut EntryGuard,
         revision: u64,
-        pointer: Option<&UploadId>,
+        key: Option<&UploadId>,
     ) -> Result<(), StoreError> {
-        match self.load(held) {
+        match self.load(guard) {
             Ok(current) if current.revision != revision => return Err(StoreError::Stale),
             Ok(_) | Err(StoreError::Absent) => {}
             Err(e) => return Err(e),
         }
-        let id = &held.entry.id;
+        let id = &guard.entry.id;
         let gone = found(self.disk.rename(id, Kind::Record, Kind::Gone));
         let gone = gone.map_err(failed("removing", id))?;
-        let was_complete = held.entry.current().is_some_and(|upload| upload.is_complete());
-        self.distrust(&held.entry);
-        lock(&self.unborn).remove(id);
+        let was_complete = guard.entry.current().is_some_and(|upload| upload.is_complete());
+        self.invalidate(&guard.entry);
+        lock(&self.pending_joins).remove(id);
         let has_record = gone.is_some() || self.disk.exists(id, Kind::Gone).unwrap_or(true);
-        let cleared = self.unpoint(pointer, id).and_then(|()| match (has_record, was_complete) {
-            // Complete and without its bytes it is gone, whatever becomes of its record.
-            (true, true) => self.clear(id),
-            (true, false) => self.disk.sync_names().and_then(|()| self.clear(id)),
-            (false, _) => self.discard(id).map(drop),
-        });
+        let cleared = match (has_record, was_complete) {
+            // A complete upload without its bytes is absent even if its record comes back.
+            (true, true) => self.finish_removal(id),
+            (true, false) => self.disk.sync_names().and_then(|()| self.finish_removal(id)),
+            (false, _) => self.remove_orphan(id).map(drop),
+        };
+        let cleared = cleared.and_then(|()| key.map_or(Ok(()), |key| self.unlink_pointer(key, id)));
         if cleared.is_err() {
-            self.is_littered.store(true, Ordering::Relaxed);
+            self.has_leftovers.store(true, Ordering::Relaxed);
         }
         cleared.map_err(failed("removing the bytes of", id))
     }
 
-    /// Unlinks the pointer of a key if it leads to `id`, which is gone.
-    fn unpoint(&self, pointer: Option<&UploadId>, id: &UploadId) -> io::Result<()> {
-        if let Some(key) = pointer
-            && self.disk.pointed(key)?.as_ref() == Some(id)
-        {
-            self.disk.unlink(key, Kind::Name)?;
-        }
-        Ok(())
-    }
-
-    /// Brings everything of one id in order. Says whether leftovers of no upload were removed.
-    pub(super) fn recover(self: &Arc<Self>, held: &mut Held) -> Result<bool, StoreError> {
-        let loaded = self.load(held);
-        let id = &held.entry.id;
+    /// Completes or cleans up the files of one id. Returns whether orphaned files were removed.
+    pub(super) fn recover(self: &Arc<Self>, guard: &mut EntryGuard) -> Result<bool, StoreError> {
+        let loaded = self.load(guard);
+        let id = &guard.entry.id;
         let orphaned = match &loaded {
             Ok(_) => false,
-            Err(StoreError::Absent) if lock(&self.unborn).contains(id) => false,
+            Err(StoreError::Absent) if lock(&self.pending_joins).contains(id) => false,
             Err(StoreError::Absent) => true,
             Err(_) => return loaded.map(|_| false),
         };
         let cleaned = || {
             if let Ok(upload) = &loaded {
-                self.settle(held, upload)?;
+                self.reconcile_names(guard, upload)?;
                 self.disk.unlink_tree(id, Kind::JoinTmp)?;
                 self.disk.unlink(id, Kind::RecordTmp)?;
-                // From an earlier life of the id; its bytes were gone before this record was made.
+                // From an earlier use of the id; its bytes were gone before this record was
+                // created.
                 self.disk.unlink(id, Kind::Gone)?;
                 Ok(false)
             } else if !orphaned {
                 Ok(false)
             } else if self.disk.exists(id, Kind::Gone)? {
                 self.disk.unlink(id, Kind::Record)?;
-                self.clear(id).map(|()| true)
+                self.finish_removal(id).map(|()| true)
             } else {
-                // It may as well be a key, whose upload is gone or never came to be.
-                self.disk.unlink(id, Kind::NameTmp)?;
-                if self.leads_to(id)?.is_none() {
-                    self.disk.unlink(id, Kind::Name)?;
-                }
-                self.discard(id)
+                self.remove_orphan(id)
             }
         };
         cleaned().map_err(failed("cleaning up", id))
     }
 
-    /// Unlinks what is left of a removed upload, whose record is `.gone`.
-    pub(super) fn clear(&self, id: &UploadId) -> io::Result<()> {
+    /// Unlinks the remaining files of a removed upload, whose record is `.gone`.
+    pub(super) fn finish_removal(&self, id: &UploadId) -> io::Result<()> {
         let had_bytes = self.disk.unlink(id, Kind::Plain)?
             | self.disk.unlink(id, Kind::Part)?
             | self.disk.unlink_tree(id, Kind::Join)?
             | self.disk.unlink_tree(id, Kind::JoinTmp)?
             | self.disk.unlink(id, Kind::RecordTmp)?;
         if had_bytes {
-            // Bytes without the proof that they were removed look like bytes whose record is lost.
+            // If `.gone` were lost before them, the bytes would look as if their record was lost.
             self.disk.sync_names()?;
         }
         self.disk.unlink(id, Kind::Gone)?;
         Ok(())
     }
 
-    /// Unlinks what a crash leaves of an upload that never came to be. Says whether it did: such an
-    /// upload has no bytes, so where there are some the record is lost, and everything is kept.
-    pub(super) fn discard(&self, id: &UploadId) -> io::Result<bool> {
-        if let Some(kind) = self.bytes_of(id)? {
-            tracing::error!("{}; they are kept", no_record(id, kind));
+    /// Unlinks the remaining files of an upload whose creation did not finish. Returns whether it
+    /// did: such an upload has no bytes, so where there are any the record was lost, and all files
+    /// are kept.
+    pub(super) fn remove_orphan(&self, id: &UploadId) -> io::Result<bool> {
+        if let Some(kind) = self.orphaned_bytes(id)? {
+            tracing::error!("{}; all files are kept", missing_record(id, kind));
             return Ok(false);
         }
         self.disk.unlink(id, Kind::Record)?;
@@ -394,8 +403,17 @@ impl Shared {
         Ok(true)
     }
 
-    /// What holds bytes of an id without a record that are nowhere else.
-    fn bytes_of(&self, id: &UploadId) -> io::Result<Option<Kind>> {
+    /// Does the same for an upload whose published file was moved away, and unlinks its pointer.
+    pub(super) fn remove_moved(&self, id: &UploadId, key: Option<&UploadId>) -> io::Result<bool> {
+        let is_gone = self.remove_orphan(id)?;
+        if is_gone && let Some(key) = key {
+            self.unlink_pointer(key, id)?;
+        }
+        Ok(is_gone)
+    }
+
+    /// Returns a file with bytes of an id without a record, if they exist nowhere else.
+    fn orphaned_bytes(&self, id: &UploadId) -> io::Result<Option<Kind>> {
         let has_bytes =
             |kind| self.disk.length_of(id, kind).map(|bytes| bytes.is_some_and(|n| n > 0));
         for kind in [Kind::Part, Kind::RecordTmp] {
@@ -403,7 +421,7 @@ impl Shared {
                 return Ok(Some(kind));
             }
         }
-        // A plain file is not ours if it has no record at all.
+        // A plain file without any record is not ours.
         if self.disk.exists(id, Kind::Record)? && has_bytes(Kind::Plain)? {
             return Ok(Some(Kind::Plain));
         }

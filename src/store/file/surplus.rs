@@ -1,5 +1,6 @@
-//! [`Surplus`]: bytes in the data file of an open upload that no record speaks of and none will, such
-//! as those of a refused request. Their space is given back as soon as nothing can record them.
+//! [`Surplus`]: bytes in the data file of an open upload that were written and never committed,
+//! such as those of a refused request. Their space is reclaimed once no write can commit them any
+//! more.
 
 use std::{
     fs::File,
@@ -14,188 +15,194 @@ use std::{
 use bytes::Bytes;
 use tokio::{runtime::Handle, sync::Notify};
 
-use super::{disk::Disk, entry::Lease, lock, writer::Pump};
+use super::{disk::Disk, entry::EntryRef, lock, writer::WriteQueue};
 use crate::upload::{Phase, Receipt, Upload, UploadId};
 
-/// How many may still record bytes of a data file, and which of its bytes are not recorded.
+/// Tracks the writes of a data file that may still be committed, and its uncommitted bytes.
 #[derive(Debug, Default)]
 pub(super) struct Surplus {
     state: Mutex<State>,
-    /// Notified when a cut is over.
-    over: Notify,
+    /// Notified when a reclaim ends.
+    done: Notify,
 }
 
 #[derive(Debug, Default)]
 struct State {
-    /// Whether the file is being cut.
-    is_cut: bool,
-    /// From the first to the last byte that was written and not recorded.
+    /// Whether the file is being truncated or punched.
+    is_reclaiming: bool,
+    /// From the first to the last byte that was written and not committed.
     range: Option<Range<u64>>,
-    /// Stakes that are there.
-    stakes: usize,
+    /// Number of [`OpenWrite`]s.
+    open_writes: usize,
 }
 
 impl Surplus {
-    /// Waits while the file is being cut.
+    /// Waits until the file is not being reclaimed.
     ///
     /// # Cancel safety
-    /// May be dropped at any time.
-    pub(super) async fn wait(&self) {
-        self.uncut(|_| ()).await;
+    /// Cancel safe.
+    pub(super) async fn wait_idle(&self) {
+        self.when_idle(|_| ()).await;
     }
 
-    /// Does `then` in a moment in which the file is not being cut.
-    async fn uncut(&self, then: impl FnOnce(&mut State)) {
+    /// Runs `then` while the file is not being reclaimed.
+    async fn when_idle(&self, then: impl FnOnce(&mut State)) {
         loop {
-            let over = self.over.notified();
+            let done = self.done.notified();
             {
                 let mut state = lock(&self.state);
-                if !state.is_cut {
+                if !state.is_reclaiming {
                     return then(&mut state);
                 }
             }
-            over.await;
+            done.await;
         }
     }
 }
 
-/// A writer's interest in what it writes, which its receipts share: until the last of them is dropped,
-/// its bytes may be recorded.
+/// A write that can still be committed. Shared by a writer and its receipts; when the last of them
+/// is dropped, its bytes can no longer be committed.
 ///
-/// While an upload has any stake, nothing is freed: where another writer is going to write is not
-/// known.
+/// Nothing is reclaimed while an upload has any open write, because the range that a writer is
+/// going to write is not known.
 #[derive(Debug)]
-pub(super) struct Stake {
-    /// A receipt that is kept does not keep the directory locked.
+pub(super) struct OpenWrite {
+    /// Weak: a receipt must not keep the data directory locked.
     disk: Weak<Disk>,
     /// The position after the last byte.
     end: AtomicU64,
-    entry: Lease,
+    entry: EntryRef,
     file: Arc<File>,
     /// The position of the first byte.
     start: u64,
 }
 
-impl Stake {
-    /// An interest in the bytes of `file` from `start` on. Waits while the file is being cut, so that
-    /// nothing that is written afterwards is lost.
+impl OpenWrite {
+    /// Registers a write to `file` that begins at `start`. Waits while the file is being reclaimed,
+    /// so that bytes written afterwards are not truncated.
     ///
     /// # Cancel safety
-    /// May be dropped at any time.
-    pub(super) async fn take(
+    /// Cancel safe.
+    pub(super) async fn begin(
         disk: &Arc<Disk>,
-        entry: Lease,
+        entry: EntryRef,
         file: Arc<File>,
         start: u64,
     ) -> Arc<Self> {
-        entry.surplus.uncut(|state| state.stakes += 1).await;
+        entry.surplus.when_idle(|state| state.open_writes += 1).await;
         let (disk, end) = (Arc::downgrade(disk), AtomicU64::new(start));
         Arc::new(Self { disk, end, entry, file, start })
     }
 
-    /// The upload.
+    /// Returns the id of the upload.
     pub(super) fn id(&self) -> &UploadId {
         &self.entry.id
     }
 
-    /// The position of the first byte.
+    /// Returns the position of the first byte.
     pub(super) fn start(&self) -> u64 {
         self.start
     }
 
-    /// Notes that bytes up to `end` may be written.
+    /// Extends the range that may be written to `end`.
     pub(super) fn extend(&self, end: u64) {
         self.end.store(end, Ordering::Relaxed);
     }
 
-    /// Notes that the writer was given up while a thread may still be writing for it.
-    pub(super) fn abandoned_by(&self, pump: &Arc<Pump>) {
-        self.entry.abandon(pump);
+    /// Registers that the writer was dropped while a thread may still be writing for it.
+    pub(super) fn abandoned_by(&self, queue: &Arc<WriteQueue>) {
+        self.entry.abandon(queue);
     }
 
-    /// What a commit names the bytes by: nothing, as the record says where they are.
+    /// Returns a receipt without content: it only keeps the write open. The record says where the
+    /// bytes are.
     pub(super) fn receipt(self: &Arc<Self>) -> Receipt {
-        Receipt(Bytes::from_owner(Kept(Arc::clone(self))))
+        Receipt(Bytes::from_owner(ReceiptOwner(Arc::clone(self))))
     }
 }
 
-/// A stake as the owner of no bytes.
-struct Kept(#[expect(dead_code, reason = "it is kept, not used")] Arc<Stake>);
+/// Owns an open write inside of an empty [`Bytes`].
+struct ReceiptOwner(
+    #[expect(dead_code, reason = "keeps the write open until dropped")] Arc<OpenWrite>,
+);
 
-impl AsRef<[u8]> for Kept {
+impl AsRef<[u8]> for ReceiptOwner {
     fn as_ref(&self) -> &[u8] {
         &[]
     }
 }
 
-impl Drop for Stake {
-    /// What was not recorded by now will never be.
+impl Drop for OpenWrite {
+    /// Bytes that are not committed by now never will be.
     fn drop(&mut self) {
         let written = self.start..self.end.load(Ordering::Relaxed);
-        let (Some(cut), Some(disk)) = (Cut::after(&self.entry, written), self.disk.upgrade())
+        let (Some(reclaim), Some(disk)) =
+            (Reclaim::after_write(&self.entry, written), self.disk.upgrade())
         else {
             return;
         };
         let file = Arc::clone(&self.file);
-        let cut = move || cut.make(&disk, &file);
-        // The release of a large file takes a while.
+        let work = move || reclaim.run(&disk, &file);
+        // Freeing the blocks of a large file takes a while.
         match Handle::try_current() {
-            Ok(runtime) => drop(runtime.spawn_blocking(cut)),
-            Err(_) => cut(),
+            Ok(runtime) => drop(runtime.spawn_blocking(work)),
+            Err(_) => work(),
         }
     }
 }
 
-/// The right to cut a data file. Until it is dropped no writer begins, and no upload is published.
+/// The right to free uncommitted bytes of a data file. While it exists no write begins, and no
+/// upload is published.
 #[derive(Debug)]
-pub(super) struct Cut {
-    entry: Lease,
-    /// Where to look for bytes that are not recorded.
+pub(super) struct Reclaim {
+    entry: EntryRef,
+    /// The range to search for uncommitted bytes.
     range: Range<u64>,
     upload: Arc<Upload>,
 }
 
-impl Cut {
-    /// Gives up one stake, in the bytes `written`. If it was the last of its upload, gives the right to
-    /// free what none of them has recorded; `None` when there is nothing to free.
-    fn after(entry: &Lease, written: Range<u64>) -> Option<Self> {
+impl Reclaim {
+    /// Unregisters the open write of `written`. If it was the last one of its upload, returns the
+    /// right to free the bytes that were not committed; `None` when there are none.
+    fn after_write(entry: &EntryRef, written: Range<u64>) -> Option<Self> {
         let mut state = lock(&entry.surplus.state);
-        state.stakes -= 1;
-        // Read under the lock: a commit that is about to add bytes holds a stake.
+        state.open_writes -= 1;
+        // Read under the lock: a commit that adds bytes keeps its write open.
         let upload = entry.current().filter(|upload| upload.phase == Phase::Open);
         if upload.as_ref().is_none_or(|upload| !upload.received.covers(&written)) {
             let range = state.range.get_or_insert(written.clone());
             *range = range.start.min(written.start)..range.end.max(written.end);
         }
-        if state.stakes > 0 {
+        if state.open_writes > 0 {
             return None;
         }
         let range = state.range.take()?;
         let upload = upload?;
-        state.is_cut = true;
+        state.is_reclaiming = true;
         drop(state);
         Some(Self { entry: entry.clone(), range, upload })
     }
 
-    /// The right to free all that `upload`, just read, does not count; `None` while there are stakes.
-    pub(super) fn of(entry: &Lease, upload: &Arc<Upload>) -> Option<Self> {
+    /// Returns the right to free all bytes that `upload`, just read, has not received; `None` while
+    /// there are open writes.
+    pub(super) fn all(entry: &EntryRef, upload: &Arc<Upload>) -> Option<Self> {
         let mut state = lock(&entry.surplus.state);
-        if state.stakes > 0 || state.is_cut {
+        if state.open_writes > 0 || state.is_reclaiming {
             return None;
         }
-        state.is_cut = true;
+        state.is_reclaiming = true;
         drop(state);
         Some(Self { entry: entry.clone(), range: 0..u64::MAX, upload: Arc::clone(upload) })
     }
 
-    /// Cuts `file` off behind the last byte that is recorded, and punches holes before it. Blocks. A
-    /// failure leaves bytes behind that take space and do no other harm.
-    pub(super) fn make(self, disk: &Disk, file: &File) {
-        let made = self.free(disk, file);
-        if let Err(error) = made
+    /// Truncates `file` after the last committed byte and punches holes into the gaps before it.
+    /// Blocks. A failure is logged; the bytes that remain use space and do no other harm.
+    pub(super) fn run(self, disk: &Disk, file: &File) {
+        let freed = self.free(disk, file);
+        if let Err(error) = freed
             && error.kind() != io::ErrorKind::Unsupported
         {
-            tracing::warn!(id = %self.upload.id, %error, "cannot free bytes that do not count");
+            tracing::warn!(id = %self.upload.id, %error, "cannot reclaim uncommitted bytes");
         }
     }
 
@@ -212,9 +219,9 @@ impl Cut {
     }
 }
 
-impl Drop for Cut {
+impl Drop for Reclaim {
     fn drop(&mut self) {
-        lock(&self.entry.surplus.state).is_cut = false;
-        self.entry.surplus.over.notify_waiters();
+        lock(&self.entry.surplus.state).is_reclaiming = false;
+        self.entry.surplus.done.notify_waiters();
     }
 }

@@ -1,4 +1,4 @@
-//! [`FileWriter`]: frames into a file, in batches, while the next frames arrive.
+//! [`FileWriter`]: writes frames to a file in batches while further frames arrive.
 
 use std::{
     collections::VecDeque,
@@ -13,263 +13,267 @@ use tokio::{sync::Notify, task::spawn_blocking};
 
 use super::{
     disk::Disk,
-    entry::Lease,
+    dispatch::{Cost, in_pool},
+    entry::EntryRef,
     lock,
-    pace::{Cost, in_pool},
-    reader::Pieces,
-    surplus::Stake,
+    reader::BlockReader,
+    surplus::OpenWrite,
 };
 use crate::{
     store::{ByteStream, Durability, Pending, StoreError, Writer},
     upload::Receipt,
 };
 
-/// Bytes written at a time: enough to make the system call cheap, and few enough to be still in the
+/// Bytes per write: enough to amortize the system call, and few enough to still be in the
 /// processor's cache.
 const BATCH_BYTES: usize = 128 << 10;
 
-/// Bytes accepted and not written yet, beyond which [`Writer::push`] waits: one batch being written
-/// and one being collected.
+/// Bytes accepted and not written beyond which [`Writer::push`] waits: one batch being written and
+/// one being collected.
 const WINDOW_BYTES: usize = 2 * BATCH_BYTES;
 
-/// A frame of fewer bytes is copied. It is a slice of the buffer that its connection reads into, at
-/// least 8 KiB in hyper; kept as it is, it would keep all of that, and many of them would be many times
-/// the window.
+/// Smaller frames are copied. A frame is a slice of the read buffer of its connection, at least 8
+/// KiB in hyper, and keeps all of that allocated; many small ones would use many times the window.
 const MIN_FRAME_BYTES: usize = 4 << 10;
 
-/// A sink into the data file of one upload.
+/// A writer to the data file of one upload.
 #[derive(Debug)]
-pub(super) struct FileWriter(Arc<Pump>);
+pub(super) struct FileWriter(Arc<WriteQueue>);
 
 impl FileWriter {
-    /// A sink into `file`, which belongs to `entry`, from position `start` on.
+    /// Opens a writer to `file`, the data file of `entry`, at position `start`.
     ///
     /// # Cancel safety
-    /// May be dropped at any time.
-    pub(super) async fn open(disk: Arc<Disk>, entry: Lease, file: Arc<File>, start: u64) -> Self {
-        let stake = Stake::take(&disk, entry, Arc::clone(&file), start).await;
-        let flow = Flow { pushed: start, written: start, ..Flow::default() };
-        let (flow, moved) = (Mutex::new(flow), Notify::new());
-        Self(Arc::new(Pump { disk, file, flow, moved, stake }))
+    /// Cancel safe.
+    pub(super) async fn open(
+        disk: Arc<Disk>,
+        entry: EntryRef,
+        file: Arc<File>,
+        start: u64,
+    ) -> Self {
+        let open_write = OpenWrite::begin(&disk, entry, Arc::clone(&file), start).await;
+        let state = QueueState { pushed: start, written: start, ..QueueState::default() };
+        let (state, progress) = (Mutex::new(state), Notify::new());
+        Self(Arc::new(WriteQueue { disk, file, state, progress, open_write }))
     }
 }
 
 #[async_trait]
 impl Writer for FileWriter {
     /// # Cancel safety
-    /// A push dropped while it waits has taken nothing.
+    /// Cancel safe. A push dropped while it waits has accepted nothing.
     async fn push(&mut self, bytes: Bytes) -> Result<(), StoreError> {
-        self.0.wait(|flow| flow.waiting_bytes < WINDOW_BYTES).await?;
-        self.0.accept(bytes);
+        self.0.wait(|state| state.waiting_bytes < WINDOW_BYTES).await?;
+        self.0.enqueue(bytes);
         Ok(())
     }
 
     fn checkpoint(&mut self) -> Pending<Result<Receipt, StoreError>> {
-        let pump = Arc::clone(&self.0);
-        let target = pump.flush();
+        let queue = Arc::clone(&self.0);
+        let target = queue.flush();
         Box::pin(async move {
-            pump.wait(|flow| flow.written >= target).await?;
-            pump.sync().await?;
-            Ok(pump.stake.receipt())
+            queue.wait(|state| state.written >= target).await?;
+            queue.sync().await?;
+            Ok(queue.open_write.receipt())
         })
     }
 
     async fn reread(&mut self) -> Result<ByteStream, StoreError> {
         let target = self.0.flush();
-        self.0.wait(|flow| flow.written >= target).await?;
+        self.0.wait(|state| state.written >= target).await?;
         let (disk, file) = (Arc::clone(&self.0.disk), Arc::clone(&self.0.file));
-        let (id, start) = (self.0.stake.id().clone(), self.0.stake.start());
-        let pieces = Pieces::of_file(disk, id, file, start..target);
-        Ok(pieces.stream())
+        let (id, start) = (self.0.open_write.id().clone(), self.0.open_write.start());
+        let blocks = BlockReader::of_file(disk, id, file, start..target);
+        Ok(blocks.stream())
     }
 
     async fn finish(self: Box<Self>) -> Result<Receipt, StoreError> {
         let target = self.0.flush();
-        self.0.wait(|flow| flow.written >= target).await?;
+        self.0.wait(|state| state.written >= target).await?;
         self.0.sync().await?;
-        Ok(self.0.stake.receipt())
+        Ok(self.0.open_write.receipt())
     }
 }
 
 impl Drop for FileWriter {
-    /// Nothing that waits is written any more. What is being written right now cannot be called
-    /// back, so the entry makes later writers wait for it.
+    /// Discards queued frames. A write in progress cannot be cancelled, so the entry makes later
+    /// writers wait for it.
     fn drop(&mut self) {
         if self.0.abandon() {
-            self.0.stake.abandoned_by(&self.0);
+            self.0.open_write.abandoned_by(&self.0);
         }
     }
 }
 
-/// What a writer shares with whoever writes for it.
+/// The frames of one writer on their way to the file; shared with the thread that writes them.
 #[derive(Debug)]
-pub(super) struct Pump {
+pub(super) struct WriteQueue {
     disk: Arc<Disk>,
     file: Arc<File>,
-    flow: Mutex<Flow>,
-    /// Called whenever `flow` has got further.
-    moved: Notify,
-    /// What keeps the bytes from being freed.
-    stake: Arc<Stake>,
+    state: Mutex<QueueState>,
+    /// Notified on every change of `state`.
+    progress: Notify,
+    /// Keeps the bytes from being reclaimed.
+    open_write: Arc<OpenWrite>,
 }
 
-/// How far a writer has got.
+/// The progress of a writer.
 #[derive(Debug, Default)]
-struct Flow {
-    /// Frames to be written, the next one first.
+struct QueueState {
+    /// Frames to be written, in order.
     frames: VecDeque<Bytes>,
-    /// Copies of small frames, to be written after these.
+    /// Copies of small frames, to be written after `frames`.
     tail: BytesMut,
-    /// Bytes to be written and being written.
+    /// Bytes queued or being written.
     waiting_bytes: usize,
     /// The position after the last byte accepted.
     pushed: u64,
     /// The position after the last byte written.
     written: u64,
-    /// Whether someone is writing, or about to.
+    /// Whether a thread is writing, or about to.
     running: bool,
-    /// Why nothing is written any more.
+    /// The first error. Nothing is written after it.
     failure: Option<Arc<io::Error>>,
 }
 
-/// Its length in bytes.
+/// Returns the length of a frame in bytes.
 fn length(frame: &Bytes) -> u64 {
     frame.len() as u64
 }
 
-/// A failure of the data file. The upload is known from the span around it.
+/// The error for the data file. The span of the request names the upload.
 fn failed(source: io::Error) -> StoreError {
     StoreError::io("writing the data file", source)
 }
 
-impl Pump {
-    /// Waits until `enough` says so.
+impl WriteQueue {
+    /// Waits until `enough` returns true.
     ///
     /// # Errors
-    /// Why nothing is written any more.
-    async fn wait(&self, enough: impl Fn(&Flow) -> bool) -> Result<(), StoreError> {
+    /// The error that stopped the writer.
+    async fn wait(&self, enough: impl Fn(&QueueState) -> bool) -> Result<(), StoreError> {
         loop {
-            let moved = self.moved.notified();
+            let progress = self.progress.notified();
             {
-                let flow = lock(&self.flow);
-                if let Some(failure) = &flow.failure {
+                let state = lock(&self.state);
+                if let Some(failure) = &state.failure {
                     return Err(failed(io::Error::new(failure.kind(), Arc::clone(failure))));
                 }
-                if enough(&flow) {
+                if enough(&state) {
                     return Ok(());
                 }
             }
-            moved.await;
+            progress.await;
         }
     }
 
-    /// Waits until nobody writes.
-    pub(super) async fn idle(&self) {
+    /// Waits until no thread writes.
+    pub(super) async fn wait_idle(&self) {
         loop {
-            let moved = self.moved.notified();
-            if !lock(&self.flow).running {
+            let progress = self.progress.notified();
+            if !lock(&self.state).running {
                 return;
             }
-            moved.await;
+            progress.await;
         }
     }
 
-    /// Takes a frame, and sees that a full batch is written.
-    fn accept(self: &Arc<Self>, frame: Bytes) {
+    /// Queues a frame, and starts writing when a batch is full.
+    fn enqueue(self: &Arc<Self>, frame: Bytes) {
         if frame.is_empty() {
             return;
         }
-        let mut flow = lock(&self.flow);
-        flow.pushed += length(&frame);
-        self.stake.extend(flow.pushed);
-        flow.waiting_bytes += frame.len();
-        flow.add(frame);
-        let is_full = flow.waiting_bytes >= BATCH_BYTES;
-        drop(flow);
+        let mut state = lock(&self.state);
+        state.pushed += length(&frame);
+        self.open_write.extend(state.pushed);
+        state.waiting_bytes += frame.len();
+        state.add(frame);
+        let is_full = state.waiting_bytes >= BATCH_BYTES;
+        drop(state);
         if is_full {
             self.start();
         }
     }
 
-    /// Sees that everything accepted is written. Gives the position after it.
+    /// Starts writing everything queued. Returns the position after it.
     fn flush(self: &Arc<Self>) -> u64 {
-        let flow = lock(&self.flow);
-        let (target, is_empty) = (flow.pushed, flow.is_empty());
-        drop(flow);
+        let state = lock(&self.state);
+        let (target, is_empty) = (state.pushed, state.is_empty());
+        drop(state);
         if !is_empty {
             self.start();
         }
         target
     }
 
-    /// Sees that what waits is written: right here, or by a thread.
+    /// Starts writing unless a thread already does: inline, or on the blocking pool.
     fn start(self: &Arc<Self>) {
-        if std::mem::replace(&mut lock(&self.flow).running, true) {
+        if std::mem::replace(&mut lock(&self.state).running, true) {
             return;
         }
-        if let Some(here) = self.disk.pace().here(Cost::Memory) {
-            here.run(|| self.run());
+        if let Some(inline) = self.disk.dispatcher().try_inline(Cost::Memory) {
+            inline.run(|| self.run());
         } else {
-            let shift = Shift { pump: Arc::clone(self), begun: false };
-            spawn_blocking(move || shift.begin());
+            let job = PoolJob { queue: Arc::clone(self), begun: false };
+            spawn_blocking(move || job.begin());
         }
     }
 
-    /// Writes until nothing waits. To be called by whoever set `running`.
+    /// Writes until the queue is empty. To be called by the thread that set `running`.
     fn run(&self) {
-        let mut flow = lock(&self.flow);
-        while let Some(batch) = flow.next_batch() {
-            let at = flow.written;
-            drop(flow);
+        let mut state = lock(&self.state);
+        while let Some(batch) = state.next_batch() {
+            let at = state.written;
+            drop(state);
             let outcome = self.disk.write_at(&self.file, &batch, at);
-            flow = lock(&self.flow);
-            flow.waiting_bytes -= batch.iter().map(Bytes::len).sum::<usize>();
+            state = lock(&self.state);
+            state.waiting_bytes -= batch.iter().map(Bytes::len).sum::<usize>();
             match outcome {
-                Ok(()) => flow.written += batch.iter().map(length).sum::<u64>(),
-                Err(e) => flow.fail(e),
+                Ok(()) => state.written += batch.iter().map(length).sum::<u64>(),
+                Err(e) => state.fail(e),
             }
-            self.moved.notify_waiters();
+            self.progress.notify_waiters();
         }
-        flow.running = false;
-        self.moved.notify_waiters();
+        state.running = false;
+        self.progress.notify_waiters();
     }
 
-    /// Makes what is written durable. A failure is final: the system may forget what it could not
-    /// write and report success the next time.
+    /// Makes written bytes durable. A failure is permanent: after a failed sync the kernel may drop
+    /// dirty pages and report success the next time.
     async fn sync(self: &Arc<Self>) -> Result<(), StoreError> {
         if self.disk.durability() == Durability::Relaxed {
             return Ok(());
         }
-        let pump = Arc::clone(self);
+        let queue = Arc::clone(self);
         let sync = move || {
-            if let Err(e) = pump.disk.sync(&pump.file) {
-                lock(&pump.flow).fail(e);
-                pump.moved.notify_waiters();
+            if let Err(e) = queue.disk.sync(&queue.file) {
+                lock(&queue.state).fail(e);
+                queue.progress.notify_waiters();
             }
         };
         in_pool(sync).await;
         self.wait(|_| true).await
     }
 
-    /// Forgets what waits. Says whether someone may still be writing.
+    /// Discards queued frames. Returns whether a thread may still be writing.
     fn abandon(&self) -> bool {
-        let mut flow = lock(&self.flow);
-        if flow.written < flow.pushed {
-            flow.fail(io::Error::other("the writer was given up"));
+        let mut state = lock(&self.state);
+        if state.written < state.pushed {
+            state.fail(io::Error::other("the writer was dropped"));
         }
-        let running = flow.running;
-        drop(flow);
-        self.moved.notify_waiters();
+        let running = state.running;
+        drop(state);
+        self.progress.notify_waiters();
         running
     }
 }
 
-impl Flow {
+impl QueueState {
     fn is_empty(&self) -> bool {
         self.frames.is_empty() && self.tail.is_empty()
     }
 
-    /// Takes a frame in, as it is or copied.
+    /// Queues a frame, copied if it is small.
     fn add(&mut self, frame: Bytes) {
         if frame.len() < MIN_FRAME_BYTES {
             self.tail.extend_from_slice(&frame);
@@ -279,14 +283,14 @@ impl Flow {
         }
     }
 
-    /// Makes a frame of the copies of small ones.
+    /// Queues the copies of small frames as one frame.
     fn end_tail(&mut self) {
         if !self.tail.is_empty() {
             self.frames.push_back(std::mem::take(&mut self.tail).freeze());
         }
     }
 
-    /// Takes the next frames to write; `None` when nothing waits.
+    /// Takes the next frames to write; `None` when the queue is empty.
     fn next_batch(&mut self) -> Option<Vec<Bytes>> {
         self.end_tail();
         let (mut batch, mut bytes) = (Vec::new(), 0);
@@ -300,7 +304,7 @@ impl Flow {
         (!batch.is_empty()).then_some(batch)
     }
 
-    /// Notes that nothing is written any more; the first reason counts.
+    /// Stops the writer. Only the first error is kept.
     fn fail(&mut self, reason: io::Error) {
         self.end_tail();
         let dropped = self.frames.drain(..).map(|frame| frame.len());
@@ -309,25 +313,26 @@ impl Flow {
     }
 }
 
-/// A pump on its way to a thread. If the runtime ends before the thread begins, nobody writes.
-struct Shift {
-    pump: Arc<Pump>,
+/// A queue on its way to a pool thread. Resets `running` if the runtime shuts down before the
+/// thread begins.
+struct PoolJob {
+    queue: Arc<WriteQueue>,
     begun: bool,
 }
 
-impl Shift {
-    /// Writes, now that there is a thread.
+impl PoolJob {
+    /// Writes the queue on this thread.
     fn begin(mut self) {
         self.begun = true;
-        self.pump.run();
+        self.queue.run();
     }
 }
 
-impl Drop for Shift {
+impl Drop for PoolJob {
     fn drop(&mut self) {
         if !self.begun {
-            lock(&self.pump.flow).running = false;
-            self.pump.moved.notify_waiters();
+            lock(&self.queue.state).running = false;
+            self.queue.progress.notify_waiters();
         }
     }
 }

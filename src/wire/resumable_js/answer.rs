@@ -1,4 +1,4 @@
-//! An outcome becomes an answer: section 4 of the contract. The clients read the status alone;
+//! An outcome becomes an answer. The clients read the status alone;
 //! pages read the body, which they get as text.
 
 use http::StatusCode;
@@ -173,7 +173,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn answers_say_how_far_the_upload_is_section_4() {
+    async fn answers_say_how_far_the_upload_is_j_055() {
         let said = |upload: Value, member: &str, identifier: &str| -> Value {
             json!({ member: true, "resumableIdentifier": identifier, "upload": upload })
         };

@@ -2,7 +2,7 @@
 //! numbers exist only inside one request.
 //!
 //! # Source
-//! Sections 1.1 and 2.2 of the contract (J-010 to J-016); resumable.js `ResumableChunk` and
+//! J-010 to J-016, C-51; resumable.js `ResumableChunk` and
 //! `bootstrap`. The rule by which a client cuts its last chunk is not transmitted.
 
 use std::{fmt, ops::Range};

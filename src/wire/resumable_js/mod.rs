@@ -6,7 +6,7 @@
 //! tells in one request what the clients' tests ask chunk by chunk.
 //!
 //! # Source
-//! resumable.js 1.0.2, 1.1.0 and its repository's head, flow.js 2.14, simple-uploader.js 0.6, Dropzone
+//! resumable.js 1.0.2, 1.1.0 and its repository's head, flow.js 2.14, simple-uploader.js 0.6.0, Dropzone
 //! 5.9 and 6.3. Rule numbers are those of the wire contract.
 
 mod answer;
@@ -56,7 +56,7 @@ const CHUNK_WAIT: Wait =
 /// unless configured.
 const ANSWER_DELAY: Duration = Duration::from_secs(1);
 
-/// Section 1.5 of the contract. `DELETE` is for the status resource.
+/// F-32. `DELETE` is for the status resource.
 const CORS: cors::Lists = cors::Lists {
     // Dropzone sends `Cache-Control`.
     allow_headers: "Authorization, Cache-Control, Content-Type, Origin, X-Requested-With, \
@@ -249,7 +249,7 @@ impl Exchange for ResumableJsExchange {
             Err(unread) => Err(Box::new(self.completed(match unread {
                 Unread::Fault(fault) => refuse::fault(self, &fault),
                 Unread::NotAllowed { allow } => refuse::not_allowed(allow),
-                // Always, and of anybody: browsers send no credentials with it (1.5).
+                // Always, and of anybody: browsers send no credentials with it (F-32).
                 Unread::Options => reply::empty(StatusCode::NO_CONTENT),
                 Unread::Refused(refusal) => refuse::refuse(self, &refusal.into()),
             }))),
@@ -424,7 +424,7 @@ mod tests {
     }
 
     #[test]
-    fn lists_name_what_browsers_need_without_wildcard_1_5() {
+    fn lists_name_what_browsers_need_without_wildcard_f_32() {
         for name in ["Upload-Offset", "Upload-Missing", "Location", "Retry-After"] {
             assert!(CORS.expose_headers.split(", ").any(|listed| listed == name), "{name}");
         }

@@ -2,7 +2,7 @@
 //! fields of a form, under the names of one of several profiles.
 //!
 //! # Source
-//! Section 2.1 of the contract (J-001 to J-006), S-003, S-004.
+//! J-001 to J-006, S-003, S-004.
 
 use std::{mem, sync::Arc};
 
@@ -30,7 +30,7 @@ const MAX_SHOWN_CHARACTERS: usize = 64;
 /// application's.
 const CHECKSUM: &str = "checksum";
 
-/// Everything that a request says under a known name. Unknown names are passed over (1.2): CSRF
+/// Everything that a request says under a known name. Unknown names are ignored (F-29): CSRF
 /// tokens and the like travel there.
 #[derive(Debug)]
 pub(super) struct Params {
@@ -98,7 +98,7 @@ impl Params {
     }
 
     /// Takes in a query. Names may be written without percent-encoding: in its tests resumable.js
-    /// does not encode them (1.2).
+    /// does not encode them (C-55).
     pub(super) fn add_query(&mut self, query: &str) {
         // A query may have as many pairs as the target has room for: what says nothing costs next to
         // nothing.
@@ -641,7 +641,7 @@ mod tests {
     }
 
     #[test]
-    fn names_may_be_encoded_or_not_1_2() {
+    fn names_may_be_encoded_or_not_c_55() {
         let profile = Profile::resumable().with_namespace("a b+ü%.");
         let name = profile.name(Parameter::Identifier);
         let encoded = utf8_percent_encode(&name, NON_ALPHANUMERIC).to_string();
@@ -685,7 +685,7 @@ mod tests {
             let checksum = params.checksum().map_err(|fault| fault.code);
             assert_eq!(checksum, expected, "{query}");
         }
-        // The namespace goes in front of the application's parameters, too (1.2).
+        // The namespace goes in front of the application's parameters, too (C-53).
         let mut params = Params::new(Arc::new([Profile::flow().with_namespace("ns.")]));
         params.add_query("ns.checksum=sha256%20YWJj");
         assert_eq!(params.checksum(), Ok(Some("sha256 YWJj")));

@@ -1,7 +1,7 @@
 //! [`Profile`]: the names that one library gives to what it says.
 //!
 //! # Source
-//! Section 1.2 of the contract; resumable.js `opts.*ParameterName`, flow.js `getParams`,
+//! C-53; resumable.js `opts.*ParameterName`, flow.js `getParams`,
 //! simple-uploader.js `getParams`, Dropzone `params` and `error`.
 
 /// What a parameter means.

@@ -28,7 +28,7 @@ use crate::{
     },
 };
 
-/// A checksum of the chunk, as in `Upload-Checksum` (section 5, item 8).
+/// A checksum of the chunk, as in `Upload-Checksum` (J-061).
 const CHECKSUM: HeaderName = HeaderName::from_static("checksum");
 
 /// The methods of the main resource.
@@ -523,7 +523,7 @@ mod tests {
     }
 
     #[test]
-    fn chunks_are_read_whatever_client_sends_them_1_3_f_29_f_30_f_31() {
+    fn chunks_are_read_whatever_client_sends_them_c_56_f_29_f_30_f_31() {
         let target = query(&CHUNK);
         let flow = [
             "token=t",
@@ -677,7 +677,7 @@ mod tests {
 
     /// Each says what is wrong and what was expected, with both values.
     #[test]
-    fn faults_say_what_was_expected_section_4() {
+    fn faults_say_what_was_expected_a_001() {
         let target = query(&CHUNK);
         let post = format!("POST /up\n{FORM}");
         let get = |from: &str, to: &str| format!("GET {}", target.replace(from, to));
@@ -980,7 +980,7 @@ mod tests {
                 none(),
                 (400, refuse::MISSING),
             ),
-            ("1.2", "GET /up?0=undefined&1=undefined".to_owned(), none(), (400, refuse::MISSING)),
+            ("C-54", "GET /up?0=undefined&1=undefined".to_owned(), none(), (400, refuse::MISSING)),
             ("F-31", format!("DELETE {target}"), none(), (405, ALLOW)),
             ("F-31", "BREW /up".to_owned(), none(), (405, ALLOW)),
             ("J-009", "OPTIONS /up".to_owned(), none(), (204, "")),

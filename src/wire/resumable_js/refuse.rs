@@ -1,4 +1,4 @@
-//! What a client is told that does not get what it wants: section 4 of the contract.
+//! A refusal becomes an answer.
 //!
 //! Final refusals are 400, 404, 415 and 500, which make the clients stop; 503 makes them come again
 //! at once, so that it is held back. 401 and 403 are honest, because pages refresh tokens
@@ -176,7 +176,7 @@ fn message(exchange: &ResumableJsExchange, refusal: &Refusal) -> String {
     refusal.to_string()
 }
 
-/// Status and code of each refusal (section 4, and A-001: 3xx, 202, 206, 304, 409, 413, 422, 423,
+/// Status and code of each refusal (A-001: 3xx, 202, 206, 304, 409, 413, 422, 423,
 /// 429 and 507 make one client or another retry for ever).
 pub(super) fn wording(
     exchange: &ResumableJsExchange,
@@ -313,51 +313,51 @@ mod tests {
             ),
             ("J-014", Refusal::BodyTooLong { length: 9 }, "400 length_mismatch", ""),
             ("J-024", Refusal::Busy, "503 busy", again),
-            ("5.8", Refusal::ChecksumMismatch, "503 checksum_mismatch", again),
-            ("5.8", Refusal::ChecksumUnknown { name: "x".into() }, "400 bad_checksum", ""),
+            ("J-061", Refusal::ChecksumMismatch, "503 checksum_mismatch", again),
+            ("J-061", Refusal::ChecksumUnknown { name: "x".into() }, "400 bad_checksum", ""),
             ("J-022", Refusal::ContentConflict { at: 7 }, "400 content_conflict", ""),
-            ("4", denied(DenialKind::Forbidden), "403 forbidden", ""),
-            ("4", denied(DenialKind::Invalid), "400 rejected", ""),
+            ("A-001", denied(DenialKind::Forbidden), "403 forbidden", ""),
+            ("A-001", denied(DenialKind::Invalid), "400 rejected", ""),
             ("F-34", denied(DenialKind::TooLarge), "400 over_quota", ""),
             (
-                "4",
+                "A-001",
                 denied(DenialKind::Unauthenticated { challenge: None }),
                 "401 unauthenticated",
                 "\nwww-authenticate: Bearer",
             ),
             (
-                "4",
+                "A-001",
                 denied(DenialKind::Unauthenticated { challenge }),
                 "401 unauthenticated",
                 "\nwww-authenticate: Basic realm=x",
             ),
-            ("4", denied(unavailable), "503 unavailable", "\nretry-after: 10"),
+            ("A-001", denied(unavailable), "503 unavailable", "\nretry-after: 10"),
             ("J-024", Refusal::Displaced, "503 displaced", again_and_close),
             ("J-041", Refusal::Expired, "404 upload_expired", ""),
-            ("4", Refusal::FinalUpload, "400 not_possible", ""),
-            ("4", Refusal::Internal, "500 internal_error", ""),
+            ("A-001", Refusal::FinalUpload, "400 not_possible", ""),
+            ("A-001", Refusal::Internal, "500 internal_error", ""),
             ("J-017", Refusal::LengthConflict { given: 8, known }, "400 total_size_mismatch", ""),
-            ("4", malformed("other"), "400 malformed", ""),
+            ("A-001", malformed("other"), "400 malformed", ""),
             ("J-005", malformed(form::FORM), "400 bad_form", ""),
             ("J-007", malformed(form::PAYLOAD), "400 bad_payload", ""),
             ("J-014", malformed(form::PAYLOAD_END), "400 length_mismatch", ""),
-            ("5.8", malformed("Upload-Checksum"), "400 bad_checksum", ""),
+            ("J-061", malformed("Upload-Checksum"), "400 bad_checksum", ""),
             ("J-006", malformed(FIELDS_AFTER_FILE), "400 fields_after_file", ""),
             ("J-003", malformed(CONFLICTING), "400 conflicting_parameter", ""),
-            ("4", Refusal::MetadataTooLong { limit_bytes: 9 }, "400 metadata_too_long", ""),
-            ("4", Refusal::NotPartial { id: id() }, "400 not_possible", ""),
-            ("4", Refusal::OffsetMismatch { expected: 1, given: 2 }, "400 not_possible", ""),
+            ("A-001", Refusal::MetadataTooLong { limit_bytes: 9 }, "400 metadata_too_long", ""),
+            ("A-001", Refusal::NotPartial { id: id() }, "400 not_possible", ""),
+            ("A-001", Refusal::OffsetMismatch { expected: 1, given: 2 }, "400 not_possible", ""),
             ("F-34", Refusal::OverLimit { limit_bytes: 9 }, "400 file_too_large", ""),
-            ("4", Refusal::PartialUnfinished { id: id() }, "400 not_possible", ""),
-            ("4", Refusal::RangeUnsatisfiable { length: 9 }, "400 not_possible", ""),
-            ("4", Refusal::ShuttingDown, "503 shutting_down", again_and_close),
-            ("4", Refusal::StoreFull, "500 store_full", ""),
-            ("4", Refusal::StoreTrouble, "503 store_unavailable", again),
+            ("A-001", Refusal::PartialUnfinished { id: id() }, "400 not_possible", ""),
+            ("A-001", Refusal::RangeUnsatisfiable { length: 9 }, "400 not_possible", ""),
+            ("A-001", Refusal::ShuttingDown, "503 shutting_down", again_and_close),
+            ("A-001", Refusal::StoreFull, "500 store_full", ""),
+            ("A-001", Refusal::StoreTrouble, "503 store_unavailable", again),
             ("S-008", Refusal::TooFragmented { limit: 9 }, "400 too_fragmented", ""),
-            ("4", Refusal::TooManyPartials { limit: 9 }, "400 not_possible", ""),
+            ("A-001", Refusal::TooManyPartials { limit: 9 }, "400 not_possible", ""),
             ("J-041", Refusal::Unknown, "404 upload_expired", ""),
-            ("4", Refusal::Unsupported { what: "it" }, "400 not_possible", ""),
-            ("4", Refusal::VersionUnsupported, "400 not_possible", ""),
+            ("A-001", Refusal::Unsupported { what: "it" }, "400 not_possible", ""),
+            ("A-001", Refusal::VersionUnsupported, "400 not_possible", ""),
             ("J-008", Refusal::WrongMediaType { expected: "x" }, "415 unusable_content_type", ""),
         ]
     }
@@ -382,7 +382,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn every_refusal_has_its_status_and_code_section_4() {
+    async fn every_refusal_has_its_status_and_code_a_001() {
         for (rule, refusal, expected, fields) in refusals() {
             let exchange = exchange(&dialect(), "POST", Asked::Write);
             let reply = exchange.completed(refuse(&exchange, &refusal.clone().into()));

@@ -4,7 +4,7 @@
 //! It has a path of its own because a 200 on the main one means "this chunk is there" (F-43).
 //!
 //! # Source
-//! Section 5 item 4 of the contract; J-042. `contiguousChunks` is for `markChunksCompleted` of
+//! J-060, J-042. `contiguousChunks` is for `markChunksCompleted` of
 //! resumable.js, `uploaded_chunks` for `checkChunkUploadedByResponse` of simple-uploader.js.
 
 use http::{HeaderMap, Method, StatusCode, header::LOCATION, request::Parts};
@@ -143,7 +143,7 @@ impl Chunks {
     /// there by both.
     fn of(upload: &Upload, size: u64, total: u64, chunks: Option<u64>) -> Self {
         let (floor, ceil) = Chunk::counts(size, total);
-        // Of two numbers the smaller may be the larger one counted too early (1.1).
+        // Of two numbers the smaller may be the larger one counted too early (C-52).
         let (whole, last) = match chunks {
             Some(chunks) if chunks == ceil => (ceil, ceil),
             Some(chunks) if chunks == floor => (floor, floor),
@@ -253,7 +253,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn status_tells_all_there_is_to_know_section_5() {
+    async fn status_tells_all_there_is_to_know_j_060() {
         let mut unfinished = Upload::clone(&upload(29, &[(0, 12), (15, 29)]));
         unfinished.expires = Some(UNIX_EPOCH + Duration::from_secs(1_403_712_000));
         let fields = "200\nlocation: /files/u\nupload-expires: Wed, 25 Jun 2014 16:00:00 GMT\n\

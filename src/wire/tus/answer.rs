@@ -1,4 +1,4 @@
-//! An outcome becomes an answer: section 0.4 of the contract.
+//! An outcome becomes an answer: rule 0.4.
 
 use http::{
     HeaderMap, HeaderValue, Method, StatusCode,

@@ -1,4 +1,4 @@
-//! A request head becomes an intent. The checks stand in the order of section 0.2 of the contract:
+//! A request head becomes an intent. The checks stand in the order of rule 0.2:
 //! path, `OPTIONS`, method, version, then the header fields of each method.
 
 use std::time::Duration;
@@ -132,7 +132,7 @@ fn check_version(method: &Method, headers: &HeaderMap) -> Result<(), Refusal> {
     }
 }
 
-/// A `PATCH`. Fields that only mean something to a `POST` are passed over (3.5).
+/// A `PATCH`. Fields that only mean something to a `POST` are ignored (T-042, D-31, D-35).
 fn append(
     headers: &HeaderMap,
     id: UploadId,
@@ -147,11 +147,20 @@ fn append(
     let length = length(headers, limits)?;
     let checksum = checksum(headers)?;
     let content_bytes = content.exact_bytes();
+    let content = with_trailer(content, &checksum);
     let target = Target::Existing(id);
     let (at, wait) = (At::Offset(at), wait(limits));
     let answer_when_alone = Duration::ZERO;
     let write = Write { answer_when_alone, at, checksum, content_bytes, length, target, wait };
-    Ok((Intent::Write(write), content.with_trailer_checksum(trailer_checksum)))
+    Ok((Intent::Write(write), content))
+}
+
+/// The same content; a checksum in its trailer is read if it was announced, and else ignored (D-22).
+fn with_trailer(content: Content, checksum: &Checksum) -> Content {
+    match checksum {
+        Checksum::Trailing => content.with_trailer_checksum(trailer_checksum),
+        Checksum::Given(_) | Checksum::None => content,
+    }
 }
 
 /// How a write waits for another one (D-46).
@@ -251,7 +260,7 @@ fn first_bytes(
         return Ok((content.ignored(), Checksum::None));
     }
     check_uncoded(headers)?;
-    Ok((content.with_trailer_checksum(trailer_checksum), checksum))
+    Ok((with_trailer(content, &checksum), checksum))
 }
 
 fn check_uncoded(headers: &HeaderMap) -> Result<(), Refusal> {
@@ -486,7 +495,7 @@ mod tests {
             ("D-16", "Upload-Offset: 0\nUpload-Length: 101", write(0, Some(101), Checksum::None)),
             ("D-31", "Upload-Offset: 0\nUpload-Defer-Length: 1", write(0, None, Checksum::None)),
             ("D-35", "Upload-Offset: 0\nUpload-Concat: nonsense", write(0, None, Checksum::None)),
-            ("3.5", "Upload-Offset: 0\nUpload-Metadata: a a a", write(0, None, Checksum::None)),
+            ("T-042", "Upload-Offset: 0\nUpload-Metadata: a a a", write(0, None, Checksum::None)),
             (
                 "T-081",
                 "Upload-Offset: 0\nUpload-Checksum: sha1 YWJj",

@@ -1,4 +1,4 @@
-//! A refusal becomes an answer: section 0.3 of the contract.
+//! A refusal becomes an answer: rule 0.3.
 
 use std::fmt;
 

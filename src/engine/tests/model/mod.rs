@@ -1,5 +1,5 @@
-//! The engine against a small sequential model, under random interleavings of requests, faults and
-//! time.
+//! One engine, and two on one store, against a small sequential model, under random interleavings of
+//! requests, faults and time.
 //!
 //! A walk runs on one thread in paused time. Nothing happens in it by itself: each call to the store
 //! and each completion step waits for its turn, bodies come frame by frame, and time stands still
@@ -14,20 +14,32 @@ mod stage;
 mod truth;
 mod walk;
 
+use std::sync::Arc;
+
 use self::walk::Walk;
+use crate::store::{Store, memory::MemoryStore};
 
 /// Seeds of `cargo test`.
 const SEEDS: u64 = 80;
 
-/// Walks one seed; yields what happened, and what was wrong with it.
-fn walk(seed: u64) -> (String, Result<(), String>) {
+/// Opens the store that all nodes of a walk share.
+type Open = Box<dyn Fn() -> Arc<dyn Store>>;
+
+/// A new store in memory.
+fn memory() -> Open {
+    let store = MemoryStore::new();
+    Box::new(move || Arc::new(store.clone()))
+}
+
+/// Walks one seed with so many engines; yields what happened, and what was wrong with it.
+fn walk(seed: u64, nodes: usize, open: Open) -> (String, Result<(), String>) {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_time()
         .start_paused(true)
         .build()
         .expect("a runtime");
     runtime.block_on(async {
-        let mut walk = Walk::new(seed);
+        let mut walk = Walk::new(seed, nodes, open);
         let result = walk.run().await;
         (walk.history, result)
     })
@@ -45,23 +57,31 @@ fn seeds() -> std::ops::Range<u64> {
     }
 }
 
-#[test]
-fn walks_agree_with_the_model() {
+fn walk_all(nodes: usize) {
     for seed in seeds() {
-        let (history, result) = walk(seed);
+        let (history, result) = walk(seed, nodes, memory());
         if let Err(violation) = result {
-            panic!(
-                "{history}\nseed {seed}: {violation}\nagain: WINDLASS_SEEDS={seed}..{}",
-                seed + 1
-            );
+            let again = format!("WINDLASS_SEEDS={seed}..{}", seed + 1);
+            panic!("{history}\nseed {seed}, {nodes} engines: {violation}\nagain: {again}");
         }
     }
 }
 
 #[test]
+fn engine_agrees_with_the_model() {
+    walk_all(1);
+}
+
+#[test]
+fn two_engines_on_one_store_agree_with_the_model() {
+    walk_all(2);
+}
+
+#[test]
 fn walk_of_a_seed_is_always_the_same() {
-    for seed in 0..10 {
-        let ((one, _), (other, _)) = (walk(seed), walk(seed));
+    for (seed, nodes) in (0..10).zip([1, 2].into_iter().cycle()) {
+        let walk = || walk(seed, nodes, memory()).0;
+        let (one, other) = (walk(), walk());
         for (one, other) in one.lines().zip(other.lines()) {
             assert_eq!(one, other, "seed {seed}");
         }

@@ -1,6 +1,9 @@
 //! What a walk asks of the engine, what it sends, and what it is answered.
 
-use std::{ops::Range, sync::Arc};
+use std::{
+    ops::Range,
+    sync::{Arc, LazyLock},
+};
 
 use bytes::Bytes;
 use http::HeaderMap;
@@ -9,18 +12,26 @@ use tokio::{sync::mpsc, task::JoinHandle, time::Instant};
 
 use super::super::*;
 
-/// Names in a walk, each with the uploads it may have had, one after another.
+/// Names in a walk. Their numbers, among those of the uploads, are the first.
 pub(super) const NAMES: usize = 2;
-pub(super) const GENERATIONS: usize = 10;
+
+/// How a chunk waits for other writers of the same bytes.
+pub(super) const CHUNK_WAIT: Wait =
+    Wait { at_most: Duration::from_secs(6), stall_after: Duration::from_secs(3) };
+
+static KEYS: LazyLock<[Key; NAMES]> = LazyLock::new(|| {
+    std::array::from_fn(|name| Key::new(b"secret", &[format!("n{name}").as_bytes()]))
+});
 
 /// The key of the `name`th name.
 pub(super) fn key(name: usize) -> Key {
-    Key::new(b"secret", &[format!("n{name}").as_bytes()])
+    KEYS[name].clone()
 }
 
-/// The numbers of the uploads that a name may have had: those that are given away first.
-fn generations(name: usize) -> Range<usize> {
-    name * GENERATIONS..(name + 1) * GENERATIONS
+/// The name that an upload was made for.
+pub(super) fn name_of(record: &Upload) -> Option<usize> {
+    let of = record.key.as_ref()?;
+    KEYS.iter().position(|key| key == of)
 }
 
 /// Which uploads a question is about.
@@ -49,8 +60,9 @@ pub(super) enum What {
     Fetch {
         of: usize,
     },
-    /// A creation that finds or makes the upload of a name (J-054).
+    /// A creation that gives a name; by an owner it also finds the upload of it (J-054).
     Find {
+        is_owner: bool,
         name: usize,
         total: u64,
     },
@@ -71,25 +83,6 @@ pub(super) enum What {
     },
 }
 
-impl What {
-    /// The upload that is written to.
-    pub(super) fn target(&self) -> Option<usize> {
-        match self {
-            Self::Append { of, .. } => Some(*of),
-            Self::Chunk { .. }
-            | Self::Close
-            | Self::Create { .. }
-            | Self::Fetch { .. }
-            | Self::Find { .. }
-            | Self::Join { .. }
-            | Self::Remove { .. }
-            | Self::Status { .. }
-            | Self::Sweep
-            | Self::Test { .. } => None,
-        }
-    }
-}
-
 /// What is said of the checksum of a body.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Sum {
@@ -97,10 +90,8 @@ pub(super) enum Sum {
         right: bool,
     },
     None,
-    /// Not announced, and in the trailer all the same.
-    Surprise {
-        right: bool,
-    },
+    /// Not announced, and in the trailer all the same, wrong. It is ignored (D-22).
+    Surprise,
     Trailer {
         right: bool,
     },
@@ -110,17 +101,17 @@ pub(super) enum Sum {
 impl Sum {
     pub(super) const fn is_right(self) -> bool {
         match self {
-            Self::None => true,
-            Self::Given { right } | Self::Surprise { right } | Self::Trailer { right } => right,
+            Self::None | Self::Surprise => true,
+            Self::Given { right } | Self::Trailer { right } => right,
             Self::TrailerMissing => false,
         }
     }
 
     /// Whether the bytes must not count before they are verified.
-    const fn holds_back(self) -> bool {
+    pub(super) const fn holds_back(self) -> bool {
         match self {
             Self::Given { .. } | Self::Trailer { .. } | Self::TrailerMissing => true,
-            Self::None | Self::Surprise { .. } => false,
+            Self::None | Self::Surprise => false,
         }
     }
 }
@@ -186,7 +177,7 @@ impl Sent {
     /// What the engine is told about the checksum beforehand.
     pub(super) fn checksum(&self) -> Checksum {
         match self.sum {
-            Sum::None | Sum::Surprise { .. } => Checksum::None,
+            Sum::None | Sum::Surprise => Checksum::None,
             Sum::Trailer { .. } | Sum::TrailerMissing => Checksum::Trailing,
             Sum::Given { right } => Checksum::Given(digest(&self.bytes, right)),
         }
@@ -206,7 +197,8 @@ impl Sent {
     /// Ends the body as is proper.
     pub(super) fn finish(&mut self) {
         let right = match self.sum {
-            Sum::Surprise { right } | Sum::Trailer { right } => Some(right),
+            Sum::Surprise => Some(false),
+            Sum::Trailer { right } => Some(right),
             Sum::Given { .. } | Sum::None | Sum::TrailerMissing => None,
         };
         if let Some(right) = right {
@@ -271,6 +263,9 @@ fn digest(bytes: &[u8], right: bool) -> Digest {
 pub(super) struct Request {
     /// The step in which it was answered or given up.
     pub(super) end: Option<u64>,
+    /// Whether its node died: what it had on its way may be done any time later.
+    pub(super) is_orphan: bool,
+    pub(super) node: usize,
     pub(super) sent: Option<Sent>,
     pub(super) start: u64,
     /// The time of day at its start.
@@ -300,9 +295,14 @@ impl Request {
         (whole && all) || !(sent.sum.holds_back() || sent.exact)
     }
 
-    /// Whether it may make an upload.
-    pub(super) fn creates(&self) -> bool {
-        matches!(self.what, What::Chunk { .. } | What::Create { .. } | What::Find { .. })
+    /// Whether it may have done something in the steps since `start`.
+    pub(super) fn acts_since(&self, start: u64) -> bool {
+        self.is_orphan || self.end.is_none_or(|end| end >= start)
+    }
+
+    /// The body, if its bytes count together or not at all.
+    pub(super) fn whole_or_nothing(&self) -> Option<&Sent> {
+        self.sent.as_ref().filter(|sent| sent.exact || sent.sum.holds_back())
     }
 
     /// The length that it declares.
@@ -321,37 +321,49 @@ impl Request {
         }
     }
 
-    /// Whether it, the `r`th, writes to the upload `number` with this record.
-    pub(super) fn writes_to(&self, r: usize, number: usize, record: &Upload) -> bool {
+    /// How it waits for other writers.
+    pub(super) fn wait(&self, limits: &Limits) -> Wait {
         match self.what {
-            What::Append { of, .. } => of == number,
-            What::Chunk { name, .. } | What::Find { name, .. } => {
-                generations(name).contains(&number)
-            }
-            What::Create { .. } => record.metadata.as_text() == format!("r{r}"),
-            What::Close
-            | What::Fetch { .. }
-            | What::Join { .. }
-            | What::Remove { .. }
-            | What::Status { .. }
-            | What::Sweep
-            | What::Test { .. } => false,
+            What::Chunk { .. } => CHUNK_WAIT,
+            _ => Wait { at_most: limits.lock_wait, stall_after: limits.stall_after },
         }
     }
 
-    /// The uploads that it is about, as far as that is known beforehand.
-    pub(super) fn concerns(&self) -> Vec<usize> {
+    /// The name that it uses.
+    pub(super) const fn name(&self) -> Option<usize> {
+        match self.what {
+            What::Chunk { name, .. }
+            | What::Find { name, .. }
+            | What::Remove { of: About::Name(name) }
+            | What::Status { of: About::Name(name) }
+            | What::Test { name, .. } => Some(name),
+            What::Append { .. }
+            | What::Close
+            | What::Create { .. }
+            | What::Fetch { .. }
+            | What::Join { .. }
+            | What::Remove { of: About::Number(_) }
+            | What::Status { of: About::Number(_) }
+            | What::Sweep => None,
+        }
+    }
+
+    /// The uploads that it names by their ids.
+    pub(super) fn numbers(&self) -> Vec<usize> {
         match &self.what {
-            What::Append { of, .. } | What::Fetch { of } => vec![*of],
-            What::Chunk { name, .. } | What::Find { name, .. } | What::Test { name, .. } => {
-                generations(*name).collect()
-            }
+            What::Append { of, .. }
+            | What::Fetch { of }
+            | What::Remove { of: About::Number(of) }
+            | What::Status { of: About::Number(of) } => vec![*of],
             What::Join { parts } => parts.clone(),
-            What::Remove { of } | What::Status { of } => match of {
-                About::Name(name) => generations(*name).collect(),
-                About::Number(number) => vec![*number],
-            },
-            What::Close | What::Create { .. } | What::Sweep => Vec::new(),
+            What::Chunk { .. }
+            | What::Close
+            | What::Create { .. }
+            | What::Find { .. }
+            | What::Remove { of: About::Name(_) }
+            | What::Status { of: About::Name(_) }
+            | What::Sweep
+            | What::Test { .. } => Vec::new(),
         }
     }
 }

@@ -17,10 +17,8 @@ use tokio::sync::oneshot;
 use crate::{
     engine::{Finisher, Finishing, Observer},
     rules::{Denial, Finished},
-    store::{
-        ByteStream, Pending, Store, StoreError, UploadStream, Writer, faulty, memory::MemoryStore,
-    },
-    upload::{Capabilities, Change, Receipt, Upload, UploadId},
+    store::{ByteStream, Pending, Store, StoreError, UploadStream, Writer, faulty},
+    upload::{Capabilities, Change, Event, Key, Receipt, Upload, UploadId},
 };
 
 /// How a call goes.
@@ -39,6 +37,7 @@ pub(super) enum Verdict {
 /// A call that can go wrong. The order is that in which calls are offered for a turn.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Call {
+    ByKey,
     Checkpoint,
     Commit,
     Create,
@@ -59,44 +58,65 @@ impl Call {
     pub(super) const fn may_lose_answer(self) -> bool {
         matches!(self, Self::Create | Self::Finish | Self::Join | Self::Push | Self::Remove)
     }
+
+    /// Whether it may still be made after the node that asked for it has died.
+    const fn may_be_late(self) -> bool {
+        matches!(self, Self::Commit | Self::Create | Self::Join | Self::Remove)
+    }
+
+    /// Whether observers hear of what it does.
+    pub(super) const fn is_heard(self) -> bool {
+        matches!(self, Self::Commit | Self::Create | Self::Remove)
+    }
 }
 
 /// A call that waits for its turn.
 #[derive(Debug)]
 pub(super) struct Turn {
-    /// What waits, and for which upload by its number.
-    pub(super) call: (usize, Call),
+    pub(super) call: Call,
+    /// Whether the node that asked for it is dead.
+    pub(super) is_late: bool,
+    pub(super) node: usize,
+    /// The upload, by its number.
+    pub(super) number: usize,
     go: oneshot::Sender<Verdict>,
 }
 
 impl Turn {
     /// Lets the call go as `verdict` says.
     pub(super) fn go(self, verdict: Verdict) {
-        // An error means that the caller was dropped meanwhile; nobody is told anything.
+        // An error means that the caller was dropped meanwhile.
         let _ = self.go.send(verdict);
     }
 }
 
-/// What an application was told or asked.
+/// What an application heard, or said.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Heard {
-    Changed(usize, Change),
-    /// The completion step was called and said yes.
-    Finished(usize, u64),
-    Removed(usize),
+    /// The completion step of an upload said no for good, seeing it at this revision.
+    Denied(usize, u64),
+    Event(usize, Event),
+    /// The completion step said yes.
+    Finished(usize),
 }
 
-/// What all incarnations of a server share in a walk.
+/// What all nodes of a walk share, alive and dead.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Backstage(Arc<Mutex<Shared>>);
 
 #[derive(Debug, Default)]
 struct Shared {
     heard: Vec<Heard>,
-    /// The incarnation that is alive.
-    life: u64,
+    /// How often each node has died.
+    deaths: HashMap<usize, u64>,
     numbers: HashMap<UploadId, usize>,
     turns: Vec<Turn>,
+}
+
+impl Shared {
+    fn deaths(&self, node: usize) -> u64 {
+        self.deaths.get(&node).copied().unwrap_or_default()
+    }
 }
 
 impl Backstage {
@@ -119,17 +139,19 @@ impl Backstage {
         ids.into_iter().map(|(id, _)| id.clone()).collect()
     }
 
-    /// The calls that wait, in an order that does not depend on which was polled first.
-    pub(super) fn waiting(&self) -> Vec<(usize, Call)> {
+    /// How many calls wait.
+    pub(super) fn waiting(&self) -> usize {
         let mut shared = self.lock();
         shared.turns.retain(|turn| !turn.go.is_closed());
-        shared.turns.sort_by_key(|turn| turn.call);
-        shared.turns.iter().map(|turn| turn.call).collect()
+        shared.turns.len()
     }
 
-    /// The `index`th call of those that wait.
+    /// The `index`th call of those that wait, in an order that does not depend on which was polled
+    /// first.
     pub(super) fn take(&self, index: usize) -> Turn {
-        self.lock().turns.remove(index)
+        let mut shared = self.lock();
+        shared.turns.sort_by_key(|turn| (turn.node, turn.number, turn.call));
+        shared.turns.remove(index)
     }
 
     /// What was heard since the last time.
@@ -137,16 +159,24 @@ impl Backstage {
         std::mem::take(&mut self.lock().heard)
     }
 
-    /// The server dies: nothing that it has begun goes on, ever.
-    pub(super) fn die(&self) {
+    /// A node dies: nothing that it has begun goes on, but for the calls on their way that `lands` says
+    /// true of. These are made some time later, and nobody hears of it.
+    pub(super) fn die(&self, node: usize, mut lands: impl FnMut() -> bool) {
         let mut shared = self.lock();
-        shared.life += 1;
-        shared.turns.clear();
+        *shared.deaths.entry(node).or_default() += 1;
+        shared.turns.sort_by_key(|turn| (turn.node, turn.number, turn.call));
+        shared.turns.retain_mut(|turn| {
+            if turn.node != node {
+                return true;
+            }
+            turn.is_late = turn.is_late || (turn.call.may_be_late() && lands());
+            turn.is_late
+        });
     }
 
-    /// The stage for the server that is alive now.
-    pub(super) fn stage(&self, store: &MemoryStore) -> Stage {
-        Stage { inner: store.clone(), life: self.lock().life, shared: self.clone() }
+    /// The stage for `node` as it is alive now.
+    pub(super) fn stage(&self, node: usize, inner: Arc<dyn Store>) -> Stage {
+        Stage { inner, life: self.lock().deaths(node), node, shared: self.clone() }
     }
 
     fn note(&self, heard: Heard) {
@@ -154,23 +184,25 @@ impl Backstage {
     }
 }
 
-/// A store whose calls wait for their turn, and the hooks of the same server.
+/// A store whose calls wait for their turn, and the hooks of the same node.
 #[derive(Clone)]
 pub(super) struct Stage {
-    inner: MemoryStore,
+    inner: Arc<dyn Store>,
     life: u64,
+    node: usize,
     shared: Backstage,
 }
 
 impl Stage {
+    fn is_dead(&self) -> bool {
+        self.shared.lock().deaths(self.node) != self.life
+    }
+
     async fn turn(&self, number: usize, call: Call) -> Verdict {
         let (go, gone) = oneshot::channel();
-        {
-            let mut shared = self.shared.lock();
-            if shared.life == self.life {
-                let call = (number, call);
-                shared.turns.push(Turn { call, go });
-            }
+        if !self.is_dead() {
+            let turn = Turn { call, is_late: false, node: self.node, number, go };
+            self.shared.lock().turns.push(turn);
         }
         match gone.await {
             Ok(verdict) => verdict,
@@ -184,12 +216,13 @@ impl Stage {
         call: Call,
         made: impl Future<Output = Result<T, StoreError>> + Send,
     ) -> Result<T, StoreError> {
-        match self.turn(number, call).await {
-            Verdict::Fail => Err(faulty::trouble()),
+        let result = match self.turn(number, call).await {
+            Verdict::Fail => Err(faulty::injected_error()),
             Verdict::FailForGood => Err(StoreError::Full),
-            Verdict::LoseAnswer => made.await.and_then(|_| Err(faulty::trouble())),
+            Verdict::LoseAnswer => made.await.and_then(|_| Err(faulty::injected_error())),
             Verdict::Make => made.await,
-        }
+        };
+        if self.is_dead() { std::future::pending().await } else { result }
     }
 
     async fn on<T>(
@@ -199,6 +232,17 @@ impl Stage {
         made: impl Future<Output = Result<T, StoreError>> + Send,
     ) -> Result<T, StoreError> {
         self.call(self.shared.number(id), call, made).await
+    }
+
+    /// A call that asks. The answer takes its time as well: what it says may be old when it is heard.
+    async fn ask<T: Send>(
+        &self,
+        id: &UploadId,
+        call: Call,
+        made: impl Future<Output = Result<T, StoreError>> + Send,
+    ) -> Result<T, StoreError> {
+        let answer = self.on(id, call, made).await?;
+        self.on(id, call, async { Ok(answer) }).await
     }
 }
 
@@ -214,25 +258,28 @@ impl Store for Stage {
         self.inner.capabilities()
     }
 
-    async fn create(&self, upload: &Upload) -> Result<(), StoreError> {
-        let made = self.inner.create(upload);
+    async fn create(
+        &self,
+        upload: &Upload,
+        predecessor: Option<&UploadId>,
+    ) -> Result<(), StoreError> {
+        let made = self.inner.create(upload, predecessor);
         self.on(&upload.id, Call::Create, made).await
     }
 
+    async fn by_key(&self, key: &Key) -> Result<Arc<Upload>, StoreError> {
+        self.ask(&key.to_id(), Call::ByKey, self.inner.by_key(key)).await
+    }
+
     async fn load(&self, id: &UploadId) -> Result<Arc<Upload>, StoreError> {
-        let loaded = self.on(id, Call::Load, self.inner.load(id)).await?;
-        // The answer takes its time as well: what it says may be old when it is heard.
-        self.on(id, Call::Load, async { Ok(loaded) }).await
+        self.ask(id, Call::Load, self.inner.load(id)).await
     }
 
     async fn write(&self, upload: &Upload, at: u64) -> Result<Box<dyn Writer>, StoreError> {
         let made = self.inner.write(upload, at);
         let inner = self.on(&upload.id, Call::Write, made).await?;
-        Ok(Box::new(StageWriter {
-            inner,
-            number: self.shared.number(&upload.id),
-            stage: self.clone(),
-        }))
+        let number = self.shared.number(&upload.id);
+        Ok(Box::new(StageWriter { inner, number, stage: self.clone() }))
     }
 
     async fn commit(&self, upload: &Upload, changes: &[Change]) -> Result<Arc<Upload>, StoreError> {
@@ -250,13 +297,13 @@ impl Store for Stage {
         self.on(&upload.id, Call::Read, made).await
     }
 
-    async fn remove(&self, id: &UploadId) -> Result<(), StoreError> {
-        self.on(id, Call::Remove, self.inner.remove(id)).await
+    async fn remove(&self, upload: &Upload) -> Result<(), StoreError> {
+        self.on(&upload.id, Call::Remove, self.inner.remove(upload)).await
     }
 
     /// In the order of the numbers, so that a sweep does the same in every walk of a seed.
     fn list(&self) -> UploadStream {
-        struct Records(std::vec::IntoIter<UploadId>, MemoryStore);
+        struct Records(std::vec::IntoIter<UploadId>, Arc<dyn Store>);
         impl futures_core::Stream for Records {
             type Item = Result<Arc<Upload>, StoreError>;
 
@@ -267,7 +314,7 @@ impl Store for Stage {
                 let Some(id) = self.0.next() else {
                     return Poll::Ready(None);
                 };
-                let store = self.1.clone();
+                let store = Arc::clone(&self.1);
                 let mut load = Box::pin(async move { store.load(&id).await });
                 let loaded = ready!(load.as_mut().poll(cx));
                 if matches!(loaded, Err(StoreError::Absent)) {
@@ -276,7 +323,7 @@ impl Store for Stage {
                 Poll::Ready(Some(loaded))
             }
         }
-        UploadStream::new(Records(self.shared.ids().into_iter(), self.inner.clone()))
+        UploadStream::new(Records(self.shared.ids().into_iter(), Arc::clone(&self.inner)))
     }
 }
 
@@ -313,13 +360,16 @@ impl Writer for StageWriter {
 #[async_trait]
 impl Finisher for Stage {
     async fn finish(&self, finishing: Finishing<'_>) -> Result<Finished, Denial> {
-        let (id, offset) = (&finishing.upload.id, finishing.upload.offset());
+        let Upload { id, revision, .. } = finishing.upload;
         let number = self.shared.number(id);
         match self.turn(number, Call::Hook).await {
             Verdict::Fail => Err(Denial::unavailable("later", Duration::from_secs(1))),
-            Verdict::FailForGood => Err(Denial::invalid("never")),
+            Verdict::FailForGood => {
+                self.shared.note(Heard::Denied(number, revision.saturating_sub(1)));
+                Err(Denial::invalid("never"))
+            }
             Verdict::LoseAnswer | Verdict::Make => {
-                self.shared.note(Heard::Finished(number, offset));
+                self.shared.note(Heard::Finished(number));
                 Ok(Finished::default())
             }
         }
@@ -327,13 +377,7 @@ impl Finisher for Stage {
 }
 
 impl Observer for Stage {
-    fn changed(&self, upload: &Upload, change: &Change) {
-        let number = self.shared.number(&upload.id);
-        self.shared.note(Heard::Changed(number, change.clone()));
-    }
-
-    fn removed(&self, upload: &Upload) {
-        let number = self.shared.number(&upload.id);
-        self.shared.note(Heard::Removed(number));
+    fn event(&self, upload: &Upload, event: Event) {
+        self.shared.note(Heard::Event(self.shared.number(&upload.id), event));
     }
 }

@@ -1,39 +1,75 @@
 //! [`Truth`]: a plain sequential model of every upload, and what may be said of it. It knows no
-//! claims, plans or checkpoints: only which bytes were sent by whom, which records the store has had,
-//! and what clients were told.
+//! reservations, plans or checkpoints: only which bytes were sent by whom, and which records the store
+//! has had.
+//!
+//! Nothing that was recorded is taken back, so nearly all follows from two rules: a record only grows,
+//! and an answer tells a record that there was between its request and itself.
 
 use std::{collections::BTreeMap, sync::Arc, time::SystemTime};
 
 use super::{
-    request::{Answer, End, Request, Sum, What},
+    request::{About, Answer, End, NAMES, Request, Sent, Sum, What, name_of},
     stage::Heard,
 };
 use crate::{
     rules::Refusal,
-    upload::{Change, Limits, Phase, Ranges, Role, Upload, UploadId},
+    upload::{Event, Limits, Phase, Ranges, Role, Upload, UploadId, VoidReason},
 };
 
-/// What is known of one id.
-#[derive(Debug, Default)]
+/// Values, and since which step.
+type History<T> = Vec<(u64, T)>;
+
+/// The values there were in the course of these steps.
+fn during<T>(history: &History<T>, start: u64, end: u64) -> impl Iterator<Item = &T> {
+    let ends = history.iter().skip(1).map(|(since, _)| *since).chain([u64::MAX]);
+    let values = history.iter().zip(ends);
+    values
+        .filter(move |((since, _), until)| *since <= end && start < *until)
+        .map(|((_, value), _)| value)
+}
+
+/// What is known of one upload.
+#[derive(Debug)]
 pub(super) struct Book {
-    /// How often its completion was announced in this life.
+    /// How often its completion was announced.
     announced: u32,
     /// The bytes that count, or did when there last were any.
     pub(super) bytes: Vec<Option<u8>>,
-    /// How often the completion step said yes in this life.
+    /// The revisions of which the completion step said no for good.
+    denied: Vec<u64>,
+    /// How often the completion step said yes.
     finished: u32,
     /// The last step after which nobody was writing to it.
     idle: u64,
-    /// The bytes that a client was told are there.
-    kept: Ranges,
-    /// The highest offset that a client was told.
-    told: u64,
     /// Whether a client knows its id.
     pub(super) known: bool,
-    /// The length that a client was told.
-    told_length: Option<u64>,
-    /// The records it has had, and since which step.
-    versions: Vec<(u64, Option<Arc<Upload>>)>,
+    /// Whether a client was told that it, or some of its bytes, are kept.
+    kept: bool,
+    /// The request that made it.
+    maker: Option<usize>,
+    /// The name that it was made for.
+    pub(super) name: Option<usize>,
+    /// Whether a change of it was made and nobody heard of it.
+    pub(super) unheard: bool,
+    versions: History<Option<Arc<Upload>>>,
+}
+
+impl Default for Book {
+    fn default() -> Self {
+        Self {
+            announced: 0,
+            bytes: Vec::new(),
+            denied: Vec::new(),
+            finished: 0,
+            idle: 0,
+            kept: false,
+            known: false,
+            maker: None,
+            name: None,
+            unheard: false,
+            versions: vec![(0, None)],
+        }
+    }
 }
 
 impl Book {
@@ -45,20 +81,21 @@ impl Book {
         self.record().is_some_and(|record| !record.is_void())
     }
 
+    fn is_complete(&self) -> bool {
+        self.record().is_some_and(|record| record.is_complete())
+    }
+
     /// The records it had in the course of these steps, `None` for none.
     fn seen(&self, start: u64, end: u64) -> impl Iterator<Item = Option<&Upload>> {
-        let ends = self.versions.iter().skip(1).map(|(since, _)| *since);
-        let ends = ends.chain([u64::MAX]);
-        let first = self.versions.first().map_or(u64::MAX, |(since, _)| *since);
-        let unborn = (start < first).then_some(None);
-        let versions = self.versions.iter().zip(ends);
-        let seen = versions.filter(move |((since, _), until)| *since <= end && start < *until);
-        unborn.into_iter().chain(seen.map(|((_, record), _)| record.as_deref()))
+        during(&self.versions, start, end).map(Option::as_deref)
+    }
+
+    fn byte(&self, at: u64) -> Option<u8> {
+        self.bytes.get(index(at)).copied().flatten()
     }
 
     fn holds(&self, at: u64, bytes: &[u8]) -> bool {
-        let start = index(at);
-        (0..bytes.len()).all(|i| self.bytes.get(start + i) == Some(&Some(bytes[i])))
+        (at..).zip(bytes).all(|(at, byte)| self.byte(at) == Some(*byte))
     }
 }
 
@@ -70,24 +107,45 @@ pub(super) struct Moment<'a> {
     pub(super) step: u64,
 }
 
+impl Moment<'_> {
+    /// Whether the deadline of `record` has passed.
+    fn is_due(&self, record: &Upload) -> bool {
+        !record.is_published() && record.expires.is_some_and(|at| at <= self.now)
+    }
+
+    /// Whether its bytes are gone or about to be.
+    pub(super) fn is_over(&self, record: &Upload) -> bool {
+        record.is_void() || self.is_due(record)
+    }
+
+    /// Whether `record` has been complete for so long that its name is free for another (S-010).
+    fn is_past(&self, record: &Upload) -> bool {
+        matches!(record.phase, Phase::Complete { at } if at + self.limits.completed_grace <= self.now)
+    }
+}
+
 /// A trouble that explains what otherwise may not be.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Trouble {
+    /// The node was told to go down.
+    Close,
     /// The completion step of this upload said no; for good, or not.
     Denied(usize, bool),
-    /// The server was told to go down.
-    Close,
-    /// The server died.
+    /// The node died.
     Kill,
     /// The store failed.
     Store,
 }
 
 /// All that is known.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Truth {
     pub(super) books: BTreeMap<usize, Book>,
-    pub(super) troubles: Vec<(u64, Trouble)>,
+    /// The upload that each name leads to.
+    leads: [History<Option<usize>>; NAMES],
+    nodes: usize,
+    /// What went wrong, in which step and on which node.
+    pub(super) troubles: Vec<(u64, usize, Trouble)>,
 }
 
 type Checked = Result<(), String>;
@@ -97,8 +155,34 @@ fn ensure(holds: bool, what: impl FnOnce() -> String) -> Checked {
 }
 
 impl Truth {
-    fn troubled(&self, start: u64, end: u64, is: impl Fn(Trouble) -> bool) -> bool {
-        self.troubles.iter().any(|(step, trouble)| (start..=end).contains(step) && is(*trouble))
+    /// What is known when nothing has happened.
+    pub(super) fn new(nodes: usize) -> Self {
+        let leads = std::array::from_fn(|_| vec![(0, None)]);
+        Self { books: BTreeMap::new(), leads, nodes, troubles: Vec::new() }
+    }
+
+    /// Whether changes may have been made by somebody that a node does not know of.
+    fn is_shared(&self) -> bool {
+        self.nodes > 1 || self.troubles.iter().any(|(_, _, trouble)| *trouble == Trouble::Kill)
+    }
+
+    /// Whether there was such a trouble in the time of `request`, on its node.
+    fn troubled(&self, request: &Request, step: u64, is: impl Fn(Trouble) -> bool) -> bool {
+        let span = request.start..=step;
+        let mut troubles = self.troubles.iter().filter(|(_, node, _)| *node == request.node);
+        troubles.any(|(at, _, trouble)| span.contains(at) && is(*trouble))
+    }
+
+    /// The uploads that the `r`th request is about, or was in the steps since it began.
+    fn concerned(&self, r: usize, moment: &Moment<'_>) -> Vec<usize> {
+        let request = &moment.requests[r];
+        let mut numbers = request.numbers();
+        if let Some(name) = request.name() {
+            numbers.extend(during(&self.leads[name], request.start, moment.step).flatten());
+        }
+        let made = self.books.iter().filter(|(_, book)| book.maker == Some(r));
+        numbers.extend(made.map(|(number, _)| *number));
+        numbers
     }
 
     /// The record and the counting bytes of an upload as the store has them now.
@@ -118,12 +202,15 @@ impl Truth {
         match (&before, record) {
             (None, None) => return Ok(()),
             (Some(old), Some(new)) if old == new => {
-                let book = &self.books[&number];
                 return ensure(new.is_void() || book.bytes == bytes, || {
                     format!("u{number}: bytes that count have changed without a commit")
                 });
             }
             (None, Some(new)) => {
+                let is_first = book.versions.len() == 1;
+                ensure(is_first, || format!("u{number}: an id has a second life"))?;
+                (book.maker, book.name) = (maker_of(new), name_of(new));
+                self.begun(number, new, moment)?;
                 self.arrived(number, None, new, &bytes, moment)?;
                 self.completed(number, new, &bytes)?;
             }
@@ -136,7 +223,7 @@ impl Truth {
             }
             (Some(old), None) => {
                 let allowed = self.may_go(number, old, moment);
-                ensure(allowed, || format!("u{number}: removed without a reason"))?;
+                ensure(allowed, || format!("u{number}: removed without a reason: {old:?}"))?;
             }
         }
         let book = self.books.entry(number).or_default();
@@ -144,25 +231,39 @@ impl Truth {
         if record.is_some_and(|record| !record.is_void()) {
             book.bytes = bytes;
         }
-        match record {
-            None => {
-                let (versions, bytes) =
-                    (std::mem::take(&mut book.versions), std::mem::take(&mut book.bytes));
-                *book = Book { bytes, versions, ..Book::default() };
+        if let Some(name) = book.name {
+            let leads = &mut self.leads[name];
+            match (&before, record) {
+                (None, _) => leads.push((moment.step, Some(number))),
+                (_, None) if leads.last().is_some_and(|(_, last)| *last == Some(number)) => {
+                    leads.push((moment.step, None));
+                }
+                _ => {}
             }
-            Some(record) if !record.is_void() => {
-                let (offset, told) = (record.offset(), book.told);
-                ensure(offset >= told, || {
-                    format!("u{number}: I-01: at {offset}, a client was told {told}")
-                })?;
-                let kept = book.kept.iter().all(|kept| record.received.covers(&kept));
-                ensure(kept, || format!("u{number}: bytes told are gone"))?;
-                let length = book.told_length.is_none() || record.length == book.told_length;
-                ensure(length, || format!("u{number}: T-049: another length"))?;
-            }
-            Some(_) => {}
         }
         Ok(())
+    }
+
+    /// Whether an upload of a name may follow the one that the name has led to: a session begins with
+    /// byte 0, and only where none is running (J-043).
+    fn begun(&self, number: usize, new: &Upload, moment: &Moment<'_>) -> Checked {
+        let book = &self.books[&number];
+        let (Some(name), Some(r)) = (book.name, book.maker) else { return Ok(()) };
+        let request = &moment.requests[r];
+        let sent = request.sent.as_ref();
+        ensure(sent.is_none_or(|sent| sent.at == 0), || {
+            format!("u{number}: J-043: begun from the middle by r{r}")
+        })?;
+        let Some((_, Some(before))) = self.leads[name].last() else { return Ok(()) };
+        let before = &self.books[before];
+        let is_duplicate = sent
+            .is_some_and(|sent| !sent.bytes.is_empty() && before.holds(0, &sent.bytes[..sent.fed]));
+        let mut seen = before.seen(request.start, moment.step).flatten();
+        let is_free = seen.any(|record| {
+            let is_other = record.length != new.length || moment.is_past(record);
+            moment.is_over(record) || is_other || (record.is_complete() && !is_duplicate)
+        });
+        ensure(is_free, || format!("u{number}: J-043, J-044: two sessions of n{name}, by r{r}"))
     }
 
     /// Whether one record may follow another.
@@ -176,34 +277,36 @@ impl Truth {
         moment: &Moment<'_>,
     ) -> Checked {
         let fail = |what: &str| Err(format!("u{number}: {what}: {old:?} -> {new:?}"));
+        let book = &self.books[&number];
         if old.created != new.created || old.revision + 1 != new.revision {
             return fail("not the next record");
         }
-        let published = old.is_published();
         match (old.phase, new.phase) {
-            (Phase::Open, Phase::Open | Phase::Complete) => {}
-            (Phase::Complete, Phase::Complete) if old.received == new.received => {}
-            (Phase::Open | Phase::Complete, Phase::Void) if new.removed => {
-                if !self.removal_asked(number, moment) && !self.denied_for_good(number) {
-                    return fail("removed without a reason");
-                }
+            (Phase::Open, Phase::Open | Phase::Complete { .. }) => {}
+            (Phase::Complete { .. }, Phase::Complete { .. }) if old.received == new.received => {}
+            (Phase::Open | Phase::Complete { .. }, Phase::Void { why, .. }) => {
+                let has_reason = match why {
+                    VoidReason::Expired => moment.is_due(old) && !is_written,
+                    VoidReason::Removed => {
+                        book.denied.contains(&old.revision) || self.removal_asked(number, moment)
+                    }
+                };
+                return if has_reason { Ok(()) } else { fail("T-073, F-57: voided for no reason") };
             }
-            (Phase::Open | Phase::Complete, Phase::Void) => {
-                let due = old.expires.is_some_and(|expires| expires <= moment.now);
-                if !due || is_written || published {
-                    return fail("T-073, F-57: expired while it should live");
-                }
+            (Phase::Complete { .. } | Phase::Void { .. }, _) => {
+                return fail("what is over goes on");
             }
-            (Phase::Void, Phase::Void) => {}
-            (Phase::Complete | Phase::Void, _) => return fail("what is over goes on"),
         }
-        if new.is_void() {
-            return Ok(());
+        let grows = old.received.iter().all(|run| new.received.covers(&run))
+            && (old.length.is_none() || old.length == new.length);
+        if !grows {
+            return fail("I-01, T-049: something was taken back");
         }
-        // Bytes that count stay as they are; those that go must not have been told, see above.
-        let book = &self.books[&number];
+        if new.expires < old.expires && !new.is_published() {
+            return fail("T-073: the deadline has come closer");
+        }
         for (at, (was, is)) in book.bytes.iter().zip(bytes).enumerate() {
-            if was.is_some() && is.is_some() && was != is {
+            if was.is_some() && was != is {
                 return fail(&format!("the byte at {at} was replaced"));
             }
         }
@@ -223,36 +326,31 @@ impl Truth {
             return Ok(());
         }
         let none = Ranges::new();
-        let held = old.map_or(&none, |old| &old.received);
-        for run in new.received.iter() {
-            for at in held.gaps(&run).into_iter().flatten() {
-                let byte = bytes.get(index(at)).copied().flatten();
-                let mut senders = moment.requests.iter().enumerate();
-                let sent = senders.any(|(r, request)| {
-                    request.writes_to(r, number, new)
-                        && request.has_sent(at) == byte
-                        && request.counts()
-                });
-                ensure(sent, || {
-                    format!("u{number}: T-084: nobody sent the byte {byte:?} at {at}, to count")
-                })?;
-            }
+        let present = old.map_or(&none, |old| &old.received);
+        let book = &self.books[&number];
+        for at in new.received.iter().flat_map(|run| present.gaps(&run)).flatten() {
+            let byte = bytes.get(index(at)).copied().flatten();
+            let mut senders = moment.requests.iter().enumerate();
+            let sent = senders.any(|(r, request)| {
+                writes_to(r, request, number, book)
+                    && request.has_sent(at) == byte
+                    && request.counts()
+            });
+            ensure(sent, || {
+                format!("u{number}: T-084: nobody sent the byte {byte:?} at {at}, to count")
+            })?;
         }
         Ok(())
     }
 
-    /// Whether a record that says complete is right.
+    /// Whether a record says complete when it is full, and only then.
     fn completed(&self, number: usize, new: &Upload, bytes: &[Option<u8>]) -> Checked {
         if !new.is_complete() {
-            // Of a creation that runs nobody knows yet.
-            let known = self.books.get(&number).is_some_and(|book| book.known);
-            return ensure(!new.is_full() || !known, || {
-                format!("u{number}: I-05: full and not complete")
-            });
+            return ensure(!new.is_full(), || format!("u{number}: I-05: full and not complete"));
         }
         let whole = new.is_full() && bytes.iter().all(Option::is_some);
         ensure(whole, || format!("u{number}: F-22: complete and not full"))?;
-        let finished = self.books.get(&number).map_or(0, |book| book.finished);
+        let finished = self.books[&number].finished;
         if new.is_partial() {
             return ensure(finished == 0, || format!("u{number}: T-102"));
         }
@@ -262,76 +360,80 @@ impl Truth {
     /// Whether the bytes of the final upload `number` are those of its parts.
     pub(super) fn joined(&self, number: usize, parts: &[usize]) -> Checked {
         let book = &self.books[&number];
-        if !book.record().is_some_and(|record| record.is_complete()) {
+        if !book.is_complete() {
             return Ok(());
         }
-        let mut expected = Vec::new();
-        for part in parts {
-            expected.extend(&self.books[part].bytes);
-        }
+        let expected: Vec<_> =
+            parts.iter().flat_map(|part| &self.books[part].bytes).copied().collect();
         ensure(book.bytes == expected, || format!("u{number}: F-34: not its parts {parts:?}"))
     }
 
     fn removal_asked(&self, number: usize, moment: &Moment<'_>) -> bool {
-        let mut running = moment.requests.iter().filter(|request| request.is_running());
-        running.any(|request| {
-            matches!(request.what, What::Remove { .. }) && request.concerns().contains(&number)
+        let mut acting = (0..).zip(moment.requests).filter(|(_, one)| one.acts_since(moment.step));
+        acting.any(|(r, request)| {
+            matches!(request.what, What::Remove { .. })
+                && self.concerned(r, moment).contains(&number)
         })
-    }
-
-    fn denied_for_good(&self, number: usize) -> bool {
-        self.troubled(0, u64::MAX, |t| t == Trouble::Denied(number, true))
     }
 
     /// Whether the record `old` may be taken away now.
     fn may_go(&self, number: usize, old: &Upload, moment: &Moment<'_>) -> bool {
-        let over = old.is_void() || old.expires.is_some_and(|at| at <= moment.now);
-        let mut running = moment.requests.iter().enumerate();
-        // A creation that is refused takes with it what it has made.
-        let unmade = running.any(|(r, request)| {
-            let joins = matches!(request.what, What::Join { .. });
-            let is_final = matches!(old.role, Role::Final { .. });
-            let writes = request.creates() && request.writes_to(r, number, old);
-            request.is_running() && (writes || (joins && is_final))
-        });
-        self.removal_asked(number, moment)
-            || (!old.is_published() && (over || self.denied_for_good(number)))
-            || (unmade && (!old.is_complete() || !self.books[&number].known))
+        let book = &self.books[&number];
+        let acts = |request: &Request| request.acts_since(moment.step);
+        // A creation that is refused takes with it what it has made, unless somebody else uses it.
+        let made_in_vain = match (book.maker, book.name) {
+            (Some(r), Some(_)) => {
+                acts(&moment.requests[r]) && old.phase == Phase::Open && old.received.runs() == 0
+            }
+            (Some(r), None) => acts(&moment.requests[r]),
+            (None, _) => {
+                let mut joins = moment.requests.iter().filter(|one| acts(one));
+                joins.any(|one| matches!(one.what, What::Join { .. }))
+            }
+        };
+        let is_forgotten =
+            matches!(old.phase, Phase::Void { until: Some(until), .. } if until <= moment.now);
+        // A name keeps a tombstone.
+        let is_removed = book.name.is_none()
+            && (book.denied.contains(&old.revision) || self.removal_asked(number, moment));
+        is_forgotten || is_removed || (made_in_vain && !book.kept)
     }
 
-    /// What the application was told.
+    /// What the application heard.
     pub(super) fn heard(&mut self, heard: &Heard) -> Checked {
+        let is_shared = self.is_shared();
         match heard {
-            Heard::Changed(number, Change::Completed { .. }) => {
+            Heard::Denied(number, revision) => {
+                self.books.entry(*number).or_default().denied.push(*revision);
+                Ok(())
+            }
+            Heard::Event(number, Event::Completed) => {
                 let book = self.books.entry(*number).or_default();
                 book.announced += 1;
                 ensure(book.announced == 1, || format!("u{number}: announced twice"))?;
-                let complete = book.record().is_some_and(|record| record.is_complete());
-                ensure(complete, || format!("u{number}: announced, not complete"))
+                ensure(book.is_complete(), || format!("u{number}: announced, not complete"))
             }
-            Heard::Finished(number, offset) => {
+            Heard::Finished(number) => {
                 let book = self.books.entry(*number).or_default();
-                let complete = book.record().is_some_and(|record| record.is_complete());
                 book.finished += 1;
-                ensure(!complete, || format!("u{number}: I-05: completed again, at {offset}"))
+                // Two nodes may do it at once.
+                let is_late = book.is_complete() && !is_shared;
+                ensure(!is_late, || format!("u{number}: I-05: completed again"))
             }
-            Heard::Changed(..) | Heard::Removed(_) => Ok(()),
+            Heard::Event(..) => Ok(()),
         }
     }
 
-    /// Shows that each upload was completed and announced once, where nothing failed or died.
+    /// Shows that each upload was completed and announced once.
     pub(super) fn once(&self) -> Checked {
-        if !self.troubles.is_empty() {
-            return Ok(());
-        }
         for (number, book) in &self.books {
             let Some(record) = book.record().filter(|record| record.is_complete()) else {
                 continue;
             };
-            let steps = u32::from(!record.is_partial());
-            let counts = (book.announced, book.finished);
-            ensure(counts == (1, steps), || {
-                format!("u{number}: announced and finished {counts:?} times")
+            ensure(book.announced == 1 || book.unheard, || format!("u{number}: not announced"))?;
+            let is_plain = self.troubles.is_empty() && !self.is_shared() && !record.is_partial();
+            ensure(!is_plain || book.finished == 1, || {
+                format!("u{number}: {} completion steps", book.finished)
             })?;
         }
         Ok(())
@@ -350,12 +452,9 @@ impl Truth {
         match answer {
             Answer::Bytes(bytes) => self.fetched(request, bytes, moment.step),
             Answer::Gone => {
-                let concerned = request.concerns();
-                let gone = |number: &usize| {
-                    let record = self.books.get(number).and_then(Book::record);
-                    record.is_none_or(|record| record.removed)
-                };
-                ensure(concerned.iter().any(gone), || "T-092: still there".into())
+                let concerned = self.concerned(r, moment);
+                let mut books = concerned.iter().filter_map(|number| self.books.get(number));
+                ensure(books.any(|book| !book.is_alive()), || "T-092: still there".into())
             }
             Answer::Done => Ok(()),
             Answer::Refused(refusal) => {
@@ -363,29 +462,30 @@ impl Truth {
                 ensure(may, || format!("refused without a reason: {refusal:?}"))?;
                 self.left_nothing(r, refusal, moment)
             }
-            Answer::State(upload) => {
-                let number = number_of(&upload.id);
-                self.told(request, number, upload, moment)
-            }
+            Answer::State(upload) => self.told(request, number_of(&upload.id), upload, moment),
             Answer::Stored { offset, upload } => {
-                self.stored(r, *offset, upload, number_of(&upload.id), moment)
+                let number = number_of(&upload.id);
+                self.told(request, number, upload, moment)?;
+                let brings = |sent: &Sent| !sent.exact || *offset > sent.at;
+                let book = self.books.entry(number).or_default();
+                book.kept |= request.sent.as_ref().is_none_or(brings);
+                self.stored(r, *offset, upload, number, moment)
             }
         }
     }
 
     fn fetched(&self, request: &Request, bytes: &[u8], step: u64) -> Checked {
-        let [number] = request.concerns()[..] else {
+        let [number] = request.numbers()[..] else {
             return Err("a fetch of no upload".into());
         };
         let book = &self.books[&number];
-        let mut seen = book.seen(request.start, step);
-        let published = seen.any(|record| record.is_some_and(Upload::is_published));
+        let published = book.seen(request.start, step).flatten().any(Upload::is_published);
         ensure(published, || format!("u{number}: D-51: not published"))?;
         let equal = book.bytes.len() == bytes.len() && book.holds(0, bytes);
         ensure(equal, || format!("u{number}: other bytes"))
     }
 
-    /// A client was shown a state: it was a true one, and it is there to stay.
+    /// A client was shown a state: it was a true one, and of the upload that was meant.
     fn told(
         &mut self,
         request: &Request,
@@ -393,169 +493,129 @@ impl Truth {
         upload: &Upload,
         moment: &Moment<'_>,
     ) -> Checked {
+        let (start, step) = (request.start, moment.step);
         let book = self.books.entry(number).or_default();
-        let is_final = matches!(upload.role, Role::Final { .. });
-        // A test that keeps an upload alive tells its new deadline.
-        let same = |seen: &Upload| {
-            let like = Upload { expires: seen.expires, revision: seen.revision, ..upload.clone() };
-            *seen == like || (is_final && seen.received == upload.received)
+        book.known = true;
+        // The length of a pending final upload is told as far as those of its parts are known.
+        let is_same = |seen: &Upload| {
+            let length = if seen.is_pending_final() { seen.length } else { upload.length };
+            !seen.is_void() && *seen == Upload { length, ..upload.clone() }
         };
-        let true_once = book
-            .seen(request.start, moment.step)
-            .flatten()
-            .any(|seen| !seen.is_void() && same(seen));
+        let true_once = book.seen(start, step).flatten().any(is_same);
         ensure(true_once, || format!("u{number}: no state between start and answer: {upload:?}"))?;
-        ensure(!upload.is_full() || upload.is_complete(), || {
-            format!("u{number}: I-05: told full and not complete")
-        })?;
-        // What a later upload of the same name holds is another matter.
-        let is_same = |record: &Arc<Upload>| record.created == upload.created;
-        if !book.is_alive() || !book.record().is_some_and(is_same) {
-            return Ok(());
+        if let (Some(name), Some(_)) = (request.name(), book.name) {
+            let is_meant = during(&self.leads[name], start, step).any(|of| *of == Some(number));
+            ensure(is_meant, || format!("u{number}: n{name} did not lead there"))?;
         }
-        let offset = book.record().map_or(0, |record| record.offset());
-        ensure(offset >= upload.offset(), || {
-            format!("u{number}: I-01: told {}, at {offset}", upload.offset())
-        })?;
-        book.told = book.told.max(upload.offset());
-        book.told_length = book.told_length.or(upload.length);
-        if let What::Test { range, .. } = &request.what
-            && upload.received.covers(range)
-        {
-            book.kept.insert(range.clone());
+        if let What::Test { range, total, .. } = &request.what {
+            ensure(is_present(upload, range, *total), || format!("u{number}: J-020: not present"))?;
         }
         Ok(())
     }
 
+    /// A client was told that its bytes are kept: they are there.
     fn stored(
-        &mut self,
+        &self,
         r: usize,
         offset: u64,
         upload: &Upload,
         number: usize,
         moment: &Moment<'_>,
     ) -> Checked {
-        let request = &moment.requests[r];
-        let closing = self.troubled(request.start, moment.step, |t| t == Trouble::Close);
-        let book = self.books.entry(number).or_default();
-        book.known = true;
-        let seen = |book: &Book| {
-            let mut seen = book.seen(request.start, moment.step).flatten();
-            seen.any(|seen| seen.created == upload.created)
-        };
-        let existed = seen(book);
-        ensure(existed, || format!("u{number}: stored in no upload"))?;
+        let (request, book) = (&moment.requests[r], &self.books[&number]);
         let Some(sent) = &request.sent else {
-            // A join, or a creation that finds its upload made already.
-            if !book.is_alive() {
-                return Ok(());
-            }
-            book.told = book.told.max(offset);
-            let is_there = book.record().is_some_and(|record| record.offset() >= offset);
-            return ensure(is_there, || format!("u{number}: I-01: told {offset}"));
+            // A join, or a creation without bytes.
+            let is_there = offset <= upload.offset();
+            return ensure(is_there, || format!("u{number}: I-01: {offset}"));
         };
-        // Of a creation that is interrupted before its trailer the client gets to know what was kept
-        // (T-063).
-        let heard_out = !closing && sent.silence() < moment.limits.idle_timeout;
-        let came_whole = sent.end == End::Whole && heard_out;
-        let unverified = request.creates() && matches!(sent.sum, Sum::Surprise { .. });
-        ensure(sent.sum.is_right() || (unverified && !came_whole), || {
-            format!("u{number}: T-083: stored with a wrong checksum")
-        })?;
-        let whole = sent.end == End::Whole;
+        ensure(sent.sum.is_right(), || format!("u{number}: T-083: stored with a wrong checksum"))?;
+        // Of a creation that is interrupted the client gets to know what was kept (T-063).
+        let is_interruptible = book.name.is_none() && book.maker == Some(r);
         let reached = sent.at + sent.fed as u64;
-        let is_right = if request.creates() && !sent.exact {
-            offset <= reached
-        } else {
-            whole && offset == reached
+        let is_right = match sent.end {
+            End::Whole => offset == reached,
+            End::Cut | End::Open => false,
         };
-        ensure(is_right, || {
+        ensure(is_right || (is_interruptible && offset <= reached), || {
             format!("u{number}: I-02: stored up to {offset}, sent up to {reached}")
         })?;
-        if sent.exact {
-            ensure(sent.fed as u64 == sent.room, || {
-                format!("u{number}: J-014: {} bytes for {}", sent.fed, sent.room)
-            })?;
+        ensure(!sent.exact || sent.fed as u64 == sent.room, || {
+            format!("u{number}: J-014: {} bytes for {}", sent.fed, sent.room)
+        })?;
+        if upload.offset() < offset && !sent.exact {
+            return Err(format!("u{number}: I-01: {offset} of {}", upload.offset()));
         }
-        // What a later upload of the same name holds is another matter.
-        let lives = book.seen(request.start, moment.step).flatten();
-        let mut lives: Vec<_> = lives.map(|seen| seen.created).collect();
-        lives.dedup();
-        let is_same = lives.len() == 1;
-        if !book.is_alive() || !is_same {
-            return Ok(());
-        }
-        let count = index(offset - sent.at);
-        ensure(book.holds(sent.at, &sent.bytes[..count]), || {
+        ensure(book.holds(sent.at, &sent.bytes[..index(offset - sent.at)]), || {
             format!("u{number}: I-02: acknowledged bytes are not there")
         })?;
-        book.kept.insert(sent.at..offset);
         // Of a name, bytes may come that are there already: they move no deadline (J-040).
-        if let (Some(record), Some(after)) = (book.record(), moment.limits.expire_after)
+        if let Some(after) = moment.limits.expire_after
             && sent.at < offset
-            && !record.named
-            && record.phase == Phase::Open
+            && book.name.is_none()
+            && upload.phase == Phase::Open
         {
-            let renewed = record.expires >= Some(request.started + after);
+            let renewed = upload.expires >= Some(request.started + after);
             ensure(renewed, || format!("u{number}: T-073: deadline not moved"))?;
-        }
-        if !sent.exact {
-            book.told = book.told.max(offset);
         }
         Ok(())
     }
 
-    /// A request that breaks a rule leaves nothing behind (I-03, I-04).
+    /// A creation that is refused leaves nothing behind (I-04), and no refused request completes an
+    /// upload (I-03). Its bytes may stay as far as they were recorded on the way, but not if they
+    /// count together, or if it was refused before its body.
     fn left_nothing(&self, r: usize, refusal: &Refusal, moment: &Moment<'_>) -> Checked {
         let request = &moment.requests[r];
-        let excused = |t| matches!(t, Trouble::Store | Trouble::Kill | Trouble::Close);
-        let interrupted = matches!(
-            refusal,
-            Refusal::Abandoned
-                | Refusal::Displaced
-                | Refusal::ShuttingDown
-                | Refusal::StoreFull
-                | Refusal::StoreTrouble
-                | Refusal::Unknown
-        );
-        if self.troubled(request.start, moment.step, excused) {
+        if self.troubled(request, moment.step, |t| t == Trouble::Store) {
             return Ok(());
         }
-        for (number, book) in &self.books {
-            let Some(record) = book.record() else {
-                continue;
-            };
-            if !request.writes_to(r, *number, record) {
+        let interrupted =
+            matches!(refusal, Refusal::Abandoned | Refusal::Displaced | Refusal::ShuttingDown);
+        let is_early = matches!(
+            refusal,
+            Refusal::Busy | Refusal::FinalUpload | Refusal::OffsetMismatch { .. }
+        );
+        let unrecorded = is_early || request.whole_or_nothing().is_some();
+        for (number, book) in self.books.iter().filter(|(_, book)| book.is_alive()) {
+            let Some(record) = book.record() else { continue };
+            let made = book.maker == Some(r);
+            if book.name.is_some() {
+                // Names are used by others as well, who send the same bytes.
+                let is_unused = record.phase == Phase::Open && record.received.runs() == 0;
+                let is_alone = self.others(r, moment).is_empty();
+                ensure(!(made && is_unused && is_alone), || format!("u{number}: S-009: left"))?;
                 continue;
             }
-            let made = matches!(request.what, What::Create { .. });
             ensure(!made, || format!("u{number}: I-04: left behind"))?;
-            // Chunks of a name all send the same bytes: whose they are cannot be told.
-            if interrupted || matches!(request.what, What::Chunk { .. } | What::Find { .. }) {
+            if !writes_to(r, request, *number, book) {
                 continue;
             }
-            // What a question is about to tell stays as well.
-            let asked = moment.requests.iter().any(|other| {
-                matches!(other.what, What::Status { .. })
-                    && other.concerns().contains(number)
-                    && other.end.is_none_or(|end| end >= request.start)
-            });
-            if record.named || asked {
-                continue;
-            }
-            for at in record.received.iter().flatten().filter(|at| *at >= book.told) {
-                let byte = book.bytes.get(index(at)).copied().flatten();
-                ensure(request.has_sent(at) != byte, || {
-                    format!("u{number}: I-03: keeps the byte at {at} of a refused request")
-                })?;
-            }
+            let is_own = |at: u64| request.has_sent(at).is_some_and(|b| book.byte(at) == Some(b));
+            let kept = record.received.iter().flatten().any(is_own);
+            ensure(!(unrecorded && kept), || format!("u{number}: I-03: keeps bytes"))?;
+            let end = record.offset();
+            let completes = record.is_complete() && end > 0 && is_own(end - 1);
+            ensure(interrupted || !completes, || format!("u{number}: I-03: was completed"))?;
         }
         Ok(())
+    }
+
+    /// The other requests that may have had to do with the same uploads in the time of the `r`th.
+    fn others<'a>(&self, r: usize, moment: &Moment<'a>) -> Vec<&'a Request> {
+        let (request, concerned) = (&moment.requests[r], self.concerned(r, moment));
+        let acting = (0..)
+            .zip(moment.requests)
+            .filter(|(o, other)| *o != r && other.acts_since(request.start));
+        let meets = |(o, other): &(usize, &Request)| {
+            matches!(other.what, What::Sweep)
+                || (other.name().is_some() && other.name() == request.name())
+                || self.concerned(*o, moment).iter().any(|number| concerned.contains(number))
+        };
+        acting.filter(meets).map(|(_, other)| other).collect()
     }
 
     /// Whether there was a reason for `refusal`.
     fn may_refuse(
-        &mut self,
+        &self,
         r: usize,
         refusal: &Refusal,
         number_of: &impl Fn(&UploadId) -> usize,
@@ -564,53 +624,20 @@ impl Truth {
         let request = &moment.requests[r];
         let (start, end) = (request.start, moment.step);
         let sent = request.sent.as_ref();
-        let concerned: Vec<usize> = match &request.what {
-            What::Create { .. } => {
-                let made = self.books.iter().filter(|(number, book)| {
-                    let mut seen = book.seen(start, end).flatten();
-                    seen.any(|record| request.writes_to(r, **number, record))
-                });
-                made.map(|(number, _)| *number).collect()
-            }
-            What::Append { .. }
-            | What::Chunk { .. }
-            | What::Close
-            | What::Fetch { .. }
-            | What::Find { .. }
-            | What::Join { .. }
-            | What::Remove { .. }
-            | What::Status { .. }
-            | What::Sweep
-            | What::Test { .. } => request.concerns(),
-        };
+        let concerned = self.concerned(r, moment);
         let saw = |number: &usize, is: &dyn Fn(Option<&Upload>) -> bool| {
-            let Some(book) = self.books.get(number) else {
-                return is(None);
-            };
-            book.seen(start, end).any(is)
+            self.books.get(number).map_or_else(|| is(None), |book| book.seen(start, end).any(is))
         };
         let any = |is: &dyn Fn(Option<&Upload>) -> bool| concerned.iter().any(|n| saw(n, is));
         let some = |is: &dyn Fn(&Upload) -> bool| any(&|record| record.is_some_and(is));
-        let is_over = |record: &Upload| {
-            record.is_void() || record.expires.is_some_and(|expires| expires <= moment.now)
-        };
-        let others = || {
-            let others = moment.requests.iter().enumerate().filter(|(o, other)| {
-                *o != r && other.end.is_none_or(|other_end| other_end >= start)
-            });
-            others.filter(|(o, other)| {
-                matches!(other.what, What::Sweep)
-                    || concerned.iter().any(|number| {
-                        let book = self.books.get(number).and_then(Book::record);
-                        other.concerns().contains(number)
-                            || book.is_some_and(|book| other.writes_to(*o, *number, book))
-                    })
-            })
-        };
-        let removed = || others().any(|(_, other)| matches!(other.what, What::Remove { .. }));
+        let is_over = |record: &Upload| moment.is_over(record);
+        let unnamed = request
+            .name()
+            .is_some_and(|name| during(&self.leads[name], start, end).any(Option::is_none));
+        let others = || self.others(r, moment);
         let denied = |for_good| {
-            self.troubled(start, end, |t| {
-                concerned.iter().any(|number| t == Trouble::Denied(*number, for_good))
+            self.troubled(request, end, |trouble| {
+                concerned.iter().any(|number| trouble == Trouble::Denied(*number, for_good))
             })
         };
         let reached = sent.map_or(0, |sent| sent.at + sent.fed.max(sent.announced) as u64);
@@ -626,34 +653,31 @@ impl Truth {
                     && (some(&|record| record.length == Some(*length))
                         || request.declares() == Some(*length))
             }
-            Refusal::Busy => {
-                // Finals are completed in the background.
-                let is_final = |record: &Upload| matches!(record.role, Role::Final { .. });
-                others().next().is_some() || some(&is_final)
-            }
+            Refusal::Busy => !others().is_empty(),
             Refusal::ChecksumMismatch => sent.is_some_and(|sent| !sent.sum.is_right()),
-            Refusal::ContentConflict { at } => sent.is_some_and(|sent| {
+            Refusal::ContentConflict { at } => {
                 let given = request.has_sent(*at);
-                let held = concerned
-                    .iter()
-                    .filter_map(|number| self.books.get(number)?.bytes.get(index(*at)).copied());
-                sent.at <= *at && given.is_some() && held.flatten().any(|held| given != Some(held))
-            }),
-            Refusal::Denied(denial) => {
-                // Of a creation that is refused the number was met when it was made.
-                let all = matches!(request.what, What::Create { .. } | What::Join { .. });
-                denied(denial.message == "never")
-                    || (all && self.troubled(start, end, |t| matches!(t, Trouble::Denied(..))))
+                let mut books = concerned.iter().filter_map(|number| self.books.get(number));
+                given.is_some()
+                    && books.any(|book| book.byte(*at).is_some() && book.byte(*at) != given)
             }
-            Refusal::Displaced => sent.is_some_and(|sent| {
-                let stall_after = if sent.exact {
-                    moment.limits.chunk_stall_after
-                } else {
-                    moment.limits.stall_after
+            Refusal::Denied(denial) => {
+                // Of an upload that did not come to be only the number was met.
+                let makes = !matches!(request.what, What::Append { .. });
+                denied(denial.message == "never")
+                    || (makes && self.troubled(request, end, |t| matches!(t, Trouble::Denied(..))))
+            }
+            Refusal::Displaced => {
+                let stall_after = request.wait(moment.limits).stall_after;
+                let is_silent = sent.is_some_and(|sent| sent.silence() >= stall_after);
+                // On one node nobody is overtaken.
+                let has_moved = |number: &usize| {
+                    let book = self.books.get(number);
+                    book.is_some_and(|book| book.seen(start, end).nth(1).is_some())
                 };
-                // Nobody displaces a writer to remove an upload, but a question may.
-                sent.silence() >= stall_after && others().next().is_some()
-            }),
+                (is_silent && !others().is_empty())
+                    || (self.is_shared() && sent.is_some() && concerned.iter().any(has_moved))
+            }
             Refusal::Expired => {
                 let parts_gone = |record: &Upload| {
                     let Role::Final { partials, .. } = &record.role else {
@@ -663,19 +687,16 @@ impl Truth {
                 };
                 // What is being written lives on, whatever its deadline says (T-073).
                 let lives = |number: &usize| {
-                    let book = self.books.get(number);
-                    matches!(request.what, What::Status { .. })
-                        && book.is_some_and(|book| book.idle + 1 < start)
+                    matches!(request.what, What::Status { of: About::Number(_) })
+                        && self.books.get(number).is_some_and(|book| book.idle + 1 < start)
                         && !saw(number, &|record| record.is_none_or(Upload::is_void))
                 };
                 let over = |number: &usize| {
-                    let is_over = |record: &Upload| is_over(record) && !lives(number);
-                    saw(number, &|record| record.is_some_and(is_over))
+                    saw(number, &|record| record.is_some_and(is_over)) && !lives(number)
                 };
                 concerned.iter().any(over)
                     || some(&parts_gone)
-                    || (matches!(request.what, What::Chunk { .. })
-                        && some(&|record| record.removed))
+                    || (unnamed && matches!(request.what, What::Chunk { .. }))
             }
             Refusal::FinalUpload => some(&|record| matches!(record.role, Role::Final { .. })),
             Refusal::LengthConflict { given, .. } => {
@@ -690,36 +711,43 @@ impl Truth {
                 saw(&number_of(id), &|part| part.is_some_and(|part| !part.is_partial()))
             }
             Refusal::OffsetMismatch { expected, given } => {
-                let was = some(&|record| record.offset() == *expected);
-                // The client is told where the upload is, like any other that asks (D-09).
-                let told = request.what.target().and_then(|n| self.books.get_mut(&n));
-                let stays = told.is_none_or(|book| {
-                    book.told = book.told.max(if book.is_alive() { *expected } else { 0 });
-                    !book.is_alive() || book.record().is_some_and(|now| now.offset() >= *expected)
-                });
-                was && stays && expected != given && sent.is_some_and(|sent| sent.at == *given)
+                expected != given
+                    && sent.is_some_and(|sent| sent.at == *given)
+                    && some(&|record| record.offset() == *expected)
             }
             Refusal::PartialUnfinished { id } => {
                 saw(&number_of(id), &|part| part.is_some_and(|part| !part.is_complete()))
             }
-            Refusal::ShuttingDown => self.troubled(0, end, |t| t == Trouble::Close),
+            Refusal::ShuttingDown => {
+                let mut closed = self.troubles.iter();
+                closed.any(|(_, node, t)| *node == request.node && *t == Trouble::Close)
+            }
             Refusal::StoreFull | Refusal::StoreTrouble => {
-                self.troubled(start, end, |t| t == Trouble::Store)
+                self.troubled(request, end, |t| t == Trouble::Store)
             }
             Refusal::Unknown => {
-                let private = matches!(request.what, What::Fetch { .. })
-                    && some(&|record| !record.is_published());
-                let parts = matches!(request.what, What::Join { .. }) && some(&is_over);
-                any(&|record| record.is_none_or(|record| record.removed))
-                    || private
-                    || parts
-                    || removed()
-                    || denied(true)
+                let is_gone = |record: Option<&Upload>| {
+                    record.is_none_or(|record| {
+                        matches!(record.phase, Phase::Void { why: VoidReason::Removed, .. })
+                    })
+                };
+                let specially = match &request.what {
+                    What::Fetch { .. } => some(&|record| !record.is_published()),
+                    What::Join { .. } => some(&is_over),
+                    What::Test { range, total, .. } => {
+                        some(&|record| !is_present(record, range, *total) || is_over(record))
+                    }
+                    What::Remove { of: About::Name(_) } | What::Status { of: About::Name(_) } => {
+                        some(&|record| moment.is_past(record))
+                    }
+                    _ => others().iter().any(|one| matches!(one.what, What::Remove { .. })),
+                };
+                any(&is_gone) || unnamed || specially || denied(true)
             }
-            Refusal::Unsupported { .. } => sent.is_some_and(|sent| {
-                // A checksum that comes last cannot be verified over bytes that were compared.
-                matches!(sent.sum, Sum::Surprise { .. } | Sum::Trailer { .. })
-            }),
+            // A checksum that comes last cannot be verified over bytes that were compared.
+            Refusal::Unsupported { .. } => {
+                sent.is_some_and(|sent| matches!(sent.sum, Sum::Trailer { .. }))
+            }
             Refusal::ChecksumUnknown { .. }
             | Refusal::Internal
             | Refusal::MetadataTooLong { .. }
@@ -727,11 +755,37 @@ impl Truth {
             | Refusal::RangeUnsatisfiable { .. }
             | Refusal::TooFragmented { .. }
             | Refusal::TooManyPartials { .. }
-            | Refusal::TooManyUploads { .. }
             | Refusal::VersionUnsupported
             | Refusal::WrongMediaType { .. } => false,
         }
     }
+}
+
+/// The request that made an upload, as its metadata says.
+fn maker_of(record: &Upload) -> Option<usize> {
+    record.metadata.as_text().strip_prefix('r')?.parse().ok()
+}
+
+/// Whether the `r`th request writes to the upload `number`.
+fn writes_to(r: usize, request: &Request, number: usize, book: &Book) -> bool {
+    match request.what {
+        What::Append { of, .. } => of == number,
+        What::Chunk { name, .. } => book.name == Some(name),
+        What::Create { .. } => book.maker == Some(r),
+        What::Find { name, .. } => book.name == Some(name) || book.maker == Some(r),
+        What::Close
+        | What::Fetch { .. }
+        | What::Join { .. }
+        | What::Remove { .. }
+        | What::Status { .. }
+        | What::Sweep
+        | What::Test { .. } => false,
+    }
+}
+
+/// Whether a client that is about to send these bytes of a name need not (J-020, J-044).
+fn is_present(record: &Upload, range: &std::ops::Range<u64>, total: u64) -> bool {
+    record.phase == Phase::Open && record.length == Some(total) && record.received.covers(range)
 }
 
 /// A position in memory.

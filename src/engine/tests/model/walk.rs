@@ -6,8 +6,9 @@ use tokio::time::Instant;
 
 use super::{
     super::*,
-    request::{About, Answer, End, GENERATIONS, NAMES, Request, Sent, Sum, What, key, run},
-    stage::{Backstage, Call, Heard, Verdict},
+    Open,
+    request::{About, Answer, End, NAMES, Request, Sent, Sum, What, key, run},
+    stage::{Backstage, Call, Verdict},
     truth::{Moment, Trouble, Truth, index},
 };
 
@@ -55,34 +56,39 @@ impl Dice {
     }
 }
 
+/// One engine of those that share the store.
+struct Node {
+    engine: Engine,
+    is_closing: bool,
+}
+
 /// One walk.
 pub(super) struct Walk {
     /// The time that passes with the next step.
     advance: Duration,
     back: Backstage,
-    closing: bool,
     dice: Dice,
-    engine: Engine,
     epoch: Instant,
     faulty: bool,
     /// What has happened, step by step.
     pub(super) history: String,
     limits: Limits,
+    nodes: Vec<Node>,
+    open: Open,
     requests: Vec<Request>,
     step: u64,
-    store: MemoryStore,
+    /// The store, as nobody delays it.
+    store: Arc<dyn Store>,
     /// The lengths of the files that have names.
     totals: [u64; NAMES],
     truth: Truth,
 }
 
 impl Walk {
-    pub(super) fn new(seed: u64) -> Self {
+    pub(super) fn new(seed: u64, nodes: usize, open: Open) -> Self {
         let mut dice = Dice(seed);
         let seconds = Duration::from_secs;
         let limits = Limits {
-            chunk_stall_after: seconds(3),
-            chunk_wait: seconds(6),
             checkpoint_bytes: dice.pick(&[1, 4, 1 << 20]),
             completed_grace: seconds(30),
             expire_after: dice.chance(50).then(|| seconds(60)),
@@ -91,28 +97,41 @@ impl Walk {
             tombstone: seconds(100),
             ..Limits::default()
         };
-        let (back, epoch, store) = (Backstage::default(), Instant::now(), MemoryStore::default());
+        let back = Backstage::default();
         for name in 0..NAMES {
-            for generation in 0..GENERATIONS {
-                back.number(&key(name).id(generation as u64));
-            }
+            back.number(&key(name).to_id());
         }
-        Self {
-            engine: engine(&back, &store, &limits, epoch),
+        let mut walk = Self {
             advance: Duration::ZERO,
             back,
-            closing: false,
             faulty: dice.chance(60),
             totals: [dice.pick(&[5, 12]), dice.pick(&[0, 12, 12])],
             dice,
-            epoch,
+            epoch: Instant::now(),
             history: String::new(),
             limits,
+            nodes: Vec::new(),
+            store: open(),
+            open,
             requests: Vec::new(),
             step: 0,
-            store,
-            truth: Truth::default(),
-        }
+            truth: Truth::new(nodes),
+        };
+        walk.nodes = (0..nodes).map(|node| walk.node(node)).collect();
+        walk
+    }
+
+    /// An engine that begins its life.
+    fn node(&self, node: usize) -> Node {
+        let stage = self.back.stage(node, (self.open)());
+        let epoch = self.epoch;
+        let engine = Engine::builder(Arc::new(stage.clone()))
+            .limits(self.limits.clone())
+            .finisher(stage.clone())
+            .observer(stage)
+            .clock(Arc::new(move || time_of(epoch)))
+            .build();
+        Node { engine, is_closing: false }
     }
 
     fn note(&mut self, what: impl std::fmt::Display) {
@@ -133,14 +152,14 @@ impl Walk {
     fn act(&mut self) {
         self.step += 1;
         let dice = self.dice.below(100);
-        let (waiting, feeding) = (self.back.waiting().len(), self.open_bodies());
+        let (waiting, feeding) = (self.back.waiting(), self.open_bodies());
         match dice {
             0..45 if waiting > 0 => self.let_go(),
             45..70 if !feeding.is_empty() => self.feed(&feeding),
             70..76 => self.pass_time(),
             76..77 => self.drop_question(),
-            77 if self.faulty && self.dice.chance(25) => self.restart(),
-            78 if !self.closing && self.dice.chance(15) => self.begin(What::Close),
+            77 if self.faulty && self.dice.chance(25) => self.kill(),
+            78 if self.dice.chance(15) => self.close(),
             _ => self.begin_any(),
         }
     }
@@ -157,26 +176,28 @@ impl Walk {
 
     /// Gives one waiting call its turn.
     fn let_go(&mut self) {
-        let index = self.dice.index(self.back.waiting().len());
+        let index = self.dice.index(self.back.waiting());
         let fails = self.faulty && self.dice.chance(4);
         let turn = self.back.take(index);
-        let (number, call) = turn.call;
-        let is_hook = call == Call::Hook;
-        let verdict = match (fails, self.dice.below(3)) {
+        let (call, node, number) = (turn.call, turn.node, turn.number);
+        let verdict = match (fails && !turn.is_late, self.dice.below(3)) {
             (true, 0) if call.may_lose_answer() => Verdict::LoseAnswer,
             (true, 1) => Verdict::FailForGood,
             (true, _) => Verdict::Fail,
             (false, _) => Verdict::Make,
         };
         if verdict != Verdict::Make {
-            let trouble = if is_hook {
-                Trouble::Denied(number, verdict == Verdict::FailForGood)
-            } else {
-                Trouble::Store
+            let trouble = match call {
+                Call::Hook => Trouble::Denied(number, verdict == Verdict::FailForGood),
+                _ => Trouble::Store,
             };
-            self.truth.troubles.push((self.step, trouble));
+            self.truth.troubles.push((self.step, node, trouble));
         }
-        self.note(format_args!("  {call:?} u{number}: {verdict:?}"));
+        if call.is_heard() && (turn.is_late || verdict == Verdict::LoseAnswer) {
+            self.truth.books.entry(number).or_default().unheard = true;
+        }
+        let late = if turn.is_late { ", late" } else { "" };
+        self.note(format_args!("  e{node} {call:?} u{number}: {verdict:?}{late}"));
         turn.go(verdict);
     }
 
@@ -235,22 +256,31 @@ impl Walk {
         }
     }
 
-    /// The server dies, and another one starts on the same store.
-    fn restart(&mut self) {
-        self.note("the server dies");
-        self.truth.troubles.push((self.step, Trouble::Kill));
-        self.start_anew();
+    /// A node dies, and another one starts in its place.
+    fn kill(&mut self) {
+        let node = self.dice.index(self.nodes.len());
+        self.note(format_args!("e{node} dies"));
+        self.truth.troubles.push((self.step, node, Trouble::Kill));
+        self.start_anew(node);
     }
 
-    fn start_anew(&mut self) {
-        self.back.die();
-        for r in 0..self.requests.len() {
-            if self.requests[r].is_running() {
-                self.give_up(r);
-            }
+    fn start_anew(&mut self, node: usize) {
+        let dice = &mut self.dice;
+        self.back.die(node, || dice.chance(30));
+        let orphans = self.requests.iter_mut().filter(|one| one.node == node && one.is_running());
+        for request in orphans {
+            // Its task goes on as far as to the next call that is not made.
+            (request.end, request.is_orphan, request.task) = (Some(self.step), true, None);
         }
-        self.closing = false;
-        self.engine = engine(&self.back, &self.store, &self.limits, self.epoch);
+        self.nodes[node] = self.node(node);
+    }
+
+    fn close(&mut self) {
+        let node = self.dice.index(self.nodes.len());
+        if !std::mem::replace(&mut self.nodes[node].is_closing, true) {
+            self.truth.troubles.push((self.step, node, Trouble::Close));
+            self.begin_on(node, What::Close);
+        }
     }
 
     /// A request of any kind.
@@ -270,7 +300,7 @@ impl Walk {
             },
             (12..45, Some(of)) => What::Append { of, declares: self.declaration(of) },
             (45..58, _) => What::Chunk { name, total },
-            (58..61, _) => What::Find { name, total },
+            (58..61, _) => What::Find { is_owner: self.dice.chance(70), name, total },
             (61..73, Some(of)) => What::Status { of: About::Number(of) },
             (73..76, _) => What::Status { of: About::Name(name) },
             (76..81, _) => {
@@ -297,9 +327,7 @@ impl Walk {
     /// The uploads whose ids clients know.
     fn known(&self) -> Vec<usize> {
         let exists = |number: &usize| self.truth.books[number].record().is_some();
-        let books = self.truth.books.iter();
-        let named = NAMES * GENERATIONS;
-        let known = books.filter(|(number, book)| **number < named || book.known);
+        let known = self.truth.books.iter().filter(|(_, book)| book.known);
         let numbers: Vec<_> = known.map(|(number, _)| *number).collect();
         // The last ones are where things happen; those that are gone are asked about sometimes.
         let mut known: Vec<_> = numbers.iter().copied().filter(exists).collect();
@@ -315,15 +343,9 @@ impl Walk {
         self.record(number).is_some_and(|record| record.is_partial())
     }
 
-    /// What a client says is the length of the file of a name. Sometimes one says another, but not
-    /// that a file with bytes has none: an empty file is complete as soon as it has a name, so the
-    /// completion step may then run for it while the other client makes the upload.
+    /// What a client says is the length of the file of a name. Sometimes one says another.
     fn total(&mut self, name: usize) -> u64 {
-        match self.totals[name] {
-            0 => 0,
-            total if self.dice.chance(5) => total + 1,
-            total => total,
-        }
+        self.totals[name] + u64::from(self.dice.chance(5))
     }
 
     /// What an append says of the length of its upload.
@@ -339,42 +361,52 @@ impl Walk {
         }
     }
 
-    /// Starts a request.
+    /// Starts a request on some node.
     fn begin(&mut self, what: What) {
+        let node = self.dice.index(self.nodes.len());
+        self.begin_on(node, what);
+    }
+
+    fn begin_on(&mut self, node: usize, what: What) {
+        let body = self.body(self.requests.len(), &what);
+        self.start(node, what, body);
+    }
+
+    /// Starts a request with this body.
+    fn start(&mut self, node: usize, what: What, body: Option<(Sent, Content)>) {
         let r = self.requests.len();
-        let (sent, content) = match self.body(r, &what) {
+        let (sent, content) = match body {
             Some((sent, content)) => (Some(sent), content),
             None => (None, Content::empty()),
         };
-        if what == What::Close {
-            self.closing = true;
-            self.truth.troubles.push((self.step, Trouble::Close));
-        }
         self.note(match &sent {
             Some(Sent { at, bytes, sum, announced, .. }) => format!(
-                "r{r} {what:?} with {} bytes at {at}, sum {sum:?}, announced {announced}",
+                "r{r} to e{node} {what:?} with {} bytes at {at}, sum {sum:?}, announced {announced}",
                 bytes.len()
             ),
-            None => format!("r{r} {what:?}"),
+            None => format!("r{r} to e{node} {what:?}"),
         });
-        let (engine, intent) = (self.engine.clone(), self.intent(r, &what, sent.as_ref()));
-        let sweeps = what == What::Sweep;
-        let task = tokio::spawn(async move {
+        let mut request = Request {
+            end: None,
+            is_orphan: false,
+            node,
+            sent,
+            start: self.step,
+            started: time_of(self.epoch),
+            task: None,
+            what,
+        };
+        let (engine, intent) = (self.nodes[node].engine.clone(), self.intent(r, &request));
+        let sweeps = request.what == What::Sweep;
+        request.task = Some(tokio::spawn(async move {
             match intent {
                 Some(intent) => return run(engine, intent, content).await,
                 None if sweeps => drop(engine.sweep().await),
                 None => engine.close().await,
             }
             Answer::Done
-        });
-        self.requests.push(Request {
-            end: None,
-            sent,
-            start: self.step,
-            started: time_of(self.epoch),
-            task: Some(task),
-            what,
-        });
+        }));
+        self.requests.push(request);
     }
 
     /// The body of a request.
@@ -383,11 +415,13 @@ impl Walk {
         let sum = match dice.below(20) {
             0 | 1 => Sum::Given { right: true },
             2 => Sum::Given { right: false },
-            3 => Sum::Trailer { right: true },
-            4 => Sum::Trailer { right: false },
-            5 => Sum::TrailerMissing,
-            6 => Sum::Surprise { right: true },
-            7 => Sum::Surprise { right: false },
+            3 => Sum::Surprise,
+            // Chunks have none in their trailers. Whoever begins an empty file twice, because another
+            // engine was quicker and its upload was removed at once, has no trailer left.
+            4..=6 if matches!(what, What::Chunk { .. } | What::Find { total: 0, .. }) => Sum::None,
+            4 => Sum::Trailer { right: true },
+            5 => Sum::Trailer { right: false },
+            6 => Sum::TrailerMissing,
             _ => Sum::None,
         };
         let too_much = dice.below(3) * u64::from(dice.chance(12));
@@ -395,7 +429,7 @@ impl Walk {
             What::Append { of, declares } => {
                 let record = self.truth.books.get(&of).and_then(|book| book.record());
                 let (offset, length, named) = record.map_or((0, None, false), |record| {
-                    (record.offset(), record.length.or(declares), record.named)
+                    (record.offset(), record.length.or(declares), record.key.is_some())
                 });
                 let at = if dice.chance(85) { offset } else { dice.below(14) };
                 let room = length.unwrap_or(20).saturating_sub(at);
@@ -440,15 +474,18 @@ impl Walk {
         Some((sent, content))
     }
 
-    fn intent(&self, r: usize, what: &What, sent: Option<&Sent>) -> Option<Intent> {
-        let ids = self.back.ids();
+    fn intent(&self, r: usize, request: &Request) -> Option<Intent> {
+        let Request { sent, what, .. } = request;
+        let (ids, sent) = (self.back.ids(), sent.as_ref());
         let id = |number: usize| ids[number].clone();
         let subject = |about: About| match about {
             About::Name(name) => Subject::Key(key(name)),
             About::Number(number) => Subject::Id(id(number)),
         };
+        let is_chunk = matches!(what, What::Chunk { .. });
         let write = |at: At, length, target| {
             Intent::Write(Write {
+                answer_when_alone: Duration::from_secs(u64::from(is_chunk)),
                 at,
                 checksum: sent.map_or(Checksum::None, Sent::checksum),
                 content_bytes: match sent {
@@ -457,6 +494,7 @@ impl Walk {
                 },
                 length,
                 target,
+                wait: request.wait(&self.limits),
             })
         };
         let new = |length, role| NewUpload {
@@ -480,9 +518,10 @@ impl Walk {
                 write(At::Offset(0), None, Target::New(new(length, role)))
             }
             What::Fetch { of } => Intent::Fetch { id: id(of), selection: Selection::All },
-            What::Find { name, total } => {
-                let target = Target::Named(key(name), new(Some(total), Role::Whole));
-                write(At::Offset(0), Some(total), target)
+            What::Find { is_owner, name, total } => {
+                let target = if is_owner { Target::Named } else { Target::NewNamed };
+                let new = new(Some(total), Role::Whole);
+                write(At::Offset(0), Some(total), target(key(name), new))
             }
             What::Join { parts } => {
                 let parts: Vec<_> = parts.into_iter().map(id).collect();
@@ -497,8 +536,9 @@ impl Walk {
         })
     }
 
-    /// Lets every task run until it waits for its turn, then looks at what has become of things.
-    async fn settle(&mut self) -> Result<(), String> {
+    /// Lets every task run until it waits for its turn, then looks at what has become of things. Yields
+    /// the answers that have come.
+    async fn settle(&mut self) -> Result<Vec<Answer>, String> {
         let time = std::mem::take(&mut self.advance);
         if !time.is_zero() {
             tokio::time::advance(time).await;
@@ -510,10 +550,11 @@ impl Walk {
         for (number, id) in ids.iter().enumerate() {
             let record = self.store.load(id).await.ok();
             let bytes = match &record {
-                Some(record) => counting(&self.store, record).await?,
+                Some(record) => counting(&*self.store, record).await?,
                 None => Vec::new(),
             };
-            let is_written = self.engine.0.claims.is_written(id);
+            // A node does not know of the writers of another one.
+            let is_written = self.nodes.iter().all(|node| node.engine.0.writers.is_written(id));
             let (truth, moment) = self.moment();
             truth.look(number, record.as_ref(), bytes, is_written, &moment)?;
             if let Some(Role::Final { partials, .. }) = record.as_ref().map(|record| &record.role) {
@@ -522,10 +563,7 @@ impl Walk {
             }
         }
         for heard in self.back.heard() {
-            self.note(match &heard {
-                Heard::Changed(number, change) => format!("    u{number} {}", change.name()),
-                Heard::Finished(..) | Heard::Removed(_) => format!("    {heard:?}"),
-            });
+            self.note(format_args!("    {heard:?}"));
             self.truth.heard(&heard)?;
         }
         self.answers().await
@@ -566,31 +604,34 @@ impl Walk {
     }
 
     /// Judges the answers that have come.
-    async fn answers(&mut self) -> Result<(), String> {
-        let mut closed = false;
+    async fn answers(&mut self) -> Result<Vec<Answer>, String> {
+        let (mut answers, mut closed) = (Vec::new(), None);
         for r in 0..self.requests.len() {
             let task = self.requests[r].task.take_if(|task| task.is_finished());
             let Some(task) = task else { continue };
             let answer = task.await.map_err(|error| format!("r{r}: {error}"))?;
             let said = self.said(&answer);
             self.note(format_args!("r{r} -> {said}"));
-            closed |= self.requests[r].what == What::Close;
+            if self.requests[r].what == What::Close {
+                closed = Some(self.requests[r].node);
+            }
             let back = self.back.clone();
             let (truth, moment) = self.moment();
             truth
                 .answered(r, &answer, |id| back.number(id), &moment)
                 .map_err(|violation| format!("r{r}: {violation}"))?;
             self.requests[r].end = Some(self.step);
+            answers.push(answer);
         }
-        if closed {
-            self.note("the server has gone down, and another one starts");
-            self.start_anew();
+        if let Some(node) = closed {
+            self.note(format_args!("e{node} has gone down, and another one starts"));
+            self.start_anew(node);
         }
-        Ok(())
+        Ok(answers)
     }
 
-    /// Ends everything that runs, and shows that what is left can be used by a new client: no claim
-    /// leaked, every upload goes on from the offset it tells, and what is over stays over.
+    /// Ends everything that runs, and shows that what is left can be used by a new client: no
+    /// reservation leaked, every upload goes on from the offset it tells, and what is over stays over.
     async fn wind_down(&mut self) -> Result<(), String> {
         self.faulty = false;
         for r in self.open_bodies() {
@@ -601,9 +642,8 @@ impl Walk {
         self.quiet().await?;
         for id in self.back.ids() {
             let number = self.back.number(&id);
-            let idle = self.engine.0.claims.claim_idle(&id).is_some();
-            if !idle {
-                return Err(format!("u{number}: a claim has leaked"));
+            if self.nodes.iter().any(|node| node.engine.0.writers.reserve_idle(&id).is_none()) {
+                return Err(format!("u{number}: a reservation has leaked"));
             }
         }
         for number in self.known() {
@@ -617,7 +657,7 @@ impl Walk {
     async fn quiet(&mut self) -> Result<(), String> {
         for _ in 0..MAX_WINDING {
             self.step += 1;
-            if !self.back.waiting().is_empty() {
+            if self.back.waiting() > 0 {
                 self.let_go();
             } else if self.requests.iter().any(Request::is_running) {
                 self.advance = Duration::from_millis(500);
@@ -633,45 +673,24 @@ impl Walk {
     /// Asks for something alone, and yields the answer.
     async fn alone(&mut self, what: What, bytes: Option<(u64, Vec<u8>)>) -> Result<Answer, String> {
         let r = self.requests.len();
-        let (sent, content) = match bytes {
-            Some((at, bytes)) => {
-                let (mut sent, content) = Sent::new(at, bytes, None, Sum::None);
-                sent.feed(sent.left());
-                sent.finish();
-                (Some(sent), content)
-            }
-            None => (None, Content::empty()),
-        };
-        self.step += 1;
-        self.note(format_args!("r{r} {what:?}, alone"));
-        let intent = self.intent(r, &what, sent.as_ref());
-        let intent = intent.expect("asked of the engine");
-        let mut task = tokio::spawn(run(self.engine.clone(), intent, content));
-        self.requests.push(Request {
-            end: None,
-            sent,
-            start: self.step,
-            started: time_of(self.epoch),
-            task: None,
-            what,
+        let body = bytes.map(|(at, bytes)| {
+            let (mut sent, content) = Sent::new(at, bytes, None, Sum::None);
+            sent.feed(sent.left());
+            sent.finish();
+            (sent, content)
         });
+        self.step += 1;
+        let node = self.dice.index(self.nodes.len());
+        self.start(node, what, body);
         for _ in 0..MAX_WINDING {
-            self.settle().await?;
-            self.step += 1;
-            if !self.back.waiting().is_empty() {
-                self.let_go();
-            } else if task.is_finished() {
-                let answer = (&mut task).await.map_err(|error| error.to_string())?;
-                let said = self.said(&answer);
-                self.note(format_args!("r{r} -> {said}"));
-                let back = self.back.clone();
-                let (truth, moment) = self.moment();
-                truth.answered(r, &answer, |id| back.number(id), &moment)?;
-                self.requests[r].end = Some(self.step);
+            if let Some(answer) = self.settle().await?.pop() {
                 return Ok(answer);
-            } else {
+            }
+            self.step += 1;
+            if self.back.waiting() == 0 {
                 return Err(format!("r{r} waits, although it is alone"));
             }
+            self.let_go();
         }
         Err(format!("r{r} never ends"))
     }
@@ -679,22 +698,17 @@ impl Walk {
     /// A new client finishes the upload, or is told that there is none.
     async fn go_on(&mut self, number: usize) -> Result<(), String> {
         let fail = |what: &str, answer: &Answer| Err(format!("u{number}: {what}: {answer:?}"));
-        let now = time_of(self.epoch);
         let of = About::Number(number);
         let record = self.record(number).cloned();
         let answer = self.alone(What::Status { of }, None).await?;
-        let over = |record: &Upload| {
-            record.is_void()
-                || (!record.is_published() && record.expires.is_some_and(|at| at <= now))
-        };
+        let is_over = record.as_ref().is_some_and(|record| self.moment().1.is_over(record));
         let upload = match (&answer, record) {
             (Answer::Refused(Refusal::Unknown), None) => return Ok(()),
-            (Answer::Refused(Refusal::Unknown), Some(record)) if record.removed => return Ok(()),
-            (Answer::Refused(Refusal::Expired), Some(record)) if over(&record) => return Ok(()),
-            (Answer::Refused(Refusal::Expired), Some(record)) if is_final(&record) => {
+            (Answer::Refused(Refusal::Unknown), Some(record)) if record.is_void() => return Ok(()),
+            (Answer::Refused(Refusal::Expired), Some(record)) if is_over || is_final(&record) => {
                 return Ok(());
             }
-            (Answer::State(upload), Some(record)) if !over(&record) => Arc::clone(upload),
+            (Answer::State(upload), Some(_)) if !is_over => Arc::clone(upload),
             _ => return fail("a wrong answer to a question", &answer),
         };
         if !upload.is_complete() && !is_final(&upload) {
@@ -740,7 +754,8 @@ impl Walk {
             self.begin(What::Sweep);
             self.quiet().await?;
         }
-        if before != published(self) {
+        let after = published(self);
+        if !before.iter().all(|number| after.contains(number)) {
             return Err("F-57: a complete upload has expired".into());
         }
         let left = self.truth.books.iter().find(|(_, book)| {
@@ -752,17 +767,6 @@ impl Walk {
             None => Ok(()),
         }
     }
-}
-
-/// An engine on `store` whose calls wait for their turns.
-fn engine(back: &Backstage, store: &MemoryStore, limits: &Limits, epoch: Instant) -> Engine {
-    let stage = back.stage(store);
-    Engine::builder(Arc::new(stage.clone()))
-        .limits(limits.clone())
-        .finisher(stage.clone())
-        .observer(stage)
-        .clock(Arc::new(move || time_of(epoch)))
-        .build()
 }
 
 fn is_final(upload: &Upload) -> bool {
@@ -781,7 +785,7 @@ fn byte(by: usize, at: u64) -> u8 {
 }
 
 /// The bytes of an upload that count, by position.
-async fn counting(store: &MemoryStore, upload: &Upload) -> Result<Vec<Option<u8>>, String> {
+async fn counting(store: &dyn Store, upload: &Upload) -> Result<Vec<Option<u8>>, String> {
     let mut bytes = vec![None; index(upload.received.end())];
     for run in upload.received.iter() {
         let read = store.read(upload, run.clone()).await;

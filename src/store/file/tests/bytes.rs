@@ -69,7 +69,7 @@ fn waits<F: Future + Unpin>(future: &mut F) -> bool {
 async fn open(place: &Directory) -> (FileStore, Upload) {
     let store = place.open().await;
     let upload = conformance::upload("a", None);
-    store.create(&upload).await.expect("created");
+    store.create(&upload, None).await.expect("created");
     (store, upload)
 }
 
@@ -118,8 +118,8 @@ async fn nothing_is_published_that_a_dropped_writer_is_still_writing() {
     for round in 0..50 {
         assert!(waits(&mut publishing), "published beneath a writer");
         let other = conformance::upload(&format!("b{round}"), None);
-        store.create(&other).await.expect("created");
-        store.remove(&other.id).await.expect("removed");
+        store.create(&other, None).await.expect("created");
+        store.remove(&other).await.expect("removed");
     }
     gate.let_through();
     publishing.await.expect("committed");

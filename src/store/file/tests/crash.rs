@@ -13,10 +13,7 @@ use super::{
     Directory, copy_tree,
     script::{After, Known, Step, restart, script},
 };
-use crate::{
-    store::Durability,
-    upload::{Upload, UploadId},
-};
+use crate::store::Durability;
 
 /// The directory as a crash would leave it, and what was known then.
 struct Crash {
@@ -24,14 +21,14 @@ struct Crash {
     /// Where in the script, and before which system call.
     place: String,
     known: Known,
-    doubt: Option<(UploadId, Option<Upload>)>,
+    doubt: Option<Known>,
 }
 
 /// What is going on while the script runs.
 #[derive(Default)]
 struct Scene {
     crashes: Vec<Crash>,
-    doubt: Option<(UploadId, Option<Upload>)>,
+    doubt: Option<Known>,
     known: Known,
     step: String,
 }
@@ -66,6 +63,7 @@ fn changes(step: &disk::Step<'_>) -> bool {
         | disk::Step::Link { .. }
         | disk::Step::Punch { .. }
         | disk::Step::Rename { .. }
+        | disk::Step::Symlink { .. }
         | disk::Step::Truncate { .. }
         | disk::Step::Unlink { .. }
         | disk::Step::Write { .. } => true,
@@ -116,8 +114,8 @@ async fn crashes(place: &Directory, copies: &Path) -> Vec<Crash> {
         let taken = Step::take(&step, &store, &known).await;
         taken.unwrap_or_else(|e| panic!("{step:?}: {e}"));
         let mut scene = lock(&scene);
-        if let Some((id, upload)) = scene.doubt.take() {
-            scene.known.insert(id, upload);
+        if let Some(next) = scene.doubt.take() {
+            scene.known = next;
         }
     }
     store.shared.disk.probe().clear();

@@ -7,14 +7,14 @@ use std::{
         atomic::{AtomicU32, Ordering},
         mpsc,
     },
-    time::{Duration, Instant},
+    time::{Duration, Instant, UNIX_EPOCH},
 };
 
 use tokio::sync::Semaphore;
 
 use super::{
-    super::{FileStore, disk::Step, lock},
-    Directory, full, set,
+    super::{FileStore, OpenError, disk::Step, lock, materialize::STEP_BYTES},
+    Directory, VOIDED, full, set,
 };
 use crate::{
     store::{Durability, Store, conformance},
@@ -27,7 +27,7 @@ const PART: usize = 300_000;
 /// A complete partial upload of one repeated byte.
 async fn part(store: &FileStore, id: &str, byte: u8) -> Arc<Upload> {
     let upload = Upload { role: Role::partial(), ..conformance::upload(id, Some(PART as u64)) };
-    store.create(&upload).await.expect("created");
+    store.create(&upload, None).await.expect("created");
     let mut writer = store.write(&upload, 0).await.expect("a sink");
     writer.push(vec![byte; PART].into()).await.expect("taken");
     let receipt = writer.finish().await.expect("durable");
@@ -36,21 +36,25 @@ async fn part(store: &FileStore, id: &str, byte: u8) -> Arc<Upload> {
     store.commit(&upload, &[received, completed]).await.expect("committed")
 }
 
-/// A final upload of parts, joined and created.
-async fn join(store: &FileStore, id: &str, parts: &[Arc<Upload>]) -> Upload {
-    let length = (PART * parts.len()) as u64;
-    let upload = Upload {
-        completed: Some(std::time::UNIX_EPOCH),
-        phase: Phase::Complete,
+/// A final upload of parts, complete, that is not created yet.
+fn final_of(id: &str, parts: &[Arc<Upload>]) -> Upload {
+    let length = parts.iter().map(|part| part.offset()).sum();
+    Upload {
+        phase: Phase::Complete { at: UNIX_EPOCH },
         received: Ranges::from(0..length),
         role: Role::Final {
             partials: parts.iter().map(|part| part.id.clone()).collect(),
             text: String::new(),
         },
         ..conformance::upload(id, Some(length))
-    };
+    }
+}
+
+/// A final upload of parts, joined and created.
+async fn join(store: &FileStore, id: &str, parts: &[Arc<Upload>]) -> Upload {
+    let upload = final_of(id, parts);
     store.join(&upload, parts).await.expect("joined");
-    store.create(&upload).await.expect("created");
+    store.create(&upload, None).await.expect("created");
     upload
 }
 
@@ -93,13 +97,13 @@ async fn final_upload_is_whole_before_and_after_it_is_laid_down() {
     assert!(place.names().contains("f.join") && !place.names().contains("f"));
     assert!(read(&store, &upload).await == both());
     for part in &parts {
-        store.remove(&part.id).await.expect("removed");
+        store.remove(part).await.expect("removed");
     }
     assert!(read(&store, &upload).await == both());
     // A reader that has seen the links, but not opened the last one yet.
     let late = store.read(&upload, 0..upload.offset()).await.expect("bytes");
     drop(release);
-    store.settled().await;
+    store.wait_idle().await;
     // After: a plain file and nothing else.
     assert_eq!(place.names(), set(["f", "f.record"]));
     assert!(conformance::collect(late).await.expect("bytes") == both());
@@ -115,42 +119,18 @@ async fn upload_removed_while_it_is_laid_down_leaves_nothing() {
     let (reached, release) = hold_copies(&store);
     let upload = join(&store, "f", &parts).await;
     drop(reached.acquire().await.expect("never closed"));
-    store.remove(&upload.id).await.expect("removed");
-    // Its id may even be used again.
-    let again = conformance::upload("f", Some(5));
-    store.create(&again).await.expect("created");
+    store.remove(&upload).await.expect("removed");
     drop(release);
-    store.settled().await;
-    let left = set(["f.part", "f.record", "p1.part", "p1.record"]);
-    assert_eq!(place.names(), left);
-    assert_eq!(fs::metadata(place.file("f.part")).expect("there").len(), 0);
-    store.remove(&again.id).await.expect("removed");
+    store.wait_idle().await;
+    assert_eq!(place.names(), set(["p1.part", "p1.record"]));
     // And voided ones get no file either.
     let (reached, release) = hold_copies(&store);
     let upload = join(&store, "g", &parts).await;
     drop(reached.acquire().await.expect("never closed"));
-    store.commit(&upload, &[Change::Voided]).await.expect("committed");
+    store.commit(&upload, &[VOIDED]).await.expect("committed");
     drop(release);
-    store.settled().await;
+    store.wait_idle().await;
     assert_eq!(place.names(), set(["g.record", "p1.part", "p1.record"]));
-}
-
-#[tokio::test]
-async fn upload_joined_anew_while_it_is_laid_down_has_its_new_bytes() {
-    let place = Directory::new(Durability::Synced);
-    let store = place.open().await;
-    let parts = [part(&store, "p1", 1).await, part(&store, "p2", 2).await];
-    let (reached, release) = hold_copies(&store);
-    let upload = join(&store, "f", &parts[..1]).await;
-    drop(reached.acquire().await.expect("never closed"));
-    store.remove(&upload.id).await.expect("removed");
-    let upload = join(&store, "f", &parts[1..]).await;
-    drop(release);
-    store.settled().await;
-    assert!(read(&store, &upload).await == [2; PART]);
-    assert!(fs::read(place.file("f")).expect("published") == [2; PART]);
-    let all = ["f", "f.record", "p1.part", "p1.record", "p2.part", "p2.record"];
-    assert_eq!(place.names(), set(all));
 }
 
 #[tokio::test(start_paused = true)]
@@ -165,18 +145,49 @@ async fn lay_down_that_failed_is_tried_again() {
         if copies && tried.fetch_add(1, Ordering::Relaxed) == 0 { Err(full()) } else { Ok(()) }
     });
     let upload = join(&store, "f", &parts).await;
-    store.settled().await;
+    store.wait_idle().await;
     // The space of the attempt is given back, and the bytes are there.
     assert!(!place.names().contains("f.part"));
     assert!(read(&store, &upload).await == both());
     // One in trouble does not hold up the next.
     join(&store, "g", &parts).await;
-    store.settled().await;
+    store.wait_idle().await;
     assert!(place.names().contains("g") && !place.names().contains("f"));
     tokio::time::sleep(Duration::from_secs(61)).await;
-    store.settled().await;
+    store.wait_idle().await;
     assert!(fs::read(place.file("f")).expect("published") == both());
     assert!(!place.names().contains("f.join"));
+}
+
+/// The copy goes on when the next store has looked at the upload.
+#[tokio::test]
+async fn lay_down_ends_with_its_store() {
+    let place = Directory::new(Durability::Relaxed);
+    let store = place.open().await;
+    let small = part(&store, "p1", 1).await;
+    // Several steps, without the time it takes to write them: mostly a hole.
+    let file = fs::File::options().write(true).open(place.file("p1.part"));
+    file.and_then(|file| file.set_len(3 * STEP_BYTES)).expect("a sparse file");
+    let parts = [Arc::new(Upload {
+        length: Some(3 * STEP_BYTES),
+        received: Ranges::from(0..3 * STEP_BYTES),
+        ..(*small).clone()
+    })];
+    let upload = final_of("f", &parts);
+    let (reached, release) = hold_copies(&store);
+    store.join(&upload, &parts).await.expect("joined");
+    store.create(&upload, None).await.expect("created");
+    drop(reached.acquire().await.expect("never closed"));
+    drop(store);
+    let held = place.try_open().expect_err("somebody still writes");
+    assert!(matches!(held, OpenError::InUse { .. }), "{held}");
+    drop(release);
+    let store = place.open().await;
+    assert!(place.names().contains("f.join"), "the copy went on without its store");
+    store.load(&upload.id).await.expect("a record");
+    store.wait_idle().await;
+    let all = set(["f", "f.record", "p1.part", "p1.record"]);
+    assert_eq!(place.names(), all);
 }
 
 #[tokio::test]
@@ -184,17 +195,11 @@ async fn join_that_waits_for_its_record_is_no_orphan() {
     let place = Directory::new(Durability::Synced);
     let store = place.open().await;
     let parts = [part(&store, "p1", 1).await];
-    let upload = Upload {
-        completed: Some(std::time::UNIX_EPOCH),
-        phase: Phase::Complete,
-        received: Ranges::from(0..PART as u64),
-        role: Role::Final { partials: vec![parts[0].id.clone()], text: String::new() },
-        ..conformance::upload("f", Some(PART as u64))
-    };
+    let upload = final_of("f", &parts);
     store.join(&upload, &parts).await.expect("joined");
     assert_eq!(store.recover().await.expect("a directory"), 0);
-    store.create(&upload).await.expect("its bytes are still there");
-    store.settled().await;
+    store.create(&upload, None).await.expect("its bytes are still there");
+    store.wait_idle().await;
     assert!(read(&store, &upload).await == [1; PART]);
     // Left by a process that died, it is one.
     let upload = Upload { id: "g".parse().expect("plain"), ..upload };
@@ -224,18 +229,12 @@ async fn join_takes_no_longer_for_larger_parts() {
     }
     let (_, release) = hold_copies(&store);
     let begin = Instant::now();
-    let upload = Upload {
-        completed: Some(std::time::UNIX_EPOCH),
-        phase: Phase::Complete,
-        received: Ranges::from(0..4 << 30),
-        role: Role::Final { partials: Vec::new(), text: String::new() },
-        ..conformance::upload("f", Some(4 << 30))
-    };
+    let upload = final_of("f", &parts);
     store.join(&upload, &parts).await.expect("joined");
-    store.create(&upload).await.expect("created");
+    store.create(&upload, None).await.expect("created");
     // Copying 4 GiB takes a hundred times as long on any machine.
     assert!(begin.elapsed() < Duration::from_millis(500), "{:?}", begin.elapsed());
-    store.remove(&upload.id).await.expect("removed");
+    store.remove(&upload).await.expect("removed");
     drop(release);
-    store.settled().await;
+    store.wait_idle().await;
 }

@@ -10,23 +10,30 @@ mod power;
 pub(super) mod probe;
 mod script;
 mod surplus;
+mod wrapped;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
     fs, io,
-    os::unix::fs::DirEntryExt as _,
+    os::unix::fs::{DirEntryExt as _, symlink},
     path::{Path, PathBuf},
     sync::Arc,
-    time::{Duration, Instant},
+    time::{Duration, Instant, UNIX_EPOCH},
 };
 
 use async_trait::async_trait;
 
 use super::{FileStore, OpenError};
-use crate::store::{
-    Durability, Store,
-    conformance::{self, Place},
+use crate::{
+    store::{
+        Durability, Store,
+        conformance::{self, Place},
+    },
+    upload::{Change, VoidReason},
 };
+
+/// The change that gives the bytes of an upload up.
+const VOIDED: Change = Change::Voided { why: VoidReason::Removed, until: Some(UNIX_EPOCH) };
 
 /// A directory of its own for a store.
 struct Directory {
@@ -74,19 +81,24 @@ impl Directory {
     /// Opens the store as soon as what is left of the one before is gone.
     async fn open(&self) -> FileStore {
         let deadline = Instant::now() + Duration::from_secs(60);
-        let store = loop {
-            match FileStore::open(&self.path, self.durability) {
-                Ok(store) => break store,
-                Err(OpenError::Held { .. }) if Instant::now() < deadline => {
+        loop {
+            match self.try_open() {
+                Ok(store) => return store,
+                Err(OpenError::InUse { .. }) if Instant::now() < deadline => {
                     tokio::task::yield_now().await;
                 }
                 Err(e) => panic!("{e}"),
             }
-        };
-        if self.slow {
-            store.shared.disk.pace().beware(Duration::MAX);
         }
-        store
+    }
+
+    /// Opens the store, unless something is left of the one before.
+    fn try_open(&self) -> Result<FileStore, OpenError> {
+        let store = FileStore::open(&self.path, self.durability)?;
+        if self.slow {
+            store.shared.disk.dispatcher().back_off(Duration::MAX);
+        }
+        Ok(store)
     }
 
     /// What lies in it, without what belongs to the store itself.
@@ -118,6 +130,8 @@ fn copy_into(from: &Path, to: &Path, copied: &mut BTreeMap<u64, PathBuf>) -> io:
             copy_into(&entry.path(), &target, copied)?;
         } else if let Some(other) = copied.get(&entry.ino()) {
             fs::hard_link(other, target)?;
+        } else if entry.file_type()?.is_symlink() {
+            symlink(fs::read_link(entry.path())?, target)?;
         } else {
             fs::copy(entry.path(), &target)?;
             copied.insert(entry.ino(), target);
@@ -143,8 +157,8 @@ fn full() -> io::Error {
 
 #[async_trait]
 impl Place for Directory {
-    async fn open(&mut self) -> Arc<dyn Store> {
-        Arc::new(Self::open(self).await)
+    async fn open(&mut self) -> Result<Arc<dyn Store>, conformance::OpenError> {
+        Ok(Arc::new(self.try_open()?))
     }
 }
 

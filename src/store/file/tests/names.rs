@@ -6,11 +6,12 @@ use std::{
     os::unix::fs::PermissionsExt as _,
     path::{Path, PathBuf},
     sync::{Arc, Mutex},
+    time::{Duration, UNIX_EPOCH},
 };
 
 use super::{
     super::{FileStore, OpenError, lock},
-    Directory, names,
+    Directory, VOIDED, names,
     script::{Known, script},
     set,
 };
@@ -57,7 +58,7 @@ pub(super) async fn complete(store: &FileStore, upload: &Upload) -> Arc<Upload> 
 /// An upload of [`NINE`], complete.
 pub(super) async fn whole(store: &FileStore, id: &str, role: Role) -> Arc<Upload> {
     let upload = Upload { role, ..nine(id) };
-    store.create(&upload).await.expect("created");
+    store.create(&upload, None).await.expect("created");
     let upload = put(store, &upload, 0, NINE).await;
     complete(store, &upload).await
 }
@@ -67,16 +68,16 @@ async fn plain_name_appears_with_completion_only() {
     let place = Directory::new(Durability::Synced);
     let store = place.open().await;
     let upload = nine("a");
-    store.create(&upload).await.expect("created");
+    store.create(&upload, None).await.expect("created");
     assert_eq!(place.names(), set(["a.part", "a.record"]));
     let upload = put(&store, &upload, 0, NINE).await;
     assert_eq!(place.names(), set(["a.part", "a.record"]));
     let upload = complete(&store, &upload).await;
     assert_eq!(place.names(), set(["a", "a.record"]));
     assert_eq!(fs::read(place.file("a")).expect("published"), NINE);
-    store.commit(&upload, &[Change::Voided]).await.expect("committed");
+    let upload = store.commit(&upload, &[VOIDED]).await.expect("committed");
     assert_eq!(place.names(), set(["a.record"]));
-    store.remove(&upload.id).await.expect("removed");
+    store.remove(&upload).await.expect("removed");
     assert_eq!(place.names(), set([]));
     whole(&store, "p", Role::partial()).await;
     assert_eq!(place.names(), set(["p.part", "p.record"]));
@@ -87,7 +88,7 @@ async fn published_file_has_no_junk_behind_its_end() {
     let place = Directory::new(Durability::Relaxed);
     let store = place.open().await;
     let upload = Upload { length: None, ..nine("a") };
-    store.create(&upload).await.expect("created");
+    store.create(&upload, None).await.expect("created");
     let upload = put(&store, &upload, 0, NINE).await;
     // Bytes that are written, and given up.
     let mut writer = store.write(&upload, 9).await.expect("a sink");
@@ -183,17 +184,15 @@ async fn everything_is_made_with_the_modes_that_were_asked_for() {
             }
             Ok(())
         });
-        let mut known = Known::new();
+        let mut known = Known::default();
         for step in script() {
             step.take(&store, &known).await.expect("nothing fails");
-            if let Some((id, upload)) = step.outcome(&known) {
-                known.insert(id, upload);
-            }
+            known = step.outcome(&known).unwrap_or(known);
         }
         store.shared.disk.probe().clear();
         assert_eq!(*lock(&wrong), Vec::<String>::new());
         let seen: Vec<_> = lock(&seen).iter().flatten().cloned().collect();
-        assert_eq!(seen, ["gone", "join", "part", "record", "tmp"]);
+        assert_eq!(seen, ["gone", "join", "name", "part", "record", "tmp"]);
     }
 }
 
@@ -213,7 +212,7 @@ async fn files_of_others_are_left_alone() {
         assert_eq!(fs::read(place.file(name)).expect("still there"), b"mine");
     }
     // Not even if somebody asks for it.
-    store.remove(&of("README")).await.expect("nothing to remove");
+    store.remove(&nine("README")).await.expect("nothing to remove");
     let mut all: BTreeSet<_> = foreign.map(str::to_owned).into();
     all.insert("folder".to_owned());
     assert_eq!(place.names(), all);
@@ -224,7 +223,7 @@ async fn torn_line_was_never_committed() {
     let place = Directory::new(Durability::Synced);
     let store = place.open().await;
     let created = nine("a");
-    store.create(&created).await.expect("created");
+    store.create(&created, None).await.expect("created");
     let first = put(&store, &created, 0, &NINE[..4]).await;
     drop(store);
     let whole = fs::read(place.file("a.record")).expect("a record");
@@ -243,22 +242,21 @@ async fn torn_line_was_never_committed() {
 
 #[tokio::test]
 async fn record_without_a_first_line_never_existed() {
-    let place = Directory::new(Durability::Synced);
-    let created = nine("a");
     for torn in [&b""[..], b"{\"rev\":0,\"changes\":[{\"cr", b"\0\0\0\0\n"] {
+        let place = Directory::new(Durability::Synced);
         drop(place.open().await);
         fs::write(place.file("a.record"), torn).expect("written");
         fs::write(place.file("a.part"), "").expect("written");
         let store = place.open().await;
-        assert!(matches!(store.load(&created.id).await, Err(StoreError::Absent)));
-        whole(&store, "a", Role::Whole).await;
+        assert!(matches!(store.load(&of("a")).await, Err(StoreError::Absent)));
+        let created = whole(&store, "a", Role::Whole).await;
         assert_eq!(fs::read(place.file("a")).expect("published"), NINE);
-        store.remove(&created.id).await.expect("removed");
+        store.remove(&created).await.expect("removed");
         assert_eq!(place.names(), set([]));
         // Without anybody asking for it, it is an orphan.
-        fs::write(place.file("a.record"), torn).expect("written");
+        fs::write(place.file("b.record"), torn).expect("written");
         if !torn.is_empty() {
-            fs::write(place.file("a.part"), "").expect("written");
+            fs::write(place.file("b.part"), "").expect("written");
         }
         assert_eq!(store.recover().await.expect("a directory"), 1);
         assert_eq!(place.names(), set([]));
@@ -279,8 +277,8 @@ async fn damaged_record_concerns_nobody_else() {
     let error = store.load(&bad.id).await.expect_err("damaged");
     let StoreError::Damaged(why) = error else { panic!("{error}") };
     assert!(why.contains("bad.record, line 2"), "{why}");
-    assert!(matches!(store.create(&nine("bad")).await, Err(StoreError::Damaged(_))));
-    let committed = store.commit(&bad, &[Change::Voided]).await;
+    assert!(matches!(store.create(&nine("bad"), None).await, Err(StoreError::Damaged(_))));
+    let committed = store.commit(&bad, &[VOIDED]).await;
     assert!(matches!(committed, Err(StoreError::Damaged(_))));
     let written = store.write(&bad, 0).await.map(drop);
     assert!(matches!(written, Err(StoreError::Damaged(_))));
@@ -290,8 +288,10 @@ async fn damaged_record_concerns_nobody_else() {
     let stream = store.read(&good, 0..9).await.expect("bytes");
     assert_eq!(conformance::collect(stream).await.expect("bytes"), NINE);
     assert_eq!(conformance::collect_list(store.list()).await, [good]);
-    store.remove(&bad.id).await.expect("removed");
-    assert_eq!(place.names(), set(["good", "good.record"]));
+    // Nobody can have judged it.
+    let removed = store.remove(&bad).await;
+    assert!(matches!(removed, Err(StoreError::Damaged(_))), "{removed:?}");
+    assert_eq!(place.names(), set(["bad.part", "bad.record", "good", "good.record"]));
 }
 
 #[tokio::test]
@@ -299,7 +299,7 @@ async fn missing_bytes_are_damage_unless_they_were_published() {
     let place = Directory::new(Durability::Synced);
     let store = place.open().await;
     let open = nine("open");
-    store.create(&open).await.expect("created");
+    store.create(&open, None).await.expect("created");
     let open = put(&store, &open, 0, &NINE[..4]).await;
     let published = whole(&store, "published", Role::Whole).await;
     drop(store);
@@ -330,8 +330,8 @@ async fn data_file_lost_before_its_first_byte_is_made_again() {
     let place = Directory::new(Durability::Synced);
     let store = place.open().await;
     let upload = nine("a");
-    store.create(&upload).await.expect("created");
-    store.create(&conformance::upload("e", Some(0))).await.expect("created");
+    store.create(&upload, None).await.expect("created");
+    store.create(&conformance::upload("e", Some(0)), None).await.expect("created");
     drop(store);
     fs::remove_file(place.file("a.part")).expect("there");
     fs::remove_file(place.file("e.part")).expect("there");
@@ -348,7 +348,7 @@ async fn data_file_that_is_too_short_is_never_published() {
     let place = Directory::new(Durability::Synced);
     let store = place.open().await;
     let upload = nine("a");
-    store.create(&upload).await.expect("created");
+    store.create(&upload, None).await.expect("created");
     let upload = put(&store, &upload, 0, NINE).await;
     fs::write(place.file("a.part"), &NINE[..8]).expect("written");
     let at = upload.created;
@@ -373,11 +373,11 @@ async fn long_log_is_shortened() {
     let place = Directory::new(Durability::Synced);
     let store = place.open().await;
     let mut upload = Arc::new(nine("a"));
-    store.create(&upload).await.expect("created");
+    store.create(&upload, None).await.expect("created");
     let mut longest = 0;
-    for length in 0..2_000_u64 {
-        let withdrawn = Change::Withdrawn { range: 0..0, length: true };
-        let changes = [withdrawn, Change::LengthDeclared { length }];
+    for seconds in 0..2_000 {
+        let expires = Some(UNIX_EPOCH + Duration::from_secs(seconds));
+        let changes = [Change::ExpiryMoved { expires }];
         upload = store.commit(&upload, &changes).await.expect("committed");
         longest = longest.max(fs::metadata(place.file("a.record")).expect("there").len());
     }
@@ -404,7 +404,7 @@ async fn many_uploads_leave_no_descriptor_open() {
         if index % 10 == 0 {
             drop(store.read(&upload, 0..9).await.expect("bytes"));
             drop(store.write(&nine("b"), 0).await);
-            store.remove(&upload.id).await.expect("removed");
+            store.remove(&upload).await.expect("removed");
         }
     }
     // A read given up ends when its thread has noticed.
@@ -414,34 +414,6 @@ async fn many_uploads_leave_no_descriptor_open() {
     }
     assert_eq!(ours(), before);
     assert_eq!(names(place.path()).len(), 2 * 1_800);
-}
-
-/// Files of open uploads stay open for the next request, but not those of another upload of that name.
-#[tokio::test]
-async fn files_kept_open_are_those_that_have_the_names() {
-    for durability in [Durability::Relaxed, Durability::Synced] {
-        let place = Directory::new(durability);
-        let store = place.open().await;
-        let part = Upload { role: Role::partial(), ..nine("a") };
-        for upload in [&part, &nine("a")] {
-            store.create(upload).await.expect("created");
-            let open = put(&store, upload, 0, b"1234").await;
-            store.remove(&open.id).await.expect("removed");
-            store.create(upload).await.expect("created again");
-            let open = put(&store, upload, 0, b"1234").await;
-            let voided = store.commit(&open, &[Change::Voided]).await;
-            voided.expect("committed");
-            store.remove(&open.id).await.expect("removed");
-            store.create(upload).await.expect("created again");
-            let open = put(&store, upload, 0, NINE).await;
-            let whole = complete(&store, &open).await;
-            let stream = store.read(&whole, 0..9).await.expect("bytes");
-            assert_eq!(conformance::collect(stream).await.expect("bytes"), NINE);
-            drop(store.load(&whole.id).await.expect("known"));
-            store.remove(&whole.id).await.expect("removed");
-        }
-        assert_eq!(place.names(), set([]));
-    }
 }
 
 #[tokio::test]

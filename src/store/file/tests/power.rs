@@ -11,7 +11,10 @@ use std::{
     fs::{self, File},
     hash::{Hash as _, Hasher as _},
     io::{self, Seek as _},
-    os::{fd::AsRawFd as _, unix::fs::FileExt as _},
+    os::{
+        fd::AsRawFd as _,
+        unix::fs::{FileExt as _, symlink},
+    },
     path::{Path, PathBuf},
     sync::{Arc, Mutex},
 };
@@ -23,7 +26,7 @@ use super::{
 };
 use crate::{
     store::Durability,
-    upload::{Role, Upload, UploadId},
+    upload::{Role, Upload},
 };
 
 /// How many moments a sync that is left out is given to be missed.
@@ -32,12 +35,14 @@ const MISSED_WITHIN: usize = 40;
 /// Something that happened.
 #[derive(Debug, Clone)]
 enum Event {
-    /// A step of the script was begun (with a doubt) or acknowledged.
-    Known(Known, Option<(UploadId, Option<Upload>)>),
+    /// A step of the script was begun, with what may be known after it, or acknowledged.
+    Known(String, Known, Option<Known>),
     /// An empty file or directory was made.
     Create(String),
     Link(String, String),
     Rename(String, String),
+    /// A name, and where it leads.
+    Symlink(String, String),
     Sync(String),
     SyncNames(String),
     Truncate(String, usize),
@@ -48,12 +53,12 @@ enum Event {
 impl fmt::Display for Event {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Known(_, Some((id, _))) => write!(f, "begin {id}"),
-            Self::Known(_, None) => write!(f, "done"),
+            Self::Known(step, ..) => f.write_str(step),
             Self::Write(path, at, bytes) => write!(f, "write {} to {path} at {at}", bytes.len()),
             Self::Create(_)
             | Self::Link(..)
             | Self::Rename(..)
+            | Self::Symlink(..)
             | Self::Sync(_)
             | Self::SyncNames(_)
             | Self::Truncate(..)
@@ -76,6 +81,11 @@ fn relative(path: &Path, dir: &Path) -> String {
     name.to_str().expect("names are UTF-8").to_owned()
 }
 
+/// Whether a name is there, wherever it may lead.
+fn is_there(path: &Path) -> bool {
+    path.symlink_metadata().is_ok()
+}
+
 /// What a system call does to the disk; `None` = nothing.
 fn event(dir: &Path, step: &disk::Step<'_>) -> Option<Event> {
     let path = |path: &Path| relative(path, dir);
@@ -91,13 +101,16 @@ fn event(dir: &Path, step: &disk::Step<'_>) -> Option<Event> {
         }
         disk::Step::Create { path: made } => Event::Create(path(made)),
         disk::Step::Link { from, to } => Event::Link(path(from), path(to)),
-        disk::Step::Rename { from, to } if from.exists() => Event::Rename(path(from), path(to)),
+        disk::Step::Rename { from, to } if is_there(from) => Event::Rename(path(from), path(to)),
+        disk::Step::Symlink { path: made, to } => {
+            Event::Symlink(path(made), to.to_str().expect("names are UTF-8").to_owned())
+        }
         disk::Step::Sync { file } => Event::Sync(name_of(file, dir)?),
         disk::Step::SyncNames { dir: names } => Event::SyncNames(name_of(names, dir)?),
         disk::Step::Truncate { file, len } => {
             Event::Truncate(name_of(file, dir)?, usize::try_from(*len).expect("small"))
         }
-        disk::Step::Unlink { path: gone } if gone.exists() => Event::Unlink(path(gone)),
+        disk::Step::Unlink { path: gone } if is_there(gone) => Event::Unlink(path(gone)),
         disk::Step::Write { file, frames, at } => {
             let at = usize::try_from(*at).expect("small");
             Event::Write(name_of(file, dir)?, at, frames.concat())
@@ -122,14 +135,15 @@ async fn history(script: Vec<Step>) -> Vec<Event> {
         lock(&heard).extend(event);
         Ok(())
     });
-    let mut known = Known::new();
+    let mut known = Known::default();
     for step in script {
         let outcome = step.outcome(&known);
-        lock(&events).push(Event::Known(known.clone(), outcome.clone()));
+        let begin = format!("begin {step:?}").chars().take(80).collect();
+        lock(&events).push(Event::Known(begin, known.clone(), outcome.clone()));
         let taken = Step::take(&step, &store, &known).await;
         taken.unwrap_or_else(|e| panic!("{step:?}: {e}"));
-        known.extend(outcome);
-        lock(&events).push(Event::Known(known.clone(), None));
+        known = outcome.unwrap_or(known);
+        lock(&events).push(Event::Known("done".to_owned(), known.clone(), None));
     }
     store.shared.disk.probe().clear();
     std::mem::take(&mut lock(&events))
@@ -150,11 +164,13 @@ enum Naming {
     Remove(String),
 }
 
-/// A file or directory: what is on the disk for sure, and what may be.
+/// A file or directory: what is on the disk for sure, and what may be. Where a symbolic link leads is
+/// there with its name.
 #[derive(Debug, Clone)]
 enum Node {
     Dir(BTreeMap<String, usize>, Vec<Naming>),
     File(Vec<u8>, Vec<Change>),
+    Symlink(String),
 }
 
 /// A disk with files, directories and a memory of what was not synced.
@@ -214,14 +230,14 @@ impl Simulated {
     fn seen(&self, dir: usize) -> BTreeMap<String, usize> {
         match &self.0[dir] {
             Node::Dir(sure, pending) => pending.iter().fold(sure.clone(), renamed),
-            Node::File(..) => BTreeMap::new(),
+            Node::File(..) | Node::Symlink(_) => BTreeMap::new(),
         }
     }
 
     fn name(&mut self, dir: usize, naming: Naming) {
         match &mut self.0[dir] {
             Node::Dir(_, pending) => pending.push(naming),
-            Node::File(..) => panic!("no directory"),
+            Node::File(..) | Node::Symlink(_) => panic!("no directory"),
         }
     }
 
@@ -229,7 +245,7 @@ impl Simulated {
         let Some(node) = self.find(path) else { return };
         match &mut self.0[node] {
             Node::File(_, pending) => pending.push(change),
-            Node::Dir(..) => panic!("no file"),
+            Node::Dir(..) | Node::Symlink(_) => panic!("no file"),
         }
     }
 
@@ -243,7 +259,16 @@ impl Simulated {
             Node::File(sure, pending) => {
                 *sure = pending.drain(..).fold(std::mem::take(sure), |s, c| changed(s, &c));
             }
+            Node::Symlink(_) => panic!("no file"),
         }
+    }
+
+    /// Makes something new under a name that is free.
+    fn make(&mut self, path: &str, new: Node) {
+        assert!(self.find(path).is_none(), "{path} is there already");
+        let (dir, name) = self.parent(path);
+        self.0.push(new);
+        self.name(dir, Naming::Add(name.to_owned(), self.0.len() - 1));
     }
 
     /// Does what a system call does.
@@ -251,14 +276,11 @@ impl Simulated {
         match event {
             Event::Known(..) => {}
             Event::Create(path) => {
-                assert!(self.find(path).is_none(), "{path} is there already");
-                let (dir, name) = self.parent(path);
                 let new = match path.ends_with(".join.tmp") {
                     true => Node::Dir(BTreeMap::new(), Vec::new()),
                     false => Node::File(Vec::new(), Vec::new()),
                 };
-                self.0.push(new);
-                self.name(dir, Naming::Add(name.to_owned(), self.0.len() - 1));
+                self.make(path, new);
             }
             Event::Link(from, to) => {
                 let node = self.find(from).expect("a file");
@@ -269,6 +291,7 @@ impl Simulated {
                 let node = self.find(from).expect("a name");
                 self.name(0, Naming::Move(from.clone(), to.clone(), node));
             }
+            Event::Symlink(path, to) => self.make(path, Node::Symlink(to.clone())),
             Event::Sync(path) | Event::SyncNames(path) => self.sync(path),
             Event::Truncate(path, length) => self.change(path, Change::Truncate(*length)),
             Event::Unlink(path) => {
@@ -289,6 +312,7 @@ impl Simulated {
             Node::Dir(_, pending) => pending.len(),
             // Any of the changes, each whole, cut short, or as zeros.
             Node::File(_, pending) => 2 * pending.len(),
+            Node::Symlink(_) => 0,
         };
         assert!(bits < 24, "too much is not synced: {:?}", self.0[node]);
         1 << bits
@@ -333,6 +357,7 @@ impl Simulated {
             let path = to.join(name);
             match (&self.0[node], laid.get(&node)) {
                 (Node::Dir(..), _) => self.lay_down(node, state, &path, laid)?,
+                (Node::Symlink(to), _) => symlink(to, path)?,
                 (Node::File(..), Some(other)) => fs::hard_link(other, path)?,
                 (Node::File(..), None) => {
                     fs::write(&path, self.content_in(node, state[&node]))?;
@@ -349,6 +374,7 @@ impl Simulated {
         match &self.0[node] {
             Node::Dir(..) => self.names_in(node, form).hash(&mut hasher),
             Node::File(..) => self.content_in(node, form).hash(&mut hasher),
+            Node::Symlink(to) => to.hash(&mut hasher),
         }
         hasher.finish()
     }
@@ -389,7 +415,7 @@ impl Simulated {
             name.hash(hasher);
             match &self.0[node] {
                 Node::Dir(..) => self.fingerprint(node, state, hasher),
-                Node::File(..) => self.digest(node, state[&node]).hash(hasher),
+                Node::File(..) | Node::Symlink(_) => self.digest(node, state[&node]).hash(hasher),
             }
         }
         ")".hash(hasher);
@@ -398,13 +424,10 @@ impl Simulated {
 
 /// Whether every upload that is known to be complete has its plain file, even before anybody looks at
 /// its record, or, for a final one, what that is made from.
-fn published(
-    path: &Path,
-    known: &Known,
-    doubt: Option<&(UploadId, Option<Upload>)>,
-) -> Result<(), String> {
-    let sure = |upload: &&Upload| doubt.is_none_or(|(id, _)| *id != upload.id);
-    for upload in known.values().flatten().filter(sure) {
+fn published(path: &Path, known: &Known, doubt: Option<&Known>) -> Result<(), String> {
+    let is_sure =
+        |upload: &&Upload| doubt.is_none_or(|doubt| doubt.get(&upload.id) == Some(*upload));
+    for upload in known.uploads().filter(is_sure) {
         let id = &upload.id;
         let is_there = |suffix: &str| path.join(format!("{id}{suffix}")).exists();
         let laid_down_later = match upload.role {
@@ -424,13 +447,13 @@ fn published(
 /// was not synced. Gives their number, or the first broken promise.
 async fn explore(events: &[Event], without: Option<usize>) -> Result<usize, String> {
     let mut simulated = Simulated::new();
-    let (mut known, mut doubt) = (Known::new(), None);
+    let (mut known, mut doubt) = (Known::default(), None);
     let (mut seen, mut states) = (BTreeSet::new(), 0);
     for (index, event) in events.iter().enumerate() {
         if Some(index) != without {
             simulated.apply(event);
         }
-        if let Event::Known(now, next) = event {
+        if let Event::Known(_, now, next) = event {
             (known, doubt) = (now.clone(), next.clone());
             seen.clear();
         }
