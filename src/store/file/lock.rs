@@ -49,7 +49,7 @@ pub enum OpenError {
     },
     /// The secret from which keys are derived is missing or damaged.
     #[error(
-        "{} {fault}, and without it clients cannot find their uploads by name (ResumableJS); \
+        "{} {fault}, and without it clients cannot find their uploads by name; \
          restore it from a backup, or abandon those uploads with: head -c {} /dev/urandom > {}",
         path.display(), super::secret::SECRET_BYTES, path.display()
     )]
