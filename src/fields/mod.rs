@@ -59,7 +59,7 @@ pub enum Reason {
     /// It names an algorithm that is not known here.
     #[error("{name:?} is not known")]
     UnknownAlgorithm {
-        /// The name as given, cut to [`MAX_EXCERPT_CHARS`].
+        /// The name as given, cut to 64 characters.
         name: String,
     },
     /// It names no version that is spoken here.
