@@ -7,6 +7,8 @@ use std::io::{ErrorKind, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::time::{Duration, Instant};
 
+use rustix::event::{PollFd, PollFlags};
+
 use crate::failure::Failure;
 use crate::message::{Body, Request, Response};
 
@@ -137,6 +139,19 @@ impl Connection {
         match filled {
             Err(error) if is_timeout(error.kind()) => Ok(false),
             filled => Ok(filled? > 0),
+        }
+    }
+
+    /// Returns when something has arrived on one of these connections. It sleeps until then: on a small
+    /// machine a loop that looks again and again takes the processor from the server.
+    pub fn wait_for_any<'a>(connections: impl Iterator<Item = &'a Self>) -> Result<(), Failure> {
+        let mut polled: Vec<_> =
+            connections.map(|connection| PollFd::new(&connection.stream, PollFlags::IN)).collect();
+        let patience = PATIENCE.try_into().map_err(|_| Failure::new("longer than a timespec"))?;
+        match rustix::event::poll(&mut polled, Some(&patience)) {
+            Ok(0) => Err(Failure::new("nothing arrived")),
+            Ok(_) => Ok(()),
+            Err(error) => Err(std::io::Error::from(error).into()),
         }
     }
 

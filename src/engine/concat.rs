@@ -101,11 +101,7 @@ impl Engine {
         let Role::Final { partials, .. } = &upload.role else {
             return Ok(upload);
         };
-        let parts = match self.parts(partials).await {
-            Ok(parts) => parts,
-            Err(Refusal::Unknown) => return Err(Refusal::Expired),
-            Err(refusal) => return Err(refusal),
-        };
+        let parts = self.parts(partials).await.map_err(expired_if_gone)?;
         if parts.iter().any(|part| part.is_void()) {
             return Err(Refusal::Expired);
         }
@@ -121,7 +117,7 @@ impl Engine {
         if current.is_complete() {
             return Ok(current);
         }
-        self.lay(&current, &parts).await?;
+        self.lay(&current, &parts).await.map_err(expired_if_gone)?;
         let due = |now: &Upload| join::changes(now, length, self.now());
         match self.0.records.commit(current, extensions, due).await {
             Ok((upload, _)) => Ok(upload),
@@ -149,6 +145,14 @@ impl Engine {
             parts.push(part);
         }
         Ok(parts)
+    }
+}
+
+/// A final whose parts are gone can never be complete: it is known, and gone (D-33).
+fn expired_if_gone(refusal: Refusal) -> Refusal {
+    match refusal {
+        Refusal::Unknown => Refusal::Expired,
+        other => other,
     }
 }
 

@@ -225,9 +225,11 @@ impl Engine {
         if !self.limits().termination {
             return Err(Refusal::Unsupported { what: "removing uploads" }.into());
         }
-        let check = |upload: &Upload| match of {
-            Subject::Unfinished(_) if upload.is_complete() => Err(Refusal::Unknown),
-            Subject::Id(_) | Subject::Key(_) | Subject::Unfinished(_) => self.alive(upload),
+        let is_kept =
+            |upload: &Upload| matches!(of, Subject::Unfinished(_)) && upload.is_complete();
+        let check = |upload: &Upload| match is_kept(upload) {
+            true => Err(Refusal::Unknown),
+            false => self.alive(upload),
         };
         let upload = self.find(of).await?;
         check(&upload)?;
@@ -236,8 +238,10 @@ impl Engine {
         let upload = self.load(&upload.id).await?;
         check(&upload)?;
         let id = upload.id.clone();
-        let still = |now: &Upload| !now.is_void() && check(now).is_ok();
-        self.0.records.end_while(upload, Leaves::Tombstone, still).await?;
+        let still = |now: &Upload| !now.is_void() && !is_kept(now);
+        if !self.0.records.end_while(upload, Leaves::Tombstone, still).await? {
+            return Err(Refusal::Unknown.into());
+        }
         tracing::info!(%id, "removed");
         Ok(Outcome::Terminated)
     }

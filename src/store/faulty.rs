@@ -6,7 +6,7 @@
 //! # use windlass::store::{StoreError, faulty::{FaultyStore, Operation}, memory::MemoryStore};
 //! let store = FaultyStore::new(Arc::new(MemoryStore::new()));
 //! let faults = store.faults();
-//! The second commit from here on fails because the disk is full.
+//! // The second commit from here on fails because the disk is full.
 //! faults.fail(Operation::Commit, 2, || StoreError::Full);
 //! ```
 

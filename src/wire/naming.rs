@@ -123,7 +123,7 @@ pub(super) fn below(path: &str) -> Result<Option<String>, &'static str> {
     Ok(Some(path.to_owned()).filter(|path| !path.is_empty()))
 }
 
-/// `bytes` as text. Forms turn every line break into CRLF, queries do not (1.2): here all are LF.
+/// `bytes` as text. Forms turn every line break into CRLF, queries do not: here all are LF.
 pub(super) fn text(bytes: Vec<u8>) -> Result<String, &'static str> {
     let text = String::from_utf8(bytes).map_err(|_| "not UTF-8")?;
     Ok(if text.contains('\r') { text.replace("\r\n", "\n").replace('\r', "\n") } else { text })

@@ -9,7 +9,7 @@ use super::completion::completions;
 use crate::case::{Case, OWN, Setup};
 use crate::content::bytes;
 use crate::failure::{Failure, Rows, Verdict, ensure, ensure_eq};
-use crate::http1::{body, head};
+use crate::http1::{Connection, body, head};
 use crate::site::{Link, Site};
 
 pub(super) const CASES: &[Case] = &[
@@ -202,7 +202,7 @@ fn last_answers(site: &Site, file: &File, links: &mut [Link<'_>]) -> Result<Vec<
             }
         }
         if arrived.is_empty() {
-            std::thread::yield_now();
+            Connection::wait_for_any(waiting.iter().map(|at| &links[*at].raw))?;
         } else {
             last = arrived;
         }
