@@ -87,6 +87,7 @@ impl Engine {
     ) -> Result<Outcome, Refused> {
         let upload = self.load(id).await?;
         self.alive(&upload)?;
+        write::check_role(&upload)?;
         self.admit(Action::Write(&upload), extensions).await?;
         let reservation = content.while_present(self.reserve(id, write)).await?;
         let upload = self.load(id).await?;
@@ -176,7 +177,8 @@ impl Engine {
         if written.is_err() {
             // A creation that is not answered with success leaves nothing behind (I-04).
             let id = upload.id.clone();
-            if let Err(refusal) = self.0.records.end_while(upload, Leaves::Nothing, |_| true).await
+            if let Err(refusal) =
+                self.0.records.end_while(upload, Leaves::Nothing, |_| Ok(true)).await
             {
                 tracing::warn!(%id, %refusal, "a refused upload was left behind");
             }

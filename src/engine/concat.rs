@@ -77,23 +77,25 @@ impl Engine {
         }
     }
 
-    /// The same as [`Engine::resolve`], run to completion even when its request is dropped.
-    pub(super) async fn resolve_detached(
+    /// Returns the pending final `upload` as far as its partials are by now: complete, or with the length
+    /// that they add up to.
+    ///
+    /// # Errors
+    /// [`Refusal::Expired`] when a partial is gone (D-33).
+    ///
+    /// # Cancel safety
+    /// Safe: the completion step and the commit that follows it run in a task of their own.
+    pub(super) async fn resolve(
         &self,
         upload: Arc<Upload>,
         extensions: &Extensions,
     ) -> Result<Arc<Upload>, Refusal> {
         let (engine, extensions) = (self.clone(), extensions.clone());
-        let resolved = tokio::spawn(async move { engine.resolve(upload, &extensions).await }).await;
-        resolved.unwrap_or(Err(Refusal::Internal))
+        let resolved = tokio::spawn(async move { engine.try_finish(upload, &extensions).await });
+        resolved.await.unwrap_or(Err(Refusal::Internal))
     }
 
-    /// The pending final `upload` as far as its parts are by now: complete, or with the length that
-    /// they add up to.
-    ///
-    /// # Errors
-    /// [`Refusal::Expired`] when a part is gone for good (D-33).
-    pub(super) async fn resolve(
+    async fn try_finish(
         &self,
         upload: Arc<Upload>,
         extensions: &Extensions,

@@ -315,7 +315,8 @@ impl<'a> Ingest<'a> {
         let failed = |error: StoreError| BodyEnd::Failed(refusal_of(id, &error));
         if let Some((since, writer)) = self.writer.take() {
             let receipt = writer.finish().await.map_err(failed)?;
-            self.blocks.push((since.max(self.recorded)..self.pushed, receipt));
+            // What a checkpoint under way records is not recorded once more.
+            self.blocks.push((since.max(self.checkpointing)..self.pushed, receipt));
         }
         let mut at = self.pushed;
         while !bytes.is_empty() {

@@ -88,20 +88,24 @@ impl Engine {
         content: &mut Content,
         extensions: &Extensions,
     ) -> Result<Outcome, Refusal> {
-        let Found { mut finished, is_new, upload, .. } = found;
+        let Found { mut finished, is_new, mut upload, .. } = found;
         if !is_new {
             self.admit(Action::Write(&upload), extensions).await?;
         }
-        if matches!(write.at, At::Offset(_)) && content.is_end() {
-            // A creation that finds its upload made already goes on where that is (J-054).
-            write::plan(&upload, write, self.limits(), self.now())?;
-            let due = |now: &Upload| {
-                let shared = lifecycle::shared(now, self.limits(), self.now());
-                Ok(shared.filter(|_| !is_new).into_iter().collect())
-            };
-            let (upload, _) = self.0.records.commit(upload, extensions, due).await?;
-            let offset = upload.offset();
-            return Ok(Outcome::Stored { finished, is_news: is_new, offset, upload });
+        if matches!(write.at, At::Offset(_)) {
+            if !is_new {
+                // A creation that finds its upload made already continues it (J-054), so the request that
+                // has made it does not remove it any more.
+                let due = |now: &Upload| {
+                    write::plan(now, write, self.limits(), self.now())?;
+                    Ok(lifecycle::shared(now, self.limits(), self.now()).into_iter().collect())
+                };
+                (upload, _) = self.0.records.commit(upload, extensions, due).await?;
+            }
+            if content.is_end() {
+                let offset = upload.offset();
+                return Ok(Outcome::Stored { finished, is_news: is_new, offset, upload });
+            }
         }
         let reservation = content.while_present(self.reserve(&upload.id, write)).await?;
         let upload = self.load(&upload.id).await?;
@@ -278,7 +282,8 @@ impl Engine {
         let Some(_reservation) = self.0.writers.reserve_idle(&id) else {
             return;
         };
-        let removed = self.0.records.end_while(upload, Leaves::Nothing, lifecycle::is_unused).await;
+        let is_unused = |now: &Upload| Ok(lifecycle::is_unused(now));
+        let removed = self.0.records.end_while(upload, Leaves::Nothing, is_unused).await;
         if let Err(refusal) = removed {
             tracing::warn!(%id, %refusal, "a refused upload was left behind");
         }

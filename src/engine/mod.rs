@@ -168,7 +168,7 @@ impl Engine {
         }
         self.alive(&upload)?;
         if upload.is_pending_final() {
-            upload = self.resolve_detached(upload, extensions).await?;
+            upload = self.resolve(upload, extensions).await?;
         }
         Ok(Outcome::Status { upload })
     }
@@ -210,7 +210,7 @@ impl Engine {
         let mut upload = self.load(id).await?;
         self.admit(Action::Fetch(&upload), extensions).await?;
         if upload.is_pending_final() {
-            upload = self.resolve_detached(upload, extensions).await?;
+            upload = self.resolve(upload, extensions).await?;
         }
         let Some(range) = fetch::select(&upload, selection, self.now())? else {
             return Ok(Outcome::Fetched { bytes: None, upload });
@@ -225,12 +225,11 @@ impl Engine {
         if !self.limits().termination {
             return Err(Refusal::Unsupported { what: "removing uploads" }.into());
         }
-        let is_kept =
-            |upload: &Upload| matches!(of, Subject::Unfinished(_)) && upload.is_complete();
-        let check = |upload: &Upload| match is_kept(upload) {
-            true => Err(Refusal::Unknown),
-            false => self.alive(upload),
+        let check_kept = |upload: &Upload| match of {
+            Subject::Unfinished(_) if upload.is_complete() => Err(Refusal::Unknown),
+            Subject::Id(_) | Subject::Key(_) | Subject::Unfinished(_) => Ok(()),
         };
+        let check = |upload: &Upload| check_kept(upload).and_then(|()| self.alive(upload));
         let upload = self.find(of).await?;
         check(&upload)?;
         self.admit(Action::Terminate(&upload), extensions).await?;
@@ -238,10 +237,8 @@ impl Engine {
         let upload = self.load(&upload.id).await?;
         check(&upload)?;
         let id = upload.id.clone();
-        let still = |now: &Upload| !now.is_void() && !is_kept(now);
-        if !self.0.records.end_while(upload, Leaves::Tombstone, still).await? {
-            return Err(Refusal::Unknown.into());
-        }
+        let still = |now: &Upload| check_kept(now).map(|()| !now.is_void());
+        self.0.records.end_while(upload, Leaves::Tombstone, still).await?;
         tracing::info!(%id, "removed");
         Ok(Outcome::Terminated)
     }

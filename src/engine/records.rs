@@ -93,7 +93,7 @@ impl Records {
                     Ok(headers) => finished = Some(headers),
                     Err(refusal) => {
                         if matches!(&refusal, Refusal::Denied(denial) if denial.is_final()) {
-                            let is_same = |now: &Upload| now.revision == upload.revision;
+                            let is_same = |now: &Upload| Ok(now.revision == upload.revision);
                             self.end_while(Arc::clone(&upload), Leaves::Tombstone, is_same).await?;
                         }
                         return Err(refusal);
@@ -131,15 +131,18 @@ impl Records {
         })
     }
 
-    /// Ends the life of an upload as long as `still` holds of it. Returns whether it is gone.
+    /// Ends the life of an upload as long as `still` holds of it. Returns whether it did.
+    ///
+    /// # Errors
+    /// Those of `still` and of the store.
     pub(super) async fn end_while(
         &self,
         mut upload: Arc<Upload>,
         leaves: Leaves,
-        still: impl Fn(&Upload) -> bool,
+        still: impl Fn(&Upload) -> Result<bool, Refusal>,
     ) -> Result<bool, Refusal> {
         let mut retries = Retries::new();
-        while still(&upload) {
+        while still(&upload)? {
             match self.end(&upload, leaves).await {
                 Ok(()) => return Ok(true),
                 Err(StoreError::Stale) => {

@@ -110,7 +110,7 @@ impl Engine {
             swept.voided += 1;
             tracing::info!(%id, "expired");
         }
-        let is_over = |now: &Upload| fate(now) == Fate::Forget;
+        let is_over = |now: &Upload| Ok(fate(now) == Fate::Forget);
         if self.0.records.end_while(upload, Leaves::Nothing, is_over).await? {
             swept.forgotten += 1;
         }

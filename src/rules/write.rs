@@ -101,9 +101,7 @@ pub fn plan(
     now: SystemTime,
 ) -> Result<WritePlan, Refusal> {
     lifecycle::alive(upload, now)?;
-    if matches!(upload.role, Role::Final { .. }) {
-        return Err(Refusal::FinalUpload);
-    }
+    check_role(upload)?;
     let at = match &write.at {
         At::Offset(given) => offset(upload, *given)?,
         At::Range(range) => range.start,
@@ -131,6 +129,18 @@ pub fn plan(
     }
     let present = upload.received.within(&(at..end));
     Ok(WritePlan { at, checksum: write.checksum.clone(), declares, end, exact, overflow, present })
+}
+
+/// Checks that an upload of this role takes bytes at all, which is known before its writers are waited
+/// for.
+///
+/// # Errors
+/// [`Refusal::FinalUpload`].
+pub fn check_role(upload: &Upload) -> Result<(), Refusal> {
+    match upload.role {
+        Role::Final { .. } => Err(Refusal::FinalUpload),
+        Role::Partial { .. } | Role::Whole => Ok(()),
+    }
 }
 
 /// The offset to write at. A keyed upload may have moved past its client, and what that client was

@@ -525,6 +525,24 @@ async fn upload_that_goes_while_it_is_asked_about_is_not_answered_as_void() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn bytes_of_a_checkpoint_under_way_are_not_recorded_again_before_present_ones() {
+    let (bench, faults) = faulty_bench(Limits { checkpoint_bytes: 4, ..Limits::default() });
+    let id = bench.begin("a").await;
+    assert_eq!(bench.put("a", 8..10).await, Ok(false));
+    let (sender, content) = fed();
+    let mut stall = faults.stall(Operation::Commit, 1);
+    let write = bench.spawn(append(&id, 0), content);
+    for frame in ["01234", "567", "89"] {
+        sender.send(Ok(Bytes::from(frame))).expect("open");
+        settle().await;
+    }
+    drop(sender);
+    stall.reached().await;
+    stall.release();
+    assert_eq!(stored(write.await.expect("no panic")).map(|s| s.1), Ok(10));
+}
+
+#[tokio::test(start_paused = true)]
 async fn store_trouble_does_not_complete_an_empty_file_again() {
     for nth in 1..=3 {
         let (bench, faults) = faulty_bench(Limits::default());

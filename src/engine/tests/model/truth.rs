@@ -466,7 +466,9 @@ impl Truth {
             Answer::Stored { offset, upload } => {
                 let number = number_of(&upload.id);
                 self.told(request, number, upload, moment)?;
-                let brings = |sent: &Sent| !sent.exact || *offset > sent.at;
+                // An append without bytes keeps nothing; a creation without bytes keeps its upload.
+                let needs_bytes = matches!(request.what, What::Append { .. } | What::Chunk { .. });
+                let brings = |sent: &Sent| !needs_bytes || *offset > sent.at;
                 let book = self.books.entry(number).or_default();
                 book.kept |= request.sent.as_ref().is_none_or(brings);
                 self.stored(r, *offset, upload, number, moment)
@@ -593,7 +595,13 @@ impl Truth {
             let kept = record.received.iter().flatten().any(is_own);
             ensure(!(unrecorded && kept), || format!("u{number}: I-03: keeps bytes"))?;
             let end = record.offset();
-            let completes = record.is_complete() && end > 0 && is_own(end - 1);
+            // Another request that declares the length completes what this one has brought.
+            let is_declared = (0..).zip(moment.requests).any(|(o, other)| {
+                o != r
+                    && other.declares().is_some_and(|length| Some(length) == record.length)
+                    && writes_to(o, other, *number, book)
+            });
+            let completes = record.is_complete() && end > 0 && is_own(end - 1) && !is_declared;
             ensure(interrupted || !completes, || format!("u{number}: I-03: was completed"))?;
         }
         Ok(())
