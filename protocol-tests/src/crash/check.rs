@@ -51,7 +51,7 @@ impl Survivor<'_> {
     pub fn check(&self, then: &[Entry], now: &[Entry]) -> Result<Vec<Entry>, Failure> {
         let before: BTreeMap<u64, &Entry> = then.iter().map(|e| (e.number, e)).collect();
         let mut now: Vec<Entry> = now.to_vec();
-        let unnamed = self.adopt(&mut now)?;
+        self.adopt(&mut now)?;
         let mut found = Vec::new();
         for entry in now {
             let unborn = Entry::new(entry.number, entry.content.to_vec(), entry.kind, entry.length);
@@ -60,7 +60,7 @@ impl Survivor<'_> {
             let about = |f: Failure| f.within(format!("{path}, record {:?}", self.record(&path)));
             found.push(self.upload(then, entry).map_err(about)?);
         }
-        self.directory(&found, &unnamed)?;
+        self.directory(&found)?;
         Ok(found.into_iter().map(|found| found.entry).collect())
     }
 
@@ -76,10 +76,8 @@ impl Survivor<'_> {
     }
 
     /// Finds the uploads whose first answer nobody has read: each must be one that was asked for, and
-    /// made once. Gives the names of those that a crash has cut off from theirs: an upload is made
-    /// before its name leads to it, so that one without a byte may be left, to which none does.
-    fn adopt(&self, entries: &mut [Entry]) -> Result<BTreeSet<String>, Failure> {
-        let mut unnamed = BTreeSet::new();
+    /// made once.
+    fn adopt(&self, entries: &mut [Entry]) -> Verdict {
         let known =
             |entries: &[Entry], path: &str| entries.iter().any(|e| e.path.as_deref() == Some(path));
         for id in self.ids()? {
@@ -93,11 +91,6 @@ impl Survivor<'_> {
                 continue;
             }
             let record = self.record(&path);
-            let is_empty = record.contains("\"key\"") && !record.contains("\"received\"");
-            if is_empty && !self.has_name(&id)? {
-                unnamed.extend([format!("{id}.record"), format!("{id}.part")]);
-                continue;
-            }
             let answer = answer.is_one_of(&[200, 204])?;
             let metadata = answer.field("Upload-Metadata").unwrap_or_default();
             let same =
@@ -110,7 +103,7 @@ impl Survivor<'_> {
             ensure(entry.path.is_none(), about)?;
             (entry.path, entry.fate) = (Some(path), Fate::Living);
         }
-        Ok(unnamed)
+        Ok(())
     }
 
     /// One upload.
@@ -244,11 +237,11 @@ impl Survivor<'_> {
 
     /// Waits until the directory holds what belongs to the uploads and nothing else, and whole files
     /// under the names of those that are complete.
-    fn directory(&self, found: &[Found], unnamed: &BTreeSet<String>) -> Verdict {
+    fn directory(&self, found: &[Found]) -> Verdict {
         let names = || found.iter().flat_map(|found| &found.names);
         let deadline = Instant::now() + PATIENCE;
         loop {
-            let there = &self.names()? - unnamed;
+            let there = self.names()?;
             let surplus: Vec<&String> =
                 there.iter().filter(|name| !names().any(|(other, _)| other == *name)).collect();
             let missing: Vec<&String> = names()
@@ -293,18 +286,6 @@ impl Survivor<'_> {
         // What a client calls an upload is a link to its record; one that leads nowhere is surplus.
         names.retain(|name| !(name.ends_with(".name") && self.data.join(name).exists()));
         Ok(names)
-    }
-
-    /// Whether what a client calls an upload leads to this one.
-    fn has_name(&self, id: &str) -> Result<bool, Failure> {
-        let record = format!("{id}.record");
-        for entry in std::fs::read_dir(self.data)? {
-            let target = std::fs::read_link(entry?.path());
-            if target.is_ok_and(|target| target.ends_with(&record)) {
-                return Ok(true);
-            }
-        }
-        Ok(false)
     }
 
     /// The ids of which something lies in the data directory.
