@@ -36,7 +36,7 @@ pub type Left = Pin<Box<dyn Future<Output = ()> + Send>>;
 /// whenever more of it was recorded. Runs between two frames of the body, and must not block.
 pub type Progress = Box<dyn FnMut(&Upload) + Send>;
 
-/// The data of one request. Dropped before its end, it leaves the body to its [`Rest`].
+/// The data of one request. Dropped before its end, it leaves the body to its [`BodyRemainder`].
 pub struct Content {
     body: Option<AnyBody>,
     left: Option<Left>,
@@ -44,7 +44,7 @@ pub struct Content {
     progress: Option<Progress>,
     /// Bytes that come before those of the body, once more.
     replayed: Option<Replayed>,
-    rest: Arc<Mutex<Option<Unread>>>,
+    rest: Arc<Mutex<Option<UnreadBody>>>,
     started: bool,
     /// How many bytes have been given.
     taken_bytes: u64,
@@ -106,7 +106,7 @@ impl Content {
     }
 
     /// No data, as far as an upload is concerned: what the client sends is no part of it, and left
-    /// to the [`Rest`].
+    /// to the [`BodyRemainder`].
     #[must_use]
     pub fn ignored(self) -> Self {
         drop(self);
@@ -171,8 +171,8 @@ impl Content {
     }
 
     /// Where the body goes if it is not read to its end.
-    pub fn rest(&self) -> Rest {
-        Rest(Arc::clone(&self.rest))
+    pub fn rest(&self) -> BodyRemainder {
+        BodyRemainder(Arc::clone(&self.rest))
     }
 
     /// How many bytes it has given since its start, or its last replay.
@@ -317,7 +317,7 @@ fn refused_or_failed(error: io::Error) -> io::Result<Step> {
 impl Drop for Content {
     fn drop(&mut self) {
         let body = self.body.take().filter(|body| !body.is_end_stream());
-        let unread = body.map(|body| Unread { body, started: self.started });
+        let unread = body.map(|body| UnreadBody { body, started: self.started });
         *self.rest.lock().unwrap_or_else(PoisonError::into_inner) = unread;
     }
 }
@@ -329,32 +329,32 @@ impl fmt::Debug for Content {
 }
 
 /// What is left of a body whose [`Content`] was dropped before its end.
-pub struct Rest(Arc<Mutex<Option<Unread>>>);
+pub struct BodyRemainder(Arc<Mutex<Option<UnreadBody>>>);
 
 /// A body that was not read to its end.
-pub struct Unread {
+pub struct UnreadBody {
     /// What is left of it.
     pub body: AnyBody,
     /// Whether reading had begun, so that a client that waits for `100 Continue` got it.
     pub started: bool,
 }
 
-impl Rest {
+impl BodyRemainder {
     /// The unread body; `None` when it was read to its end, or is still being read.
-    pub fn take(self) -> Option<Unread> {
+    pub fn take(self) -> Option<UnreadBody> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).take()
     }
 }
 
-impl fmt::Debug for Rest {
+impl fmt::Debug for BodyRemainder {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Rest")
+        f.write_str("BodyRemainder")
     }
 }
 
-impl fmt::Debug for Unread {
+impl fmt::Debug for UnreadBody {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Unread").field("started", &self.started).finish_non_exhaustive()
+        f.debug_struct("UnreadBody").field("started", &self.started).finish_non_exhaustive()
     }
 }
 
@@ -440,7 +440,7 @@ mod tests {
         }
     }
 
-    fn rest_body(unread: Option<Unread>) -> Option<AnyBody> {
+    fn rest_body(unread: Option<UnreadBody>) -> Option<AnyBody> {
         unread.map(|unread| unread.body)
     }
 

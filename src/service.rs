@@ -30,12 +30,12 @@ use tokio::{
 use self::download::Download;
 pub(crate) use self::peer::Peer;
 use crate::{
-    content::{Content, Rest, Unread},
+    content::{BodyRemainder, Content, UnreadBody},
     engine::{Engine, Running},
     rules::{Denial, FetchedBytes, Intent, Outcome, Refusal, Refused},
     wire::{
         Dialect, Reply, ReplyBody,
-        cors::{Asked, Cors, Lists},
+        cors::{Cors, CorsFields, CorsRequest},
         framing, reply,
     },
 };
@@ -51,7 +51,7 @@ const UNCLAIMED_DRAIN_BYTES: u64 = 16 << 20;
 const UNCLAIMED_DRAIN_TIME: Duration = Duration::from_secs(5);
 
 /// What pages may do where nothing is served: whatever they want, to read that it is so.
-const NOTHING: Lists = Lists {
+const NOTHING: CorsFields = CorsFields {
     allow_headers: "Content-Type",
     allow_methods: "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS",
     expose_headers: "Retry-After",
@@ -148,7 +148,7 @@ impl Windlass {
     fn answer(self, mut head: Parts, content: Content, peer: Peer) -> Answering<Aborted> {
         Box::pin(async move {
             let (cors, version) = (&self.0.cors, head.version);
-            let asked = Asked::new(&head);
+            let asked = CorsRequest::new(&head);
             let drain = Drain::of(version, &head.headers);
             let rest = content.rest();
             let fault = framing::check(&head).err();
@@ -214,7 +214,7 @@ impl Windlass {
 
     /// The answer where no dialect is: pages may ask whether they may ask, clients must stop, and people
     /// must see where they should have gone.
-    fn nothing_here(&self, asked: &Asked, fault: Option<Refusal>) -> Reply {
+    fn nothing_here(&self, asked: &CorsRequest, fault: Option<Refusal>) -> Reply {
         if let Some(fault) = fault {
             return last(reply::text(StatusCode::BAD_REQUEST, "ERR_INVALID_REQUEST", fault));
         }
@@ -342,11 +342,11 @@ impl Drain {
 
     /// Reads and discards a bounded amount beside the answer. Not over HTTP/2, where a stream is
     /// reset without harm, nor when the client still waits to be told to go on (F-42).
-    fn begin(self, rest: Rest, mut left: u64, time: Duration) {
+    fn begin(self, rest: BodyRemainder, mut left: u64, time: Duration) {
         if self.version >= Version::HTTP_2 {
             return;
         }
-        let Some(Unread { mut body, started }) = rest.take() else {
+        let Some(UnreadBody { mut body, started }) = rest.take() else {
             return;
         };
         if self.expects_continue && !started {

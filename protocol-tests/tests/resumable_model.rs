@@ -256,7 +256,7 @@ impl Walk<'_> {
             }
             self.model.open();
         }
-        let is_news = self.model.state != State::Complete
+        let changed = self.model.state != State::Complete
             && (range.is_empty() || self.model.held[range.clone()].contains(&false));
         self.model.store(range);
         ensure_eq("the answer", answer.said.clone(), self.model.yes())?;
@@ -264,7 +264,7 @@ impl Walk<'_> {
         ensure_eq("offset", number_of("offset"), Some(self.model.prefix() as u64))?;
         let received = self.model.held.iter().filter(|held| **held).count();
         ensure_eq("received", number_of("received"), Some(received as u64))?;
-        if is_news {
+        if changed {
             self.model.url = Some(answer.url()?);
             return Ok(());
         }

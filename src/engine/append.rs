@@ -25,7 +25,7 @@ use crate::{
 pub(super) struct Written {
     pub(super) finished: Finished,
     /// Whether it brought bytes that the upload did not have.
-    pub(super) is_news: bool,
+    pub(super) changed: bool,
     /// Why the client must send the rest, if its body was interrupted.
     pub(super) interrupted: Option<Refusal>,
     /// The position after the last byte that counts.
@@ -44,8 +44,8 @@ impl Written {
 
     /// The outcome for a client that does not know its upload yet, and must get to know where it is.
     fn stored(self) -> Outcome {
-        let Self { finished, is_news, offset, upload, .. } = self;
-        Outcome::Stored { finished, is_news, offset, upload }
+        let Self { finished, changed, offset, upload, .. } = self;
+        Outcome::Written { finished, changed, offset, upload }
     }
 }
 
@@ -60,10 +60,10 @@ impl Engine {
             Target::Existing(id) => {
                 Box::pin(async move { self.append(&id, &write, &mut content, extensions).await })
             }
-            Target::Named(key, new) => Box::pin(async move {
+            Target::Keyed(key, new) => Box::pin(async move {
                 self.write_keyed(&key, &new, &write, &mut content, extensions).await
             }),
-            Target::NewNamed(key, new) => Box::pin(async move {
+            Target::NewKeyed(key, new) => Box::pin(async move {
                 let begins = self.begins(&key, &new, &write).await?;
                 if begins {
                     return self.write_keyed(&key, &new, &write, &mut content, extensions).await;
@@ -86,7 +86,7 @@ impl Engine {
         extensions: &Extensions,
     ) -> Result<Outcome, Refused> {
         let upload = self.load(id).await?;
-        self.alive(&upload)?;
+        self.check_alive(&upload)?;
         write::check_role(&upload)?;
         self.admit(Action::Write(&upload), extensions).await?;
         let reservation = content.while_present(self.reserve(id, write)).await?;
@@ -154,14 +154,14 @@ impl Engine {
         content: &mut Content,
         extensions: &Extensions,
     ) -> Result<Outcome, Refusal> {
-        create::offered(&new.role, &self.store().capabilities())?;
+        create::check_role(&new.role, &self.store().capabilities())?;
         self.admit(Action::Create(&mut new), extensions).await?;
         let (upload, plan) = self.planned(new, write)?;
         if upload.is_full() || content.is_end() {
             let (upload, finished) = self.finish_empty(upload, &plan, content, extensions).await?;
             self.0.records.create(&upload, None).await?;
             let upload = Arc::new(upload);
-            return Ok(Outcome::Stored { finished, is_news: true, offset: 0, upload });
+            return Ok(Outcome::Written { finished, changed: true, offset: 0, upload });
         }
         self.0.records.create(&upload, None).await?;
         content.report(&upload);
@@ -183,7 +183,7 @@ impl Engine {
                 tracing::warn!(%id, %refusal, "a refused upload was left behind");
             }
         }
-        written.map(|written| Written { is_news: true, ..written }.stored())
+        written.map(|written| Written { changed: true, ..written }.stored())
     }
 
     /// The upload that a creation asks for, without a byte yet, and the plan for its bytes.
@@ -254,8 +254,8 @@ impl Engine {
             blocks.push((range, receipt));
         }
         let (upload, finished) = self.record(upload, plan, &blocks, extensions).await?;
-        let is_news = !plan.present.covers(&(plan.at..reached));
-        Ok(Written { finished, interrupted, is_news, offset: reached, upload })
+        let changed = !plan.present.covers(&(plan.at..reached));
+        Ok(Written { finished, interrupted, changed, offset: reached, upload })
     }
 
     /// Makes `blocks` part of an upload, completing it if that makes it full.

@@ -31,7 +31,7 @@ impl Engine {
         let mut seen = HashSet::new();
         for part in &parts {
             if seen.insert(&part.id) {
-                join::usable(part, self.limits(), self.now())?;
+                join::check_partial(part, self.limits(), self.now())?;
                 self.admit(Action::Include(part), extensions).await?;
             }
         }
@@ -43,7 +43,7 @@ impl Engine {
         if !parts.iter().all(|part| part.is_complete()) {
             self.0.records.create(&upload, None).await?;
             let (finished, upload) = (Finished::default(), Arc::new(upload));
-            return Ok(Outcome::Stored { finished, is_news: true, offset: 0, upload });
+            return Ok(Outcome::Written { finished, changed: true, offset: 0, upload });
         }
         Ok(self.create_joined(upload, &parts, extensions).await?)
     }
@@ -58,7 +58,7 @@ impl Engine {
         let changes = join::changes(&upload, length, self.now())?;
         let upload = upload.after(&changes).map_err(|_| Refusal::Internal)?;
         let made = async {
-            self.lay(&upload, parts).await?;
+            self.join_bytes(&upload, parts).await?;
             let finished = self.0.records.finish(&upload, extensions).await?;
             self.0.records.create(&upload, None).await?;
             Ok(finished)
@@ -66,7 +66,7 @@ impl Engine {
         match made.await {
             Ok(finished) => {
                 let upload = Arc::new(upload);
-                Ok(Outcome::Stored { finished, is_news: true, offset: length, upload })
+                Ok(Outcome::Written { finished, changed: true, offset: length, upload })
             }
             Err(refusal) => {
                 if let Err(error) = self.store().remove(&upload).await {
@@ -119,7 +119,7 @@ impl Engine {
         if current.is_complete() {
             return Ok(current);
         }
-        self.lay(&current, &parts).await.map_err(expired_if_gone)?;
+        self.join_bytes(&current, &parts).await.map_err(expired_if_gone)?;
         let due = |now: &Upload| join::changes(now, length, self.now());
         match self.0.records.commit(current, extensions, due).await {
             Ok((upload, _)) => Ok(upload),
@@ -129,7 +129,7 @@ impl Engine {
         }
     }
 
-    async fn lay(&self, upload: &Upload, parts: &[Arc<Upload>]) -> Result<(), Refusal> {
+    async fn join_bytes(&self, upload: &Upload, parts: &[Arc<Upload>]) -> Result<(), Refusal> {
         // A part that was removed after it was looked up is unknown, like any other.
         self.store().join(upload, parts).await.map_err(|error| refusal_of(&upload.id, &error))
     }
@@ -152,10 +152,7 @@ impl Engine {
 
 /// A final whose parts are gone can never be complete: it is known, and gone (D-33).
 fn expired_if_gone(refusal: Refusal) -> Refusal {
-    match refusal {
-        Refusal::Unknown => Refusal::Expired,
-        other => other,
-    }
+    if refusal == Refusal::Unknown { Refusal::Expired } else { refusal }
 }
 
 /// A body whose length was not announced may still turn out empty (D-37).

@@ -22,7 +22,7 @@ use crate::{
     content::{Content, Step},
     rules::{
         Checksum, Refusal,
-        write::{Block, BodyEnd, Stretch, WritePlan},
+        write::{Block, BodyEnd, Segment, WritePlan},
     },
     store::{ByteStream, Pending, StoreError, Writer},
     upload::{Digest, Digester, Upload},
@@ -30,7 +30,7 @@ use crate::{
 
 /// Takes the body of one write into the store.
 pub(super) struct Ingest<'a> {
-    /// Stretches that are durable and not recorded.
+    /// Blocks that are durable and not recorded.
     blocks: Vec<Block>,
     checkpoint: Option<Pending<Result<Arc<Upload>, Refusal>>>,
     content: &'a mut Content,
@@ -51,9 +51,9 @@ pub(super) struct Ingest<'a> {
     /// The end of what is recorded.
     recorded: u64,
     reservation: &'a Reservation,
-    /// What the bytes at `pushed` are, and how many stretches there were.
-    stretch: Option<Stretch>,
-    stretches: u64,
+    /// What the bytes at `pushed` are, and how many segments there were.
+    segment: Option<Segment>,
+    segments: u64,
     trailer: Option<Digest>,
     /// The record, as of the last checkpoint.
     upload: Arc<Upload>,
@@ -71,7 +71,7 @@ struct Original {
 pub(super) struct Arrived {
     /// The checksum over it, as far as one was known beforehand.
     pub(super) computed: Option<Digest>,
-    /// Stretches that are durable and not recorded.
+    /// Blocks that are durable and not recorded.
     pub(super) blocks: Vec<Block>,
     pub(super) end: BodyEnd,
     /// The bytes that are not durable yet, and not recorded.
@@ -129,8 +129,8 @@ impl<'a> Ingest<'a> {
             pushed: plan.at,
             recorded: plan.at,
             reservation,
-            stretch: None,
-            stretches: 0,
+            segment: None,
+            segments: 0,
             trailer: None,
             upload,
             writer: None,
@@ -262,14 +262,14 @@ impl<'a> Ingest<'a> {
         }
         let (start, frame) = (self.pushed, bytes.clone());
         while !bytes.is_empty() {
-            let (end, stretch) = self.plan.stretch(self.pushed);
-            self.enter(stretch)?;
+            let (end, segment) = self.plan.segment(self.pushed);
+            self.enter(segment)?;
             let room = usize::try_from(end - self.pushed).unwrap_or(usize::MAX);
             let run = bytes.split_to(room.min(bytes.len()));
             let count = length(&run);
-            match stretch {
-                Stretch::Missing => self.put(run).await?,
-                Stretch::Present => {
+            match segment {
+                Segment::Missing => self.put(run).await?,
+                Segment::Present => {
                     if let Err(end) = self.compare(run).await {
                         // A new upload may yet take this frame, and what is equal before it.
                         self.pushed = start;
@@ -285,14 +285,14 @@ impl<'a> Ingest<'a> {
         Ok(())
     }
 
-    /// Counts the stretches of the body. Each costs a look into the store, however short it is.
-    fn enter(&mut self, stretch: Stretch) -> Result<(), BodyEnd> {
-        if self.stretch.replace(stretch) == Some(stretch) {
+    /// Counts the segments of the body. Each costs a look into the store, however short it is.
+    fn enter(&mut self, segment: Segment) -> Result<(), BodyEnd> {
+        if self.segment.replace(segment) == Some(segment) {
             return Ok(());
         }
-        self.stretches += 1;
+        self.segments += 1;
         let taken_bytes = self.pushed - self.plan.at;
-        self.plan.check_stretches(self.stretches, taken_bytes).map_err(BodyEnd::Refused)
+        self.plan.check_segments(self.segments, taken_bytes).map_err(BodyEnd::Refused)
     }
 
     async fn put(&mut self, bytes: Bytes) -> Result<(), BodyEnd> {
@@ -323,7 +323,7 @@ impl<'a> Ingest<'a> {
             let original = match &mut self.original {
                 Some(original) => original,
                 none => {
-                    let (end, _) = self.plan.stretch(at);
+                    let (end, _) = self.plan.segment(at);
                     let stream = self.engine.store().read(&self.upload, at..end).await;
                     let stream = stream.map_err(failed)?;
                     none.insert(Original { at_hand: Bytes::new(), stream })

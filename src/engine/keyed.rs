@@ -104,16 +104,16 @@ impl Engine {
             }
             if content.is_end() {
                 let offset = upload.offset();
-                return Ok(Outcome::Stored { finished, is_news: is_new, offset, upload });
+                return Ok(Outcome::Written { finished, changed: is_new, offset, upload });
             }
         }
         let reservation = content.while_present(self.reserve(&upload.id, write)).await?;
         let upload = self.load(&upload.id).await?;
         let written = self.write_reserved(upload, write, content, &reservation, extensions).await?;
         let mut outcome = written.whole()?;
-        if let Outcome::Stored { finished: now, is_news, .. } = &mut outcome {
+        if let Outcome::Written { finished: now, changed, .. } = &mut outcome {
             now.headers.append(&mut finished.headers);
-            *is_news |= is_new;
+            *changed |= is_new;
         }
         Ok(outcome)
     }
@@ -252,7 +252,7 @@ impl Engine {
         content: &mut Content,
     ) -> Result<Outcome, Refusal> {
         let deadline = Instant::now() + delay;
-        while let Outcome::Stored { upload, .. } = &mut outcome {
+        while let Outcome::Written { upload, .. } = &mut outcome {
             let length = upload.length.unwrap_or(u64::MAX);
             let gaps = upload.received.gaps(&(0..length));
             if gaps.is_empty() {

@@ -44,8 +44,8 @@ use self::{
 use crate::{
     content::Content,
     rules::{
-        FetchedBytes, Intent, Offer, Outcome, Refusal, Refused, Selection, Subject, Test, fetch,
-        keyed as sessions, lifecycle,
+        FetchedBytes, Intent, Outcome, Refusal, Refused, Selection, ServerInfo, Subject, Test,
+        fetch, keyed as sessions, lifecycle,
     },
     store::Store,
     upload::{Limits, Upload, UploadId},
@@ -137,7 +137,7 @@ impl Engine {
     }
 
     fn discover(&self) -> Outcome {
-        Outcome::Discovered(Box::new(Offer {
+        Outcome::Discovered(Box::new(ServerInfo {
             capabilities: self.store().capabilities(),
             limits: self.limits().clone(),
         }))
@@ -166,7 +166,7 @@ impl Engine {
             self.0.writers.flush(&upload.id, self.limits()).await;
             upload = self.load(&upload.id).await?;
         }
-        self.alive(&upload)?;
+        self.check_alive(&upload)?;
         if upload.is_pending_final() {
             upload = self.resolve(upload, extensions).await?;
         }
@@ -229,7 +229,7 @@ impl Engine {
             Subject::Unfinished(_) if upload.is_complete() => Err(Refusal::Unknown),
             Subject::Id(_) | Subject::Key(_) | Subject::Unfinished(_) => Ok(()),
         };
-        let check = |upload: &Upload| check_kept(upload).and_then(|()| self.alive(upload));
+        let check = |upload: &Upload| check_kept(upload).and_then(|()| self.check_alive(upload));
         let upload = self.find(of).await?;
         check(&upload)?;
         self.admit(Action::Terminate(&upload), extensions).await?;
@@ -256,9 +256,9 @@ impl Engine {
     }
 
     /// An upload that is being written does not expire, whatever its record says (T-073).
-    fn alive(&self, upload: &Upload) -> Result<(), Refusal> {
+    fn check_alive(&self, upload: &Upload) -> Result<(), Refusal> {
         if upload.is_void() || !self.0.writers.is_written(&upload.id) {
-            lifecycle::alive(upload, self.now())?;
+            lifecycle::check_alive(upload, self.now())?;
         }
         Ok(())
     }

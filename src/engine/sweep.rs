@@ -11,7 +11,7 @@ use super::{Engine, records::Leaves};
 use crate::{
     rules::{
         Refusal,
-        lifecycle::{self, Fate},
+        lifecycle::{self, ExpiryAction},
     },
     upload::Upload,
 };
@@ -87,8 +87,8 @@ impl Engine {
     }
 
     async fn sweep_one(&self, upload: Arc<Upload>, swept: &mut Swept) -> Result<(), Refusal> {
-        let fate = |now: &Upload| lifecycle::fate(now, self.limits(), self.now());
-        if fate(&upload) == Fate::Stay {
+        let expiry_action = |now: &Upload| lifecycle::expiry_action(now, self.limits(), self.now());
+        if expiry_action(&upload) == ExpiryAction::Stay {
             return match upload.is_pending_final() {
                 true => self.sweep_final(upload).await,
                 false => Ok(()),
@@ -100,9 +100,9 @@ impl Engine {
             return Ok(());
         };
         let id = upload.id.clone();
-        let due = |now: &Upload| match fate(now) {
-            Fate::Void(change) => Ok(vec![change]),
-            Fate::Forget | Fate::Stay => Ok(vec![]),
+        let due = |now: &Upload| match expiry_action(now) {
+            ExpiryAction::Void(change) => Ok(vec![change]),
+            ExpiryAction::Forget | ExpiryAction::Stay => Ok(vec![]),
         };
         let was_void = upload.is_void();
         let (upload, _) = self.0.records.commit(upload, &Extensions::new(), due).await?;
@@ -110,7 +110,7 @@ impl Engine {
             swept.voided += 1;
             tracing::info!(%id, "expired");
         }
-        let is_over = |now: &Upload| Ok(fate(now) == Fate::Forget);
+        let is_over = |now: &Upload| Ok(expiry_action(now) == ExpiryAction::Forget);
         if self.0.records.end_while(upload, Leaves::Nothing, is_over).await? {
             swept.forgotten += 1;
         }

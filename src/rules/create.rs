@@ -19,7 +19,7 @@ pub fn create(
     now: SystemTime,
 ) -> Result<Upload, Refusal> {
     if let Some(length) = new.length {
-        fits(length, limits)?;
+        check_length(length, limits)?;
     }
     if new.metadata.as_text().len() > limits.max_metadata_bytes {
         return Err(Refusal::MetadataTooLong { limit_bytes: limits.max_metadata_bytes });
@@ -35,7 +35,7 @@ pub fn create(
 ///
 /// # Errors
 /// [`Refusal::Unsupported`]: a partial upload that can never be joined is no upload (F-40).
-pub fn offered(role: &Role, capabilities: &Capabilities) -> Result<(), Refusal> {
+pub fn check_role(role: &Role, capabilities: &Capabilities) -> Result<(), Refusal> {
     match role {
         Role::Partial { .. } | Role::Final { .. } if !capabilities.join => {
             Err(Refusal::Unsupported { what: "concatenation" })
@@ -48,7 +48,7 @@ pub fn offered(role: &Role, capabilities: &Capabilities) -> Result<(), Refusal> 
 ///
 /// # Errors
 /// [`Refusal::OverLimit`].
-pub fn fits(length: u64, limits: &Limits) -> Result<(), Refusal> {
+pub fn check_length(length: u64, limits: &Limits) -> Result<(), Refusal> {
     let limit_bytes = lifecycle::max_size(limits);
     if length > limit_bytes { Err(Refusal::OverLimit { limit_bytes }) } else { Ok(()) }
 }
@@ -96,7 +96,7 @@ mod tests {
             (Role::partial(), true, Ok(())),
             (Role::partial(), false, Err(Refusal::Unsupported { what })),
         ] {
-            assert_eq!(offered(&role, &capabilities(join)), expected, "{role:?}");
+            assert_eq!(check_role(&role, &capabilities(join)), expected, "{role:?}");
         }
     }
 }

@@ -18,7 +18,7 @@ pub fn select(
     selection: &Selection,
     now: SystemTime,
 ) -> Result<Option<Range<u64>>, Refusal> {
-    lifecycle::alive(upload, now)?;
+    lifecycle::check_alive(upload, now)?;
     let length = upload.offset();
     if !upload.is_published() {
         return Err(Refusal::Unknown);

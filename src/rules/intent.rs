@@ -89,11 +89,11 @@ pub enum Target {
     Existing(UploadId),
     /// The current one of this key, made if there is none and the write begins with byte 0. Of a
     /// length that is declared.
-    Named(Key, NewUpload),
+    Keyed(Key, NewUpload),
     /// One to be made.
     New(NewUpload),
     /// One to be made, which this key leads to unless it leads to another one.
-    NewNamed(Key, NewUpload),
+    NewKeyed(Key, NewUpload),
 }
 
 /// An upload that a request asks about.
@@ -124,7 +124,7 @@ pub struct Test {
 pub struct NewUpload {
     /// When it is complete.
     pub completion: Completion,
-    /// What the client's own name for it hashes to; set by [`Target::Named`].
+    /// What the client's own name for it hashes to; set by [`Target::Keyed`].
     pub key: Option<Key>,
     /// Total bytes, if known.
     pub length: Option<u64>,
@@ -185,7 +185,7 @@ pub enum Selection {
 #[non_exhaustive]
 pub enum Outcome {
     /// What is offered here.
-    Discovered(Box<Offer>),
+    Discovered(Box<ServerInfo>),
     /// The bytes asked for.
     Fetched {
         /// The bytes; `None` when nothing was asked for.
@@ -199,11 +199,11 @@ pub enum Outcome {
         upload: Arc<Upload>,
     },
     /// The body was stored whole, or as far as it came where the dialect has an answer for that.
-    Stored {
+    Written {
         /// What the application adds to the answer of the request that completed the upload.
         finished: Finished,
         /// Whether the request made the upload, or brought bytes that it did not have.
-        is_news: bool,
+        changed: bool,
         /// The position after the last byte stored by this request.
         offset: u64,
         /// The upload after it.
@@ -213,7 +213,7 @@ pub enum Outcome {
     Terminated,
 }
 
-/// A stretch of an upload's bytes.
+/// A segment of an upload's bytes.
 pub struct FetchedBytes {
     /// Whether it was asked for as a range.
     pub partial: bool,
@@ -231,7 +231,7 @@ impl fmt::Debug for FetchedBytes {
 
 /// What is offered here.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Offer {
+pub struct ServerInfo {
     /// What the store can do.
     pub capabilities: Capabilities,
     /// What the operator allows.

@@ -26,9 +26,9 @@ pub fn admit(join: &Join, limits: &Limits) -> Result<(), Refusal> {
 ///
 /// # Errors
 /// [`Refusal::Unknown`], [`Refusal::NotPartial`], [`Refusal::PartialUnfinished`].
-pub fn usable(part: &Upload, limits: &Limits, now: SystemTime) -> Result<(), Refusal> {
+pub fn check_partial(part: &Upload, limits: &Limits, now: SystemTime) -> Result<(), Refusal> {
     // An expired part is as unknown as a removed one: the client can only start again.
-    lifecycle::alive(part, now).map_err(|_| Refusal::Unknown)?;
+    lifecycle::check_alive(part, now).map_err(|_| Refusal::Unknown)?;
     if !part.is_partial() {
         return Err(Refusal::NotPartial { id: part.id.clone() });
     }
@@ -51,7 +51,7 @@ pub fn length(parts: &[Arc<Upload>], limits: &Limits) -> Result<Option<u64>, Ref
         };
     }
     if let Some(sum) = sum {
-        create::fits(sum, limits)?;
+        create::check_length(sum, limits)?;
     }
     Ok(sum)
 }
@@ -97,7 +97,7 @@ pub fn changes(upload: &Upload, length: u64, now: SystemTime) -> Result<Vec<Chan
     match upload.phase {
         Phase::Open => {}
         Phase::Complete { .. } => return Ok(changes),
-        Phase::Void { .. } => lifecycle::alive(upload, now)?,
+        Phase::Void { .. } => lifecycle::check_alive(upload, now)?,
     }
     if upload.length.is_none() {
         changes.push(Change::LengthDeclared { length });
@@ -146,7 +146,7 @@ mod tests {
             (part(Some(3), Role::Whole, COMPLETE), &no_limits, Err(Refusal::NotPartial { id })),
             (part(Some(3), Role::partial(), VOID), &no_limits, Err(Refusal::Unknown)),
         ] {
-            assert_eq!(usable(&part, limits, UNIX_EPOCH), expected, "{part:?}");
+            assert_eq!(check_partial(&part, limits, UNIX_EPOCH), expected, "{part:?}");
         }
     }
 

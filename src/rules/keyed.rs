@@ -69,7 +69,7 @@ impl KeyState {
             return Self::Free;
         };
         // An upload that is being written does not expire, whatever its record says (T-073).
-        if upload.is_void() || (!is_written && lifecycle::alive(upload, now).is_err()) {
+        if upload.is_void() || (!is_written && lifecycle::check_alive(upload, now).is_err()) {
             return Self::Free;
         }
         match (upload.phase, upload.length) {

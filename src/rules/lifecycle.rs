@@ -54,7 +54,7 @@ pub fn is_unused(upload: &Upload) -> bool {
 /// # Errors
 /// [`Refusal::Unknown`] when a client removed it; [`Refusal::Expired`] when its bytes are gone or
 /// about to be.
-pub fn alive(upload: &Upload, now: SystemTime) -> Result<(), Refusal> {
+pub fn check_alive(upload: &Upload, now: SystemTime) -> Result<(), Refusal> {
     match upload.phase {
         Phase::Void { why: VoidReason::Removed, .. } => Err(Refusal::Unknown),
         Phase::Void { why: VoidReason::Expired, .. } => Err(Refusal::Expired),
@@ -71,7 +71,7 @@ pub fn voided(why: VoidReason, limits: &Limits, now: SystemTime) -> Change {
 
 /// What a sweep does with an upload.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Fate {
+pub enum ExpiryAction {
     /// It stays.
     Stay,
     /// Its bytes are given up; its record stays as a tombstone.
@@ -84,14 +84,14 @@ pub enum Fate {
 ///
 /// # Source
 /// tus 1.0 "Expiration"; T-070, T-074.
-pub fn fate(upload: &Upload, limits: &Limits, now: SystemTime) -> Fate {
+pub fn expiry_action(upload: &Upload, limits: &Limits, now: SystemTime) -> ExpiryAction {
     match upload.phase {
-        Phase::Void { until: Some(until), .. } if until <= now => Fate::Forget,
-        Phase::Void { .. } => Fate::Stay,
+        Phase::Void { until: Some(until), .. } if until <= now => ExpiryAction::Forget,
+        Phase::Void { .. } => ExpiryAction::Stay,
         Phase::Open | Phase::Complete { .. } if is_due(upload, now) => {
-            Fate::Void(voided(VoidReason::Expired, limits, now))
+            ExpiryAction::Void(voided(VoidReason::Expired, limits, now))
         }
-        Phase::Open | Phase::Complete { .. } => Fate::Stay,
+        Phase::Open | Phase::Complete { .. } => ExpiryAction::Stay,
     }
 }
 
@@ -138,26 +138,32 @@ mod tests {
         let second = |n| UNIX_EPOCH + Duration::from_secs(n);
         let limits = Limits { expire_after: Some(Duration::from_secs(10)), ..Limits::default() };
         let until = Some(second(10) + limits.tombstone);
-        let voided = Fate::Void(Change::Voided { why: VoidReason::Expired, until });
+        let voided = ExpiryAction::Void(Change::Voided { why: VoidReason::Expired, until });
         let void = |why| Phase::Void { why, until: Some(second(10)) };
         let complete = Phase::Complete { at: UNIX_EPOCH };
         let gone = Err(Refusal::Expired);
         for (role, phase, now, is_alive, expected) in [
-            (Role::Whole, Phase::Open, 9, Ok(()), Fate::Stay),
+            (Role::Whole, Phase::Open, 9, Ok(()), ExpiryAction::Stay),
             (Role::Whole, Phase::Open, 10, gone.clone(), voided.clone()),
-            (Role::Whole, complete, 10, Ok(()), Fate::Stay),
+            (Role::Whole, complete, 10, Ok(()), ExpiryAction::Stay),
             (Role::partial(), complete, 10, gone.clone(), voided),
-            (Role::Whole, void(VoidReason::Expired), 9, gone.clone(), Fate::Stay),
-            (Role::Whole, void(VoidReason::Expired), 10, gone, Fate::Forget),
-            (Role::Whole, void(VoidReason::Removed), 9, Err(Refusal::Unknown), Fate::Stay),
-            (Role::Whole, void(VoidReason::Removed), 10, Err(Refusal::Unknown), Fate::Forget),
+            (Role::Whole, void(VoidReason::Expired), 9, gone.clone(), ExpiryAction::Stay),
+            (Role::Whole, void(VoidReason::Expired), 10, gone, ExpiryAction::Forget),
+            (Role::Whole, void(VoidReason::Removed), 9, Err(Refusal::Unknown), ExpiryAction::Stay),
+            (
+                Role::Whole,
+                void(VoidReason::Removed),
+                10,
+                Err(Refusal::Unknown),
+                ExpiryAction::Forget,
+            ),
         ] {
             let new = NewUpload { length: Some(1), role, ..NewUpload::default() };
             let id = "a".parse().expect("plain");
             let mut upload = create(new, id, &limits, UNIX_EPOCH).expect("within limits");
             upload.phase = phase;
-            assert_eq!(alive(&upload, second(now)), is_alive, "{upload:?}");
-            assert_eq!(fate(&upload, &limits, second(now)), expected, "{upload:?}");
+            assert_eq!(check_alive(&upload, second(now)), is_alive, "{upload:?}");
+            assert_eq!(expiry_action(&upload, &limits, second(now)), expected, "{upload:?}");
         }
     }
 }

@@ -12,8 +12,8 @@ pub mod write;
 
 pub use self::{
     intent::{
-        At, Checksum, FetchedBytes, Finished, Intent, Join, NewUpload, Offer, Outcome, Selection,
-        Subject, Target, Test, Wait, Write,
+        At, Checksum, FetchedBytes, Finished, Intent, Join, NewUpload, Outcome, Selection,
+        ServerInfo, Subject, Target, Test, Wait, Write,
     },
     refusal::{Denial, DenialKind, KnownLength, Refusal, Refused},
 };

@@ -7,10 +7,10 @@ use super::{At, Checksum, KnownLength, Refusal, Write, create, lifecycle};
 use crate::upload::{Change, Completion, Digest, Limits, Ranges, Receipt, Role, Upload};
 
 /// A write may go from present to missing bytes, or back, this often, and ...
-const FREE_STRETCHES: u64 = 64;
+const FREE_SEGMENTS: u64 = 64;
 
-/// ... once more for so many bytes of its body: what a stretch costs is paid for in bytes (S-008).
-const BYTES_PER_STRETCH: u64 = 1 << 10;
+/// ... once more for so many bytes of its body: what a segment costs is paid for in bytes (S-008).
+const BYTES_PER_SEGMENT: u64 = 1 << 10;
 
 /// What the copy loop may do.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -52,21 +52,21 @@ impl WritePlan {
     }
 
     /// Where the bytes from `position` on stop being all present or all missing, and which they are.
-    pub fn stretch(&self, position: u64) -> (u64, Stretch) {
+    pub fn segment(&self, position: u64) -> (u64, Segment) {
         match self.present.run_after(position) {
-            Some(run) if run.start <= position => (run.end, Stretch::Present),
-            Some(run) => (run.start, Stretch::Missing),
-            None => (self.end, Stretch::Missing),
+            Some(run) if run.start <= position => (run.end, Segment::Present),
+            Some(run) => (run.start, Segment::Missing),
+            None => (self.end, Segment::Missing),
         }
     }
 
-    /// Whether a body of which `taken_bytes` have been taken may be in so many stretches.
+    /// Whether a body of which `taken_bytes` have been taken may be in so many segments.
     ///
     /// # Errors
     /// [`Refusal::TooFragmented`].
-    pub fn check_stretches(&self, stretches: u64, taken_bytes: u64) -> Result<(), Refusal> {
-        let limit = FREE_STRETCHES.saturating_add(taken_bytes / BYTES_PER_STRETCH);
-        if stretches <= limit {
+    pub fn check_segments(&self, segments: u64, taken_bytes: u64) -> Result<(), Refusal> {
+        let limit = FREE_SEGMENTS.saturating_add(taken_bytes / BYTES_PER_SEGMENT);
+        if segments <= limit {
             return Ok(());
         }
         Err(Refusal::TooFragmented { limit: usize::try_from(limit).unwrap_or(usize::MAX) })
@@ -75,7 +75,7 @@ impl WritePlan {
 
 /// What is done with bytes as they arrive.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Stretch {
+pub enum Segment {
     /// They are written.
     Missing,
     /// They are compared with those the upload has.
@@ -100,7 +100,7 @@ pub fn plan(
     limits: &Limits,
     now: SystemTime,
 ) -> Result<WritePlan, Refusal> {
-    lifecycle::alive(upload, now)?;
+    lifecycle::check_alive(upload, now)?;
     check_role(upload)?;
     let at = match &write.at {
         At::Offset(given) => offset(upload, *given)?,
@@ -181,7 +181,7 @@ fn declared(upload: &Upload, given: Option<u64>, limits: &Limits) -> Result<Opti
             let known = KnownLength::Received(upload.received.end());
             Err(Refusal::LengthConflict { given, known })
         }
-        None => create::fits(given, limits).map(|()| Some(given)),
+        None => create::check_length(given, limits).map(|()| Some(given)),
     }
 }
 
@@ -245,7 +245,7 @@ pub fn changes(
     now: SystemTime,
 ) -> Result<Vec<Change>, Refusal> {
     if upload.is_void() {
-        lifecycle::alive(upload, now)?;
+        lifecycle::check_alive(upload, now)?;
     }
     let mut changes = Vec::new();
     if let Some(length) = declared(upload, plan.declares, limits)? {
@@ -587,14 +587,14 @@ mod tests {
     }
 
     #[test]
-    fn stretches_are_paid_for_in_bytes_s_008() {
+    fn segments_are_paid_for_in_bytes_s_008() {
         let plan = planned(None, Ranges::new());
-        for (stretches, taken_bytes, is_ok) in [
-            (FREE_STRETCHES, 0, true),
-            (FREE_STRETCHES + 1, BYTES_PER_STRETCH - 1, false),
-            (FREE_STRETCHES + 1, BYTES_PER_STRETCH, true),
+        for (segments, taken_bytes, is_ok) in [
+            (FREE_SEGMENTS, 0, true),
+            (FREE_SEGMENTS + 1, BYTES_PER_SEGMENT - 1, false),
+            (FREE_SEGMENTS + 1, BYTES_PER_SEGMENT, true),
         ] {
-            assert_eq!(plan.check_stretches(stretches, taken_bytes).is_ok(), is_ok, "{stretches}");
+            assert_eq!(plan.check_segments(segments, taken_bytes).is_ok(), is_ok, "{segments}");
         }
     }
 

@@ -223,7 +223,7 @@ pub enum Event {
 }
 
 impl Event {
-    /// What a commit of `changes` that led to `upload` means, in its order. Several stretches of bytes
+    /// What a commit of `changes` that led to `upload` means, in its order. Several segments of bytes
     /// are one event.
     pub fn of(upload: &Upload, changes: &[Change]) -> Vec<Self> {
         let mut events = Vec::new();
@@ -524,7 +524,7 @@ mod tests {
     }
 
     #[test]
-    fn several_stretches_are_one_event_and_a_moved_deadline_is_none() {
+    fn several_blocks_are_one_event_and_a_moved_deadline_is_none() {
         let moved = Change::ExpiryMoved { expires: None };
         let changes = [received(0..2), received(2..5), COMPLETED, moved];
         let upload = upload(Some(5)).after(&changes).expect("fits");

@@ -21,7 +21,7 @@ use crate::fields::{elements, excerpt, forwarded, host, is_token};
 
 /// What a dialect lets pages of other origins send and read. Comma lists.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Lists {
+pub struct CorsFields {
     /// Request header fields. Others are allowed as well, if a preflight asks for them.
     pub allow_headers: &'static str,
     /// Request methods.
@@ -133,7 +133,7 @@ impl Cors {
     }
 
     /// Adds to `fields`, those of an answer, what a browser must be told about it.
-    pub fn apply(&self, asked: &Asked, lists: &Lists, fields: &mut HeaderMap) {
+    pub fn apply(&self, asked: &CorsRequest, lists: &CorsFields, fields: &mut HeaderMap) {
         let credentials = match &self.origins {
             Origins::Off => return,
             Origins::Any => Some(false),
@@ -183,14 +183,14 @@ pub struct Foreign {
 
 /// What a request head says about other origins. Taken before the head goes to its dialect.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Asked {
+pub struct CorsRequest {
     is_preflight: bool,
     origin: Option<HeaderValue>,
     /// The header names that a preflight asks for, as far as they are looked at.
     requested: Vec<String>,
 }
 
-impl Asked {
+impl CorsRequest {
     /// What `head` says.
     pub fn new(head: &Parts) -> Self {
         // What is no ASCII is no origin, and would be told as it is.
@@ -284,7 +284,7 @@ mod tests {
 
     use super::*;
 
-    const LISTS: Lists = Lists {
+    const LISTS: CorsFields = CorsFields {
         allow_headers: "Upload-Offset",
         allow_methods: "POST, PATCH",
         expose_headers: "Location",
@@ -403,7 +403,7 @@ mod tests {
                     .header("access-control-request-headers", asked);
                 let (head, ()) = request.body(()).expect("plain").into_parts();
                 let mut fields = HeaderMap::new();
-                policy.apply(&Asked::new(&head), &LISTS, &mut fields);
+                policy.apply(&CorsRequest::new(&head), &LISTS, &mut fields);
                 let mut lines = fields.get_all(ACCESS_CONTROL_ALLOW_HEADERS).iter();
                 let expected = is_allowed.then_some(expected).flatten();
                 assert_eq!(lines.nth(1).map(|l| l.to_str().expect("ASCII")), expected);
@@ -422,7 +422,7 @@ mod tests {
         }
         let (head, ()) = request.body(()).expect("plain").into_parts();
         let mut fields = HeaderMap::new();
-        policy.apply(&Asked::new(&head), &LISTS, &mut fields);
+        policy.apply(&CorsRequest::new(&head), &LISTS, &mut fields);
         let line = |(name, value): (&HeaderName, &HeaderValue)| {
             format!("{name}: {}", value.to_str().expect("ASCII"))
         };

@@ -42,7 +42,7 @@ impl Locations {
 
     /// What stands before the path in URLs for the client that sent `head`; nothing unless that is
     /// known (D-40).
-    pub fn start(&self, head: &Parts) -> String {
+    pub fn base_url(&self, head: &Parts) -> String {
         match &self.public_url {
             Some(url) => url.start.clone(),
             None if self.trust_forwarded => forwarded_start(head),
@@ -162,7 +162,7 @@ mod tests {
                 request.header(*name, *value)
             });
             let (head, ()) = request.body(()).expect("plain").into_parts();
-            let start = locations.start(&head);
+            let start = locations.base_url(&head);
             let location = locations.location(&start, &"a".parse().expect("an id"));
             assert_eq!(location, expected, "{public_url:?} {lines:?}");
             let path = path_of(expected).trim_end_matches("/a").trim_end_matches("/files");

@@ -38,7 +38,7 @@ pub trait Dialect: Send + Sync + fmt::Debug + 'static {
     fn locations(&self) -> &Locations;
 
     /// The CORS lists of this dialect.
-    fn cors(&self) -> &cors::Lists;
+    fn cors(&self) -> &cors::CorsFields;
 
     /// How much of a body that nobody wants is read after the answer, and for how long, so that a
     /// client in mid-send meets the answer and not a reset (D-48). What is more is cut off on

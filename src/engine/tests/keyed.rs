@@ -15,14 +15,14 @@ fn chunk(name: &str, total: u64, range: std::ops::Range<u64>) -> Intent {
         answer_when_alone: Duration::from_secs(1),
         length: Some(total),
         wait: Wait { at_most: Duration::from_secs(60), stall_after: Duration::from_secs(10) },
-        ..write_to(Target::Named(key(name), new), At::Range(range))
+        ..write_to(Target::Keyed(key(name), new), At::Range(range))
     })
 }
 
 /// A creation by tus that gives the file the name which a client of chunks gives it.
 fn creation(name: &str, total: u64) -> Intent {
     let new = NewUpload { length: Some(total), ..NewUpload::default() };
-    let write = write_to(Target::Named(key(name), new), At::Offset(0));
+    let write = write_to(Target::Keyed(key(name), new), At::Offset(0));
     Intent::Write(Write { length: Some(total), ..write })
 }
 
@@ -213,7 +213,7 @@ impl Observer for SecondHalf {
             runtime.block_on(engine.run(intent, whole(b"56789"), &none))
         });
         let outcome = other.join().expect("no panic");
-        assert!(matches!(outcome, Ok(Outcome::Stored { upload, .. }) if upload.is_complete()));
+        assert!(matches!(outcome, Ok(Outcome::Written { upload, .. }) if upload.is_complete()));
     }
 }
 
@@ -623,8 +623,8 @@ async fn write_tells_whether_it_brought_anything_s_002() {
         (empty, b"", false),
     ] {
         let outcome = bench.run(intent.clone(), whole(bytes)).await;
-        let Ok(Outcome::Stored { is_news, .. }) = outcome else { panic!("{outcome:?}") };
-        assert_eq!(is_news, expected, "{intent:?}");
+        let Ok(Outcome::Written { changed, .. }) = outcome else { panic!("{outcome:?}") };
+        assert_eq!(changed, expected, "{intent:?}");
     }
 }
 
@@ -647,7 +647,7 @@ async fn creation_that_must_be_new_leads_nobody_to_an_upload_that_is_there_s_002
     let bench = bench();
     let create = |name: &str, bytes: &'static [u8]| {
         let new = NewUpload { length: Some(10), ..NewUpload::default() };
-        let target = Target::NewNamed(key(name), new);
+        let target = Target::NewKeyed(key(name), new);
         let Intent::Write(write) = creation(name, 10) else { unreachable!("a creation writes") };
         bench.run(Intent::Write(Write { target, ..write }), whole(bytes))
     };

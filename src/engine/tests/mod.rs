@@ -237,7 +237,7 @@ fn join(partials: &[&UploadId]) -> Intent {
 }
 
 fn stored(outcome: Result<Outcome, Refusal>) -> Result<(Arc<Upload>, u64), Refusal> {
-    let Outcome::Stored { upload, offset, .. } = outcome? else { unreachable!("a write stores") };
+    let Outcome::Written { upload, offset, .. } = outcome? else { unreachable!("a write stores") };
     Ok((upload, offset))
 }
 

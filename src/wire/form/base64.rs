@@ -45,7 +45,7 @@ impl Base64 {
         }
     }
 
-    /// The bytes that the next stretch of text completes.
+    /// The bytes that the next segment of text completes.
     ///
     /// # Errors
     /// [`Refusal::Malformed`] when it is not base64, or longer than what it stands for.

@@ -4,7 +4,7 @@
 use http::StatusCode;
 use serde::Serialize;
 
-use super::{Asked, ResumableJsExchange, refuse, status};
+use super::{RequestKind, ResumableJsExchange, refuse, status};
 use crate::{
     rules::{Outcome, Refusal},
     upload::Upload,
@@ -58,15 +58,17 @@ fn is_false(value: &bool) -> bool {
 
 /// The answer to what the request of `exchange` yielded.
 pub(super) fn answer(exchange: &ResumableJsExchange, outcome: Outcome) -> Reply {
-    match (outcome, &exchange.asked) {
+    match (outcome, &exchange.kind) {
         // A chunk that is not there is refused as unknown.
-        (Outcome::Status { upload }, Asked::Presence) => yes(exchange, &upload, Shown::Name),
-        (Outcome::Status { upload }, Asked::Status(question)) => {
+        (Outcome::Status { upload }, RequestKind::Presence) => {
+            success(exchange, &upload, Shown::Name)
+        }
+        (Outcome::Status { upload }, RequestKind::Status(question)) => {
             status::answer(exchange, question, &upload)
         }
-        (Outcome::Stored { finished, is_news, upload, .. }, _) => {
-            let shown = if is_news { Shown::Bytes } else { Shown::Name };
-            let mut reply = yes(exchange, &upload, shown);
+        (Outcome::Written { finished, changed, upload, .. }, _) => {
+            let shown = if changed { Shown::Bytes } else { Shown::Name };
+            let mut reply = success(exchange, &upload, shown);
             reply::add_finished(&mut reply, &finished);
             reply
         }
@@ -79,7 +81,7 @@ pub(super) fn answer(exchange: &ResumableJsExchange, outcome: Outcome) -> Reply 
 }
 
 /// The bytes are there. Whichever answer a page reads last says whether the file is, too.
-fn yes(exchange: &ResumableJsExchange, upload: &Upload, shown: Shown) -> Reply {
+fn success(exchange: &ResumableJsExchange, upload: &Upload, shown: Shown) -> Reply {
     let is_file = upload.is_complete();
     let body = Body {
         is_chunk: !is_file,
@@ -131,29 +133,29 @@ mod tests {
         let mut exchange = exchange(&format!("{method} /up"));
         exchange.has_owner = true;
         exchange.identifier = Some("i\"\r\n".to_owned());
-        exchange.asked = Asked::Presence;
+        exchange.kind = RequestKind::Presence;
         exchange
     }
 
     fn writing(lines: &str) -> ResumableJsExchange {
         let mut exchange = exchange(lines);
         exchange.identifier = Some("i".to_owned());
-        exchange.asked = Asked::Write;
+        exchange.kind = RequestKind::Write;
         exchange
     }
 
     fn stored(upload: Arc<Upload>) -> Outcome {
         let headers = vec![("X-Result".to_owned(), "7".to_owned())];
-        Outcome::Stored { finished: Finished { headers }, is_news: true, offset: 20, upload }
+        Outcome::Written { finished: Finished { headers }, changed: true, offset: 20, upload }
     }
 
     /// The upload's id and its URL make their owner; a name and a few bytes are guessed.
     #[tokio::test]
     async fn uploads_without_owner_are_shown_to_those_who_fill_them_s_002() {
         let upload = || upload(30, &[(0, 10)]);
-        let written = |is_news| {
+        let written = |changed| {
             let finished = Finished::default();
-            Outcome::Stored { finished, is_news, offset: 10, upload: upload() }
+            Outcome::Written { finished, changed, offset: 10, upload: upload() }
         };
         for (mut exchange, has_owner, outcome, expected) in [
             (asking("GET"), false, Outcome::Status { upload: upload() }, false),
@@ -163,7 +165,7 @@ mod tests {
             (writing("POST /up"), true, written(false), true),
         ] {
             exchange.has_owner = has_owner;
-            let asked = format!("{:?} {has_owner} {outcome:?}", exchange.asked);
+            let asked = format!("{:?} {has_owner} {outcome:?}", exchange.kind);
             let reply = exchange.completed(answer(&exchange, outcome));
             let upload = told(reply).await.1["upload"].take();
             let shown = ["id", "url"].map(|member| upload.get(member).is_some());
@@ -220,7 +222,7 @@ mod tests {
         let locations = crate::wire::location::Locations::new("/up".parse().expect("a path"));
         let dialect = super::super::ResumableJs::new(locations, *b"secret");
         let mut exchange = super::super::tests::exchange_with(&dialect, "POST /up");
-        exchange.asked = Asked::Write;
+        exchange.kind = RequestKind::Write;
         let reply = exchange.completed(answer(&exchange, stored(upload(30, &[(0, 10)]))));
         assert_eq!(told(reply).await.1["upload"].get("url"), None);
     }

@@ -29,7 +29,7 @@ pub use self::profile::{Parameter, Profile};
 use self::{
     params::{Chosen, Params},
     profile::Answers,
-    read::Unread,
+    read::Rejection,
     refuse::Fault,
     status::Question,
 };
@@ -57,7 +57,7 @@ const CHUNK_WAIT: Wait =
 const ANSWER_DELAY: Duration = Duration::from_secs(1);
 
 /// F-32. `DELETE` is for the status resource.
-const CORS: cors::Lists = cors::Lists {
+const CORS: cors::CorsFields = cors::CorsFields {
     // Dropzone sends `Cache-Control`.
     allow_headers: "Authorization, Cache-Control, Content-Type, Origin, X-Requested-With, \
         X-Request-ID, X-CSRF-Token, X-XSRF-Token, Checksum, Upload-Checksum",
@@ -178,7 +178,7 @@ impl Dialect for ResumableJs {
         &self.config.locations
     }
 
-    fn cors(&self) -> &cors::Lists {
+    fn cors(&self) -> &cors::CorsFields {
         &CORS
     }
 
@@ -208,7 +208,7 @@ impl Dialect for ResumableJs {
 struct ResumableJsExchange {
     /// Whether the request has the header fields by which Dropzone tells what it is.
     asks_as_dropzone: bool,
-    asked: Asked,
+    kind: RequestKind,
     chosen: Option<Chosen>,
     config: Arc<Config>,
     /// Whether it is known whose uploads the names of the request lead to.
@@ -222,7 +222,7 @@ struct ResumableJsExchange {
 
 /// What a request asked for.
 #[derive(Debug, Default, Clone, PartialEq, Eq)]
-enum Asked {
+enum RequestKind {
     /// Nothing that was understood.
     #[default]
     Nothing,
@@ -246,12 +246,12 @@ impl Exchange for ResumableJsExchange {
     ) -> Result<(Intent, Content), Box<Reply>> {
         match read::read(self, head, content, limits).await {
             Ok(read) => Ok(read),
-            Err(unread) => Err(Box::new(self.completed(match unread {
-                Unread::Fault(fault) => refuse::fault(self, &fault),
-                Unread::NotAllowed { allow } => refuse::not_allowed(allow),
+            Err(rejection) => Err(Box::new(self.completed(match rejection {
+                Rejection::Fault(fault) => refuse::fault(self, &fault),
+                Rejection::NotAllowed { allow } => refuse::not_allowed(allow),
                 // Always, and of anybody: browsers send no credentials with it (F-32).
-                Unread::Options => reply::empty(StatusCode::NO_CONTENT),
-                Unread::Refused(refusal) => refuse::refuse(self, &refusal.into()),
+                Rejection::Options => reply::empty(StatusCode::NO_CONTENT),
+                Rejection::Refused(refusal) => refuse::refuse(self, &refusal.into()),
             }))),
         }
     }
@@ -266,12 +266,12 @@ impl Exchange for ResumableJsExchange {
 
 impl ResumableJsExchange {
     fn new(config: Arc<Config>, head: &Parts) -> Self {
-        let start = config.tus.as_ref().map(|tus| tus.start(head));
+        let start = config.tus.as_ref().map(|tus| tus.base_url(head));
         let has = |name, value: &str| head.headers.get(name).is_some_and(|given| given == value);
         let script = HeaderName::from_static("x-requested-with");
         Self {
             asks_as_dropzone: has(ACCEPT, "application/json") && has(script, "XMLHttpRequest"),
-            asked: Asked::Nothing,
+            kind: RequestKind::Nothing,
             chosen: None,
             has_owner: config.naming.owner(head).is_some(),
             config,

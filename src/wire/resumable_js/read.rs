@@ -8,7 +8,7 @@ use std::ops::Range;
 use http::{HeaderMap, HeaderName, Method, request::Parts};
 
 use super::{
-    Asked, CHUNK_WAIT, ResumableJsExchange, STATUS,
+    CHUNK_WAIT, RequestKind, ResumableJsExchange, STATUS,
     chunk::{Chunk, Misfit},
     params::{Chosen, Params},
     profile::Parameter,
@@ -18,7 +18,7 @@ use super::{
 use crate::{
     content::{Content, Step},
     fields::{Invalid, content_encoding, content_type, single, upload_checksum},
-    rules::{At, Checksum, Intent, NewUpload, Refusal, Target, Test, Write, create::fits},
+    rules::{At, Checksum, Intent, NewUpload, Refusal, Target, Test, Write, create::check_length},
     upload::{Completion, Digest, Limits, Metadata, Role},
     wire::{
         cors,
@@ -36,7 +36,7 @@ const ALLOW: &str = "GET, HEAD, POST, PUT, PATCH, OPTIONS";
 
 /// Why a request has no intent.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Unread {
+pub(super) enum Rejection {
     /// It breaks a rule of this dialect.
     Fault(Fault),
     /// The resource does not have the method.
@@ -50,26 +50,26 @@ pub(super) enum Unread {
     Refused(Refusal),
 }
 
-impl From<Fault> for Unread {
+impl From<Fault> for Rejection {
     fn from(fault: Fault) -> Self {
         Self::Fault(fault)
     }
 }
 
-impl From<Refusal> for Unread {
+impl From<Refusal> for Rejection {
     fn from(refusal: Refusal) -> Self {
         Self::Refused(refusal)
     }
 }
 
-impl From<Invalid> for Unread {
+impl From<Invalid> for Rejection {
     fn from(invalid: Invalid) -> Self {
         Self::Refused(invalid.into())
     }
 }
 
 /// The chunk that a request is about.
-struct Ask {
+struct ChunkRequest {
     chosen: Chosen,
     chunk: Chunk,
     file: File,
@@ -83,10 +83,10 @@ pub(super) async fn read(
     head: &Parts,
     content: Content,
     limits: &Limits,
-) -> Result<(Intent, Content), Unread> {
+) -> Result<(Intent, Content), Rejection> {
     if cors::is_preflight(head) {
         // On any path, so that the page can read what is wrong with its own request (D-57).
-        return Err(Unread::Options);
+        return Err(Rejection::Options);
     }
     match exchange.resource(head) {
         Some(Resource::Collection) => {}
@@ -101,17 +101,17 @@ pub(super) async fn read(
             let intent = exchange.test(head, &params, limits)?;
             Ok((intent, content.ignored()))
         }
-        Method::OPTIONS => Err(Unread::Options),
+        Method::OPTIONS => Err(Rejection::Options),
         Method::PATCH | Method::POST | Method::PUT => {
             exchange.upload(head, params, content, limits).await
         }
-        _ => Err(Unread::NotAllowed { allow: ALLOW }),
+        _ => Err(Rejection::NotAllowed { allow: ALLOW }),
     }
 }
 
-fn not_found() -> Unread {
+fn not_found() -> Rejection {
     let fault = Fault::new(refuse::NOT_FOUND, "nothing is served at this path");
-    Unread::Fault(Fault { status: http::StatusCode::NOT_FOUND, ..fault })
+    Rejection::Fault(Fault { status: http::StatusCode::NOT_FOUND, ..fault })
 }
 
 impl ResumableJsExchange {
@@ -128,11 +128,16 @@ impl ResumableJsExchange {
     }
 
     /// A test: `GET`, `HEAD`, or any upload without payload (J-009).
-    fn test(&mut self, head: &Parts, params: &Params, limits: &Limits) -> Result<Intent, Unread> {
+    fn test(
+        &mut self,
+        head: &Parts,
+        params: &Params,
+        limits: &Limits,
+    ) -> Result<Intent, Rejection> {
         let ask = self.ask(params, limits)?;
         let range = ask.chunk.tested(self.config.strict_total_chunks);
         let range = self.checked(&ask, None, range)?;
-        self.asked = Asked::Presence;
+        self.kind = RequestKind::Presence;
         Ok(Intent::Test(Test {
             key: self.config.naming.key_of(head, &ask.file),
             length: ask.chunk.total,
@@ -146,7 +151,7 @@ impl ResumableJsExchange {
         params: Params,
         content: Content,
         limits: &Limits,
-    ) -> Result<(Intent, Content), Unread> {
+    ) -> Result<(Intent, Content), Rejection> {
         check_uncoded(&head.headers)?;
         let boundary = content_type::form_boundary(&head.headers)?;
         if params.suffice() {
@@ -169,7 +174,7 @@ impl ResumableJsExchange {
         params: &Params,
         mut content: Content,
         limits: &Limits,
-    ) -> Result<(Intent, Content), Unread> {
+    ) -> Result<(Intent, Content), Rejection> {
         let ask = self.ask(params, limits)?;
         let is_empty = content.is_empty().await.map_err(|_| Refusal::Abandoned)?;
         if ask.chunk.total > 0 && is_empty {
@@ -196,7 +201,7 @@ impl ResumableJsExchange {
         content: Content,
         boundary: &str,
         limits: &Limits,
-    ) -> Result<(Intent, Content), Unread> {
+    ) -> Result<(Intent, Content), Rejection> {
         let mut form = Form::new(content, boundary);
         let part = loop {
             match form.next_part().await? {
@@ -206,7 +211,8 @@ impl ResumableJsExchange {
             }
         };
         self.identifier = params.identifier().map(str::to_owned);
-        let mut ask = self.ask(&params, limits).map_err(|unread| too_late(&params, unread))?;
+        let mut ask =
+            self.ask(&params, limits).map_err(|rejection| too_late(&params, rejection))?;
         let is_text = !part.is_file();
         let room = form.most_payload_bytes().filter(|_| !is_text);
         let sent = room.and_then(|room| ask.chunk.most_within(room));
@@ -237,30 +243,30 @@ impl ResumableJsExchange {
     }
 
     /// Which chunk of which file.
-    fn ask(&mut self, params: &Params, limits: &Limits) -> Result<Ask, Unread> {
+    fn ask(&mut self, params: &Params, limits: &Limits) -> Result<ChunkRequest, Rejection> {
         let chosen = params.choose(&[Parameter::ChunkNumber, Parameter::Identifier])?;
         self.chosen = Some(chosen.clone());
         let (file, chunk) = (chosen.file()?, chosen.chunk()?);
         self.identifier = Some(file.identifier.clone());
-        fits(chunk.total, limits).map_err(|refusal| {
+        check_length(chunk.total, limits).map_err(|refusal| {
             let message = format!("the file has {} bytes; {refusal}", chunk.total);
             Fault::about(chosen.name(Parameter::TotalSize), refuse::FILE_TOO_LARGE, message)
         })?;
-        Ok(Ask { chosen, chunk, file, part_name: None })
+        Ok(ChunkRequest { chosen, chunk, file, part_name: None })
     }
 
     /// The bytes that an upload of this chunk brings.
-    fn range(&self, ask: &Ask, sent: Option<u64>) -> Result<Range<u64>, Unread> {
+    fn range(&self, ask: &ChunkRequest, sent: Option<u64>) -> Result<Range<u64>, Rejection> {
         let range = ask.chunk.uploaded(sent, self.config.strict_total_chunks);
         self.checked(ask, sent, range)
     }
 
     fn checked(
         &self,
-        ask: &Ask,
+        ask: &ChunkRequest,
         sent: Option<u64>,
         range: Result<Range<u64>, Misfit>,
-    ) -> Result<Range<u64>, Unread> {
+    ) -> Result<Range<u64>, Rejection> {
         let range = range.map_err(|misfit| ask.chosen.misfit(&ask.chunk, sent, misfit))?;
         let (bytes, limit) = (range.end.saturating_sub(range.start), self.config.max_chunk_bytes);
         if bytes > limit {
@@ -280,10 +286,10 @@ impl ResumableJsExchange {
         &mut self,
         head: &Parts,
         params: &Params,
-        ask: &Ask,
+        ask: &ChunkRequest,
         range: Range<u64>,
         content_bytes: Option<u64>,
-    ) -> Result<Intent, Unread> {
+    ) -> Result<Intent, Rejection> {
         let length = Some(ask.chunk.total);
         let new = NewUpload {
             completion: Completion::WhenFull,
@@ -299,23 +305,24 @@ impl ResumableJsExchange {
             checksum: checksum(&head.headers, params)?,
             content_bytes,
             length,
-            target: Target::Named(self.config.naming.key_of(head, &ask.file), new),
+            target: Target::Keyed(self.config.naming.key_of(head, &ask.file), new),
             wait: CHUNK_WAIT,
         };
-        self.asked = Asked::Write;
+        self.kind = RequestKind::Write;
         Ok(Intent::Write(write))
     }
 }
 
 /// A parameter that is missing when the chunk begins may follow it, too late (J-006).
-fn too_late(params: &Params, unread: Unread) -> Unread {
-    match unread {
-        Unread::Fault(fault) if fault.code == refuse::MISSING => {
-            Unread::Fault(Fault { param: fault.param, ..params.too_late() })
+fn too_late(params: &Params, rejection: Rejection) -> Rejection {
+    match rejection {
+        Rejection::Fault(fault) if fault.code == refuse::MISSING => {
+            Rejection::Fault(Fault { param: fault.param, ..params.too_late() })
         }
-        Unread::Fault(_) | Unread::NotAllowed { .. } | Unread::Options | Unread::Refused(_) => {
-            unread
-        }
+        Rejection::Fault(_)
+        | Rejection::NotAllowed { .. }
+        | Rejection::Options
+        | Rejection::Refused(_) => rejection,
     }
 }
 
@@ -329,7 +336,7 @@ fn with_units(bytes: u64) -> String {
 
 /// What tus clients and downloads are told about the file (J-055). Where no parameter names it, the
 /// form may; that name is no part of its key, because a test could not tell it.
-fn metadata(Ask { file, part_name, .. }: &Ask) -> Result<Metadata, Refusal> {
+fn metadata(ChunkRequest { file, part_name, .. }: &ChunkRequest) -> Result<Metadata, Refusal> {
     let entries = [
         ("filename", if file.name.is_some() { &file.name } else { part_name }),
         ("filetype", &file.kind),
@@ -341,7 +348,7 @@ fn metadata(Ask { file, part_name, .. }: &Ask) -> Result<Metadata, Refusal> {
 }
 
 /// What the chunk must hash to: in a header field, or in a parameter.
-fn checksum(headers: &HeaderMap, params: &Params) -> Result<Checksum, Unread> {
+fn checksum(headers: &HeaderMap, params: &Params) -> Result<Checksum, Rejection> {
     let own = single(headers, &CHECKSUM, "Checksum")?;
     let own = own.map(|value| value.to_str().unwrap_or_default());
     let texts = [own, params.checksum()?].into_iter().flatten();
@@ -424,12 +431,12 @@ mod tests {
     }
 
     /// Status and code of a refusal, as the answer has them.
-    fn refused(exchange: &ResumableJsExchange, unread: Unread) -> (u16, &'static str) {
-        match unread {
-            Unread::Fault(fault) => (fault.status.as_u16(), fault.code),
-            Unread::NotAllowed { allow } => (405, allow),
-            Unread::Options => (204, ""),
-            Unread::Refused(refusal) => {
+    fn refused(exchange: &ResumableJsExchange, rejection: Rejection) -> (u16, &'static str) {
+        match rejection {
+            Rejection::Fault(fault) => (fault.status.as_u16(), fault.code),
+            Rejection::NotAllowed { allow } => (405, allow),
+            Rejection::Options => (204, ""),
+            Rejection::Refused(refusal) => {
                 let (status, code) = refuse::wording(exchange, &refusal);
                 (status.as_u16(), code)
             }
@@ -441,24 +448,24 @@ mod tests {
         let read = now(read(&mut exchange, &head(lines), content, &limits()));
         let (intent, mut content) = match read {
             Ok(read) => read,
-            Err(unread) => {
-                let (status, code) = refused(&exchange, unread);
+            Err(rejection) => {
+                let (status, code) = refused(&exchange, rejection);
                 return (Read::Refused(status, code), None);
             }
         };
-        match (intent, &exchange.asked) {
-            (Intent::Test(Test { key, length, range }), Asked::Presence) => {
+        match (intent, &exchange.kind) {
+            (Intent::Test(Test { key, length, range }), RequestKind::Presence) => {
                 assert!(content.is_end());
                 (Read::Presence(range, length), Some(key))
             }
-            (Intent::Write(write), Asked::Write) => {
+            (Intent::Write(write), RequestKind::Write) => {
                 let body = body_of(&exchange, &mut content);
-                let (At::Range(range), Target::Named(key, _)) = (write.at, write.target) else {
+                let (At::Range(range), Target::Keyed(key, _)) = (write.at, write.target) else {
                     panic!("a range of a named upload");
                 };
                 (Read::Write(range, body), Some(key))
             }
-            (intent, asked) => panic!("{intent:?} {asked:?}"),
+            (intent, kind) => panic!("{intent:?} {kind:?}"),
         }
     }
 
@@ -596,7 +603,8 @@ mod tests {
         let mut exchange = exchange_with(&dialect(), &format!("POST /up\n{FORM}"));
         let content = Content::new(Full::new(Bytes::from(body)));
         let head = head(&format!("POST /up\n{FORM}"));
-        let Err(Unread::Fault(fault)) = now(read(&mut exchange, &head, content, &limits())) else {
+        let Err(Rejection::Fault(fault)) = now(read(&mut exchange, &head, content, &limits()))
+        else {
             panic!("a chunk too many")
         };
         let message = "no chunk 3: a file of 29 bytes in chunks of 10 has chunks 0 to 2";
@@ -616,7 +624,7 @@ mod tests {
             let content = Content::new(Full::new(Bytes::from(with(fields, &["file<0"]))));
             let read = now(read(&mut exchange, &head(&lines), content, &limits()));
             let Ok((Intent::Write(write), _)) = read else { panic!("{read:?}") };
-            let Target::Named(key, new) = write.target else { panic!("a named upload") };
+            let Target::Keyed(key, new) = write.target else { panic!("a named upload") };
             assert_eq!(new.metadata.get_str("filename"), Some(expected));
             assert_eq!(
                 key,
@@ -781,7 +789,7 @@ mod tests {
             let mut exchange = exchange_with(&small, &lines);
             let content = Content::new(Full::new(Bytes::from(body.clone())));
             match now(read(&mut exchange, &head(&lines), content, &limits())) {
-                Err(Unread::Fault(fault)) => assert_eq!(fault.message, expected, "{lines}"),
+                Err(Rejection::Fault(fault)) => assert_eq!(fault.message, expected, "{lines}"),
                 read => panic!("{read:?}"),
             }
         }
@@ -1058,7 +1066,7 @@ mod tests {
             let rest = content.rest();
             let (read, _) = read_content(&dialect(), &lines, content);
             assert_eq!(read, Read::Refused(400, refuse::BAD_CHUNK_SIZE));
-            assert!(rest.take().is_some_and(|unread| !unread.started), "{lines}");
+            assert!(rest.take().is_some_and(|rejection| !rejection.started), "{lines}");
         }
     }
 
@@ -1079,7 +1087,7 @@ mod tests {
             let read = now(read(&mut exchange, &head(&lines), content, &limits()));
             assert_eq!(read.is_ok(), is_read);
             drop(read);
-            assert!(rest.take().is_some_and(|unread| unread.started));
+            assert!(rest.take().is_some_and(|rejection| rejection.started));
         }
     }
 
@@ -1130,7 +1138,7 @@ mod tests {
                 checksum: Checksum::None,
                 content_bytes: Some(10),
                 length: Some(30),
-                target: Target::Named(key, new),
+                target: Target::Keyed(key, new),
                 wait: CHUNK_WAIT,
             }
         );
@@ -1164,7 +1172,7 @@ mod tests {
             let checksum = match now(read(&mut exchange, &head(&lines), content, &limits())) {
                 Ok((Intent::Write(write), _)) => Ok(write.checksum),
                 Ok((intent, _)) => panic!("{intent:?}"),
-                Err(unread) => Err(refused(&exchange, unread).1),
+                Err(rejection) => Err(refused(&exchange, rejection).1),
             };
             assert_eq!(checksum, expected, "{lines}");
         }

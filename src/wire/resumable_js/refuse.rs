@@ -13,7 +13,7 @@ use http::{
 use serde::Serialize;
 
 use super::{
-    Asked, ResumableJsExchange,
+    RequestKind, ResumableJsExchange,
     profile::{Answers, Parameter},
 };
 use crate::{
@@ -149,7 +149,7 @@ pub(super) fn fault(exchange: &ResumableJsExchange, fault: &Fault) -> Reply {
 /// The answer to the request of `exchange`, which is `refused`.
 pub(super) fn refuse(exchange: &ResumableJsExchange, refused: &Refused) -> Reply {
     let refusal = &refused.refusal;
-    let is_test = matches!(exchange.asked, Asked::Presence);
+    let is_test = matches!(exchange.kind, RequestKind::Presence);
     if is_test && matches!(refusal, Refusal::Expired | Refusal::Unknown) {
         // Never 404, which makes flow.js give the file up (F-01).
         return reply::empty(StatusCode::NO_CONTENT);
@@ -168,7 +168,7 @@ pub(super) fn refuse(exchange: &ResumableJsExchange, refused: &Refused) -> Reply
 
 /// What a person is told of `refusal`.
 fn message(exchange: &ResumableJsExchange, refusal: &Refusal) -> String {
-    let is_removal_by_anybody = exchange.asked == Asked::Removal && !exchange.has_owner;
+    let is_removal_by_anybody = exchange.kind == RequestKind::Removal && !exchange.has_owner;
     if is_removal_by_anybody && matches!(refusal, Refusal::Expired | Refusal::Unknown) {
         return "no unfinished upload has this name; a finished one is removed at its own URL"
             .to_owned();
@@ -222,9 +222,9 @@ pub(super) fn wording(
 /// The code for an upload that is not there: to a client that goes on with one it had expired
 /// (J-041).
 fn gone(exchange: &ResumableJsExchange) -> &'static str {
-    match exchange.asked {
-        Asked::Nothing | Asked::Presence | Asked::Write => "upload_expired",
-        Asked::Removal | Asked::Status(_) => "unknown_upload",
+    match exchange.kind {
+        RequestKind::Nothing | RequestKind::Presence | RequestKind::Write => "upload_expired",
+        RequestKind::Removal | RequestKind::Status(_) => "unknown_upload",
     }
 }
 
@@ -362,29 +362,29 @@ mod tests {
         ]
     }
 
-    fn exchange(dialect: &ResumableJs, method: &str, asked: Asked) -> ResumableJsExchange {
+    fn exchange(dialect: &ResumableJs, method: &str, kind: RequestKind) -> ResumableJsExchange {
         let mut exchange = exchange_with(dialect, &format!("{method} /up"));
         exchange.identifier = Some("i".to_owned());
-        exchange.asked = asked;
+        exchange.kind = kind;
         exchange
     }
 
-    fn asked() -> [(&'static str, Asked); 5] {
+    fn kinds() -> [(&'static str, RequestKind); 5] {
         let question = status::Question::default();
-        let presence = Asked::Presence;
+        let presence = RequestKind::Presence;
         [
-            ("POST", Asked::Write),
+            ("POST", RequestKind::Write),
             ("GET", presence),
-            ("GET", Asked::Status(question)),
-            ("DELETE", Asked::Removal),
-            ("GET", Asked::Nothing),
+            ("GET", RequestKind::Status(question)),
+            ("DELETE", RequestKind::Removal),
+            ("GET", RequestKind::Nothing),
         ]
     }
 
     #[tokio::test]
     async fn every_refusal_has_its_status_and_code_a_001() {
         for (rule, refusal, expected, fields) in refusals() {
-            let exchange = exchange(&dialect(), "POST", Asked::Write);
+            let exchange = exchange(&dialect(), "POST", RequestKind::Write);
             let reply = exchange.completed(refuse(&exchange, &refusal.clone().into()));
             let (status, code) = expected.split_once(' ').expect("both");
             let is_delayed = ["401", "403", "503"].contains(&status);
@@ -404,21 +404,21 @@ mod tests {
     async fn statuses_that_clients_repeat_for_ever_are_never_used_a_001() {
         let strict = dialect().with_denial_as_not_found();
         for dialect in [dialect(), strict.clone()] {
-            for (method, asked) in asked() {
+            for (method, kind) in kinds() {
                 for (_, refusal, ..) in refusals() {
-                    let exchange = exchange(&dialect, method, asked.clone());
+                    let exchange = exchange(&dialect, method, kind.clone());
                     let reply = refuse(&exchange, &refusal.clone().into());
                     let status = reply.response.status().as_u16();
                     let good = [204, 400, 401, 403, 404, 415, 500, 503].contains(&status);
                     assert!(good, "{refusal:?} {status}");
                     let is_absent = matches!(refusal, Refusal::Expired | Refusal::Unknown);
-                    let is_test = matches!(asked, Asked::Presence);
-                    assert_eq!(status == 204, is_absent && is_test, "{refusal:?} {asked:?}");
+                    let is_test = matches!(kind, RequestKind::Presence);
+                    assert_eq!(status == 204, is_absent && is_test, "{refusal:?} {kind:?}");
                 }
             }
         }
         for (_, refusal, expected, _) in refusals() {
-            let exchange = exchange(&strict, "POST", Asked::Write);
+            let exchange = exchange(&strict, "POST", RequestKind::Write);
             let reply = refuse(&exchange, &refusal.into());
             let stops = expected.starts_with("401") || expected.starts_with("403");
             let status = reply.response.status().as_str().to_owned();
@@ -429,15 +429,15 @@ mod tests {
 
     #[tokio::test]
     async fn unknown_uploads_are_absent_gone_or_not_there_f_01_f_41() {
-        let [write, presence, status, removal, _] = asked();
-        for ((method, asked), expected) in [
+        let [write, presence, status, removal, _] = kinds();
+        for ((method, kind), expected) in [
             (write, "404 upload_expired"),
             (presence, "204 "),
             (status, "404 unknown_upload"),
             (removal, "404 unknown_upload"),
         ] {
             for refusal in [Refusal::Unknown, Refusal::Expired] {
-                let exchange = exchange(&dialect(), method, asked.clone());
+                let exchange = exchange(&dialect(), method, kind.clone());
                 let reply = exchange.completed(refuse(&exchange, &refusal.into()));
                 let (head, body) = told(reply).await;
                 let code = body["error"]["code"].as_str().unwrap_or_default();
@@ -452,7 +452,7 @@ mod tests {
             (true, "no such upload"),
             (false, "no unfinished upload has this name; a finished one is removed at its own URL"),
         ] {
-            let mut exchange = exchange(&dialect(), "DELETE", Asked::Removal);
+            let mut exchange = exchange(&dialect(), "DELETE", RequestKind::Removal);
             exchange.has_owner = has_owner;
             let reply = exchange.completed(refuse(&exchange, &Refusal::Unknown.into()));
             let (status, body) = told(reply).await;
@@ -463,7 +463,7 @@ mod tests {
     #[tokio::test]
     async fn a_head_is_answered_without_a_body_j_009() {
         for (_, refusal, expected, fields) in refusals() {
-            let exchange = exchange(&dialect(), "HEAD", Asked::Write);
+            let exchange = exchange(&dialect(), "HEAD", RequestKind::Write);
             let reply = exchange.completed(refuse(&exchange, &refusal.into()));
             let (head, body) = told(reply).await;
             assert_eq!((head, body), (format!("{}{fields}", &expected[..3]), Value::Null));
@@ -472,7 +472,7 @@ mod tests {
 
     #[tokio::test]
     async fn faults_name_the_parameter() {
-        let mut exchange = exchange(&dialect(), "GET", Asked::Nothing);
+        let mut exchange = exchange(&dialect(), "GET", RequestKind::Nothing);
         exchange.identifier = None;
         let fault = super::Fault::about("ns.k", BAD_NUMBER, "must be at least 1");
         let reply = exchange.completed(super::fault(&exchange, &fault));

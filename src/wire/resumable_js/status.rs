@@ -11,11 +11,11 @@ use http::{HeaderMap, Method, StatusCode, header::LOCATION, request::Parts};
 use serde::Serialize;
 
 use super::{
-    Asked, ResumableJsExchange,
+    RequestKind, ResumableJsExchange,
     answer::{self, Shown, UploadBody},
     chunk::Chunk,
     profile::Parameter,
-    read::Unread,
+    read::Rejection,
     refuse,
 };
 use crate::{
@@ -65,16 +65,16 @@ pub(super) fn read(
     exchange: &mut ResumableJsExchange,
     head: &Parts,
     limits: &Limits,
-) -> Result<Intent, Unread> {
+) -> Result<Intent, Rejection> {
     let removes = match head.method {
         Method::DELETE if limits.termination => true,
         Method::GET | Method::HEAD => false,
-        Method::OPTIONS => return Err(Unread::Options),
+        Method::OPTIONS => return Err(Rejection::Options),
         _ if limits.termination => {
-            return Err(Unread::NotAllowed { allow: "GET, HEAD, DELETE, OPTIONS" });
+            return Err(Rejection::NotAllowed { allow: "GET, HEAD, DELETE, OPTIONS" });
         }
         _ => {
-            return Err(Unread::NotAllowed { allow: "GET, HEAD, OPTIONS" });
+            return Err(Rejection::NotAllowed { allow: "GET, HEAD, OPTIONS" });
         }
     };
     let chosen = exchange.query(head).choose(&[Parameter::Identifier])?;
@@ -83,12 +83,12 @@ pub(super) fn read(
     let key = exchange.config.naming.key_of(head, &file);
     exchange.identifier = Some(file.identifier);
     if removes {
-        exchange.asked = Asked::Removal;
+        exchange.kind = RequestKind::Removal;
         // Of a name that anybody may guess it cannot be told whose finished file it is.
         let of = if exchange.has_owner { Subject::Key(key) } else { Subject::Unfinished(key) };
         return Ok(Intent::Terminate { of });
     }
-    exchange.asked = Asked::Status(Question {
+    exchange.kind = RequestKind::Status(Question {
         chunks: chosen.number(Parameter::TotalChunks)?,
         size: chosen.size_of_chunks()?,
         total: chosen.number(Parameter::TotalSize)?,
@@ -192,12 +192,12 @@ mod tests {
 
     const FILE: &str = "identifier=i&filename=n&relativePath=p";
 
-    fn told_of(read: Result<Intent, Unread>) -> Result<Intent, (u16, &'static str)> {
-        read.map_err(|unread| match unread {
-            Unread::Fault(fault) => (fault.status.as_u16(), fault.code),
-            Unread::NotAllowed { allow } => (405, allow),
-            Unread::Options => (204, ""),
-            Unread::Refused(refusal) => panic!("{refusal:?}"),
+    fn told_of(read: Result<Intent, Rejection>) -> Result<Intent, (u16, &'static str)> {
+        read.map_err(|rejection| match rejection {
+            Rejection::Fault(fault) => (fault.status.as_u16(), fault.code),
+            Rejection::NotAllowed { allow } => (405, allow),
+            Rejection::Options => (204, ""),
+            Rejection::Refused(refusal) => panic!("{refusal:?}"),
         })
     }
 
@@ -246,8 +246,8 @@ mod tests {
         let mut exchange = exchange(&lines);
         exchange.has_owner = true;
         read(&mut exchange, &head(&lines), &Limits::default()).expect("a good request");
-        let Asked::Status(question) = exchange.asked.clone() else {
-            panic!("{:?}", exchange.asked);
+        let RequestKind::Status(question) = exchange.kind.clone() else {
+            panic!("{:?}", exchange.kind);
         };
         told(exchange.completed(answer(&exchange, &question, upload))).await
     }

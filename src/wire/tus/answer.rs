@@ -14,7 +14,7 @@ use crate::{
         content_disposition, content_type, range, tus_resumable, upload_concat,
         upload_defer_length, upload_expires, upload_length, upload_metadata, upload_offset,
     },
-    rules::{FetchedBytes, Offer, Outcome},
+    rules::{FetchedBytes, Outcome, ServerInfo},
     upload::Upload,
     wire::{Reply, ReplyBody, reply},
 };
@@ -32,7 +32,7 @@ pub(super) fn answer(exchange: &TusExchange, outcome: Outcome) -> Reply {
         Outcome::Discovered(offer) => discovered(&offer),
         Outcome::Fetched { bytes, upload } => fetched(exchange, bytes, &upload),
         Outcome::Status { upload } => status(exchange, &upload),
-        Outcome::Stored { finished, offset, upload, .. } => {
+        Outcome::Written { finished, offset, upload, .. } => {
             let mut reply = stored(exchange, offset, &upload);
             reply::add_finished(&mut reply, &finished);
             reply
@@ -47,7 +47,7 @@ fn with_fields(status: StatusCode) -> Reply {
     reply
 }
 
-fn discovered(offer: &Offer) -> Reply {
+fn discovered(offer: &ServerInfo) -> Reply {
     let mut reply = with_fields(StatusCode::NO_CONTENT);
     let fields = reply.response.headers_mut();
     fields.insert(TUS_VERSION, tus_resumable::VERSION);
@@ -60,7 +60,7 @@ fn discovered(offer: &Offer) -> Reply {
 }
 
 /// The extensions, and only those that work (T-007, T-030).
-fn extensions(Offer { capabilities, limits }: &Offer) -> HeaderValue {
+fn extensions(ServerInfo { capabilities, limits }: &ServerInfo) -> HeaderValue {
     let names: Vec<_> = [
         ("creation", true),
         ("creation-with-upload", true),
@@ -242,7 +242,7 @@ mod tests {
     fn discovery_names_what_works_t_007_t_008_t_030() {
         let offer = |join, limits| {
             let capabilities = Capabilities { join };
-            Outcome::Discovered(Box::new(Offer { capabilities, limits }))
+            Outcome::Discovered(Box::new(ServerInfo { capabilities, limits }))
         };
         let rest = "tus-checksum-algorithm: sha1,sha256,sha512,md5";
         let always = "creation,creation-with-upload,creation-defer-length";
@@ -452,7 +452,7 @@ mod tests {
             ];
             let finished = Finished { headers };
             let upload = Arc::new(upload);
-            let outcome = Outcome::Stored { finished, is_news: true, offset, upload };
+            let outcome = Outcome::Written { finished, changed: true, offset, upload };
             let reply = answered(lines, outcome);
             assert_eq!(head_of(&reply), format!("{expected}\nx-result: 7"), "{rule} {lines}");
         }

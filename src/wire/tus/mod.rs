@@ -19,7 +19,7 @@ use http::{
     request::Parts,
 };
 
-use self::read::Unread;
+use self::read::Rejection;
 use super::{Dialect, Exchange, Naming, Reply, cors, location::Locations, naming, reply};
 use crate::{
     content::Content,
@@ -34,7 +34,7 @@ const TUS_MAX_SIZE: HeaderName = HeaderName::from_static("tus-max-size");
 const TUS_VERSION: HeaderName = HeaderName::from_static("tus-version");
 
 /// D-57. What the IETF draft needs is listed too: clients of both share a path.
-const CORS: cors::Lists = cors::Lists {
+const CORS: cors::CorsFields = cors::CorsFields {
     allow_headers: "Authorization, Content-Type, Origin, X-Requested-With, X-Request-ID, \
         X-HTTP-Method-Override, Tus-Resumable, Upload-Length, Upload-Offset, Upload-Metadata, \
         Upload-Defer-Length, Upload-Concat, Upload-Checksum, Upload-Complete, Upload-Incomplete, \
@@ -94,7 +94,7 @@ impl Dialect for Tus {
         &self.config.locations
     }
 
-    fn cors(&self) -> &cors::Lists {
+    fn cors(&self) -> &cors::CorsFields {
         &CORS
     }
 
@@ -140,11 +140,11 @@ impl Exchange for TusExchange {
         content: Content,
         limits: &Limits,
     ) -> Result<(Intent, Content), Box<Reply>> {
-        read::read(self, head, content, limits).map_err(|unread| {
-            Box::new(self.completed(match unread {
-                Unread::NotAllowed { allow } => refuse::not_allowed(allow),
-                Unread::OtherDialect => refuse::other_dialect(self),
-                Unread::Refused(refusal) => refuse::refuse(self, &refusal.into()),
+        read::read(self, head, content, limits).map_err(|rejection| {
+            Box::new(self.completed(match rejection {
+                Rejection::NotAllowed { allow } => refuse::not_allowed(allow),
+                Rejection::OtherDialect => refuse::other_dialect(self),
+                Rejection::Refused(refusal) => refuse::refuse(self, &refusal.into()),
             }))
         })
     }
@@ -172,7 +172,7 @@ impl TusExchange {
             fetch: None,
             method,
             real_method: head.method.clone(),
-            start: dialect.config.locations.start(head),
+            start: dialect.config.locations.base_url(head),
             tells_status: false,
         }
     }

@@ -16,7 +16,7 @@ use crate::{
     },
     rules::{
         At, Checksum, Intent, Join, NewUpload, Refusal, Selection, Subject, Target, Wait, Write,
-        create::fits, lifecycle,
+        create::check_length, lifecycle,
     },
     upload::{Completion, Limits, Role, UploadId},
     wire::{cors, location, mount::Resource, naming::File, trailer_checksum},
@@ -24,7 +24,7 @@ use crate::{
 
 /// Why a head has no intent.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Unread {
+pub(super) enum Rejection {
     /// The resource does not have the method.
     NotAllowed {
         /// The methods it has, as a comma list.
@@ -36,7 +36,7 @@ pub(super) enum Unread {
     Refused(Refusal),
 }
 
-impl From<Refusal> for Unread {
+impl From<Refusal> for Rejection {
     fn from(refusal: Refusal) -> Self {
         Self::Refused(refusal)
     }
@@ -46,7 +46,7 @@ impl From<Refusal> for Unread {
 pub(super) const LENGTH_AND_DEFERRAL: &str = "Upload-Length and Upload-Defer-Length";
 
 /// What a request means, once path and method fit.
-enum Ask {
+enum Operation {
     Append(UploadId),
     Create,
     Fetch(UploadId),
@@ -60,7 +60,7 @@ pub(super) fn read(
     head: &Parts,
     content: Content,
     limits: &Limits,
-) -> Result<(Intent, Content), Unread> {
+) -> Result<(Intent, Content), Rejection> {
     let headers = &head.headers;
     if cors::is_preflight(head) {
         // On any path, so that the page can read what is wrong with its own request (D-57).
@@ -72,14 +72,14 @@ pub(super) fn read(
         return Ok((Intent::Discover, content.ignored()));
     }
     if is_resumable_js(exchange, head) {
-        return Err(Unread::OtherDialect);
+        return Err(Rejection::OtherDialect);
     }
-    let ask = ask(&exchange.method, resource, limits)?;
+    let ask = operation(&exchange.method, resource, limits)?;
     check_version(&exchange.method, headers)?;
     match ask {
-        Ask::Append(id) => Ok(append(headers, id, content, limits)?),
-        Ask::Create => Ok(create(exchange, head, content, limits)?),
-        Ask::Fetch(id) => {
+        Operation::Append(id) => Ok(append(headers, id, content, limits)?),
+        Operation::Create => Ok(create(exchange, head, content, limits)?),
+        Operation::Fetch(id) => {
             let selection = selection(headers, &id);
             let fetch = Intent::Fetch { id: id.clone(), selection };
             if tus_resumable::decode(headers) != Ok(true) {
@@ -90,8 +90,10 @@ pub(super) fn read(
             exchange.tells_status = true;
             Ok((Intent::Status { of: Subject::Id(id) }, content.ignored()))
         }
-        Ask::Status(id) => Ok((Intent::Status { of: Subject::Id(id) }, content.ignored())),
-        Ask::Terminate(id) => Ok((Intent::Terminate { of: Subject::Id(id) }, content.ignored())),
+        Operation::Status(id) => Ok((Intent::Status { of: Subject::Id(id) }, content.ignored())),
+        Operation::Terminate(id) => {
+            Ok((Intent::Terminate { of: Subject::Id(id) }, content.ignored()))
+        }
     }
 }
 
@@ -106,18 +108,22 @@ fn is_resumable_js(exchange: &TusExchange, head: &Parts) -> bool {
 }
 
 /// What `method` means for `resource` (D-55).
-fn ask(method: &Method, resource: Resource, limits: &Limits) -> Result<Ask, Unread> {
+fn operation(method: &Method, resource: Resource, limits: &Limits) -> Result<Operation, Rejection> {
     match (method, resource) {
-        (&Method::POST, Resource::Collection) => Ok(Ask::Create),
-        (&Method::HEAD, Resource::Upload(id)) => Ok(Ask::Status(id)),
-        (&Method::PATCH, Resource::Upload(id)) => Ok(Ask::Append(id)),
-        (&Method::GET, Resource::Upload(id)) => Ok(Ask::Fetch(id)),
-        (&Method::DELETE, Resource::Upload(id)) if limits.termination => Ok(Ask::Terminate(id)),
-        (_, Resource::Collection) => Err(Unread::NotAllowed { allow: "POST, OPTIONS" }),
-        (_, Resource::Upload(_)) if limits.termination => {
-            Err(Unread::NotAllowed { allow: "HEAD, PATCH, GET, DELETE, OPTIONS" })
+        (&Method::POST, Resource::Collection) => Ok(Operation::Create),
+        (&Method::HEAD, Resource::Upload(id)) => Ok(Operation::Status(id)),
+        (&Method::PATCH, Resource::Upload(id)) => Ok(Operation::Append(id)),
+        (&Method::GET, Resource::Upload(id)) => Ok(Operation::Fetch(id)),
+        (&Method::DELETE, Resource::Upload(id)) if limits.termination => {
+            Ok(Operation::Terminate(id))
         }
-        (_, Resource::Upload(_)) => Err(Unread::NotAllowed { allow: "HEAD, PATCH, GET, OPTIONS" }),
+        (_, Resource::Collection) => Err(Rejection::NotAllowed { allow: "POST, OPTIONS" }),
+        (_, Resource::Upload(_)) if limits.termination => {
+            Err(Rejection::NotAllowed { allow: "HEAD, PATCH, GET, DELETE, OPTIONS" })
+        }
+        (_, Resource::Upload(_)) => {
+            Err(Rejection::NotAllowed { allow: "HEAD, PATCH, GET, OPTIONS" })
+        }
     }
 }
 
@@ -208,8 +214,8 @@ fn create(
         ..NewUpload::default()
     };
     let target = match key {
-        Some(key) if has_owner => Target::Named(key, new),
-        Some(key) => Target::NewNamed(key, new),
+        Some(key) if has_owner => Target::Keyed(key, new),
+        Some(key) => Target::NewKeyed(key, new),
         None => Target::New(new),
     };
     let (at, wait) = (At::Offset(0), wait(limits));
@@ -244,7 +250,7 @@ fn declared_length(
             upload_length::FIELD,
             "missing, and Upload-Defer-Length: 1 as well",
         )),
-        (Some(length), false) => fits(length, limits).map(|()| Some(length)),
+        (Some(length), false) => check_length(length, limits).map(|()| Some(length)),
         (None, true | false) => Ok(None),
     }
 }
@@ -321,27 +327,27 @@ mod tests {
         Limits { max_size_bytes: Some(100), max_metadata_bytes: 20, ..Limits::default() }
     }
 
-    fn read_with(lines: &str, content: Content) -> Result<(Intent, Content), Unread> {
+    fn read_with(lines: &str, content: Content) -> Result<(Intent, Content), Rejection> {
         read(&mut exchange(lines), &head(lines), content, &limits())
     }
 
-    fn intent(lines: &str) -> Result<Intent, Unread> {
+    fn intent(lines: &str) -> Result<Intent, Rejection> {
         read_with(lines, Content::empty()).map(|(intent, _)| intent)
     }
 
     /// What a client is told: the status, and the field where one is to blame.
-    fn told(unread: Unread) -> (u16, &'static str) {
-        match unread {
-            Unread::NotAllowed { allow } => (405, allow),
-            Unread::OtherDialect => (415, "other"),
-            Unread::Refused(Refusal::Malformed { field, .. }) => (400, field),
-            Unread::Refused(Refusal::ChecksumUnknown { .. }) => (400, "algorithm"),
-            Unread::Refused(Refusal::Unknown) => (404, ""),
-            Unread::Refused(Refusal::VersionUnsupported) => (412, ""),
-            Unread::Refused(Refusal::OverLimit { limit_bytes: 100 }) => (413, ""),
-            Unread::Refused(Refusal::WrongMediaType { .. }) => (415, ""),
-            Unread::Refused(Refusal::MetadataTooLong { limit_bytes: 20 }) => (431, ""),
-            Unread::Refused(other) => panic!("{other:?} is the engine's"),
+    fn status_and_field(rejection: Rejection) -> (u16, &'static str) {
+        match rejection {
+            Rejection::NotAllowed { allow } => (405, allow),
+            Rejection::OtherDialect => (415, "other"),
+            Rejection::Refused(Refusal::Malformed { field, .. }) => (400, field),
+            Rejection::Refused(Refusal::ChecksumUnknown { .. }) => (400, "algorithm"),
+            Rejection::Refused(Refusal::Unknown) => (404, ""),
+            Rejection::Refused(Refusal::VersionUnsupported) => (412, ""),
+            Rejection::Refused(Refusal::OverLimit { limit_bytes: 100 }) => (413, ""),
+            Rejection::Refused(Refusal::WrongMediaType { .. }) => (415, ""),
+            Rejection::Refused(Refusal::MetadataTooLong { limit_bytes: 20 }) => (431, ""),
+            Rejection::Refused(other) => panic!("{other:?} is the engine's"),
         }
     }
 
@@ -401,11 +407,11 @@ mod tests {
                 panic!("{intent:?}");
             };
             let key = match write.target {
-                Target::NewNamed(key, new) => {
+                Target::NewKeyed(key, new) => {
                     assert_eq!(write.length, new.length);
                     Some(key)
                 }
-                Target::Existing(_) | Target::Named(..) | Target::New(_) => None,
+                Target::Existing(_) | Target::Keyed(..) | Target::New(_) => None,
             };
             assert_eq!(key, expected, "{lines}");
         }
@@ -429,11 +435,11 @@ mod tests {
             let Ok((Intent::Write(write), _)) = read else { panic!("{read:?}") };
             let key = dialect.naming().key(name, "i", "", "");
             match write.target {
-                Target::Named(found, new) => {
+                Target::Keyed(found, new) => {
                     assert_eq!((found, new.owner.as_deref()), (key, Some("o")));
                     assert!(name.is_some());
                 }
-                Target::NewNamed(found, new) => {
+                Target::NewKeyed(found, new) => {
                     assert_eq!((found, new.owner, name), (key, None, None))
                 }
                 target @ (Target::Existing(_) | Target::New(_)) => panic!("{target:?}"),
@@ -680,7 +686,7 @@ mod tests {
             ("D-21", post("Upload-Length: 9\nUpload-Checksum: sha1"), (400, "Upload-Checksum")),
             ("0.2", post(&format!("Upload-Length: 9\nContent-Encoding: gzip\n{OOS}")), (415, "")),
         ] {
-            assert_eq!(intent(&lines).map_err(told), Err(expected), "{rule} {lines}");
+            assert_eq!(intent(&lines).map_err(status_and_field), Err(expected), "{rule} {lines}");
         }
     }
 
@@ -706,11 +712,11 @@ mod tests {
             let tus = tus("/files").with_naming(dialect.naming().clone()).beside(dialect.clone());
             let mut exchange = TusExchange::new(&tus, &head(&lines));
             let read = read(&mut exchange, &head(&lines), Content::empty(), &limits());
-            assert_eq!(read.map(|_| ()).map_err(told), Err(expected), "{lines}");
+            assert_eq!(read.map(|_| ()).map_err(status_and_field), Err(expected), "{lines}");
         }
         // Whoever serves tus alone meets the same pages.
         let lines = format!("POST /files\n{form}");
-        assert_eq!(intent(&lines).map_err(told), Err(other));
+        assert_eq!(intent(&lines).map_err(status_and_field), Err(other));
     }
 
     #[test]
@@ -719,7 +725,7 @@ mod tests {
         let lines = "DELETE /files/a\nTus-Resumable: 1.0.0";
         let told = read(&mut exchange(lines), &head(lines), Content::empty(), &limits)
             .map(|_| ())
-            .map_err(told);
+            .map_err(status_and_field);
         assert_eq!(told, Err((405, "HEAD, PATCH, GET, OPTIONS")));
     }
 

@@ -37,7 +37,7 @@ struct Wording {
     status: StatusCode,
 }
 
-fn no(status: StatusCode, code: &'static str) -> Wording {
+fn plain(status: StatusCode, code: &'static str) -> Wording {
     Wording { closes: false, code, fact: None, hint: "", status }
 }
 
@@ -126,61 +126,66 @@ impl fmt::Display for Message<'_> {
 /// wrong for good is 4xx (D-45).
 fn wording(refusal: &Refusal) -> Wording {
     match refusal {
-        Refusal::Abandoned => no(StatusCode::SERVICE_UNAVAILABLE, "ERR_READ_TIMEOUT").closing(),
-        Refusal::BodyLengthWrong { .. } => no(StatusCode::BAD_REQUEST, "ERR_INVALID_REQUEST"),
+        Refusal::Abandoned => plain(StatusCode::SERVICE_UNAVAILABLE, "ERR_READ_TIMEOUT").closing(),
+        Refusal::BodyLengthWrong { .. } => plain(StatusCode::BAD_REQUEST, "ERR_INVALID_REQUEST"),
         Refusal::BodyTooLong { .. } => {
-            no(StatusCode::PAYLOAD_TOO_LARGE, "ERR_UPLOAD_SIZE_EXCEEDED")
+            plain(StatusCode::PAYLOAD_TOO_LARGE, "ERR_UPLOAD_SIZE_EXCEEDED")
         }
         Refusal::Busy => {
-            no(StatusCode::LOCKED, "ERR_UPLOAD_LOCKED").with(RETRY_AFTER, BUSY_SECONDS)
+            plain(StatusCode::LOCKED, "ERR_UPLOAD_LOCKED").with(RETRY_AFTER, BUSY_SECONDS)
         }
         Refusal::ChecksumMismatch => {
             let status = StatusCode::from_u16(CHECKSUM_MISMATCH).expect("it has three digits");
-            no(status, "ERR_CHECKSUM_MISMATCH")
+            plain(status, "ERR_CHECKSUM_MISMATCH")
         }
-        Refusal::ChecksumUnknown { .. } => no(StatusCode::BAD_REQUEST, "ERR_CHECKSUM_ALGORITHM")
+        Refusal::ChecksumUnknown { .. } => plain(StatusCode::BAD_REQUEST, "ERR_CHECKSUM_ALGORITHM")
             .hinting("; sha1, sha256, sha512 and md5 are"),
-        Refusal::ContentConflict { .. } => no(StatusCode::BAD_REQUEST, "ERR_CONTENT_CONFLICT"),
+        Refusal::ContentConflict { .. } => plain(StatusCode::BAD_REQUEST, "ERR_CONTENT_CONFLICT"),
         Refusal::Denied(denial) => denied(denial),
-        Refusal::Displaced => no(StatusCode::LOCKED, "ERR_UPLOAD_INTERRUPTED").closing(),
-        Refusal::Expired => no(StatusCode::GONE, "ERR_UPLOAD_EXPIRED"),
-        Refusal::FinalUpload => no(StatusCode::FORBIDDEN, "ERR_MODIFY_FINAL"),
-        Refusal::Internal => no(StatusCode::INTERNAL_SERVER_ERROR, "ERR_INTERNAL"),
-        Refusal::LengthConflict { .. } => no(StatusCode::BAD_REQUEST, "ERR_INVALID_UPLOAD_LENGTH"),
-        Refusal::Malformed { field, .. } => no(StatusCode::BAD_REQUEST, malformed_code(field)),
-        Refusal::MetadataTooLong { .. } => {
-            no(StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE, "ERR_METADATA_TOO_LARGE")
+        Refusal::Displaced => plain(StatusCode::LOCKED, "ERR_UPLOAD_INTERRUPTED").closing(),
+        Refusal::Expired => plain(StatusCode::GONE, "ERR_UPLOAD_EXPIRED"),
+        Refusal::FinalUpload => plain(StatusCode::FORBIDDEN, "ERR_MODIFY_FINAL"),
+        Refusal::Internal => plain(StatusCode::INTERNAL_SERVER_ERROR, "ERR_INTERNAL"),
+        Refusal::LengthConflict { .. } => {
+            plain(StatusCode::BAD_REQUEST, "ERR_INVALID_UPLOAD_LENGTH")
         }
-        Refusal::NotPartial { .. } => no(StatusCode::BAD_REQUEST, "ERR_INVALID_CONCAT"),
+        Refusal::Malformed { field, .. } => plain(StatusCode::BAD_REQUEST, malformed_code(field)),
+        Refusal::MetadataTooLong { .. } => {
+            plain(StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE, "ERR_METADATA_TOO_LARGE")
+        }
+        Refusal::NotPartial { .. } => plain(StatusCode::BAD_REQUEST, "ERR_INVALID_CONCAT"),
         Refusal::OffsetMismatch { expected, .. } => {
-            no(StatusCode::CONFLICT, "ERR_MISMATCHED_OFFSET").with(upload_offset::NAME, *expected)
+            plain(StatusCode::CONFLICT, "ERR_MISMATCHED_OFFSET")
+                .with(upload_offset::NAME, *expected)
         }
         Refusal::OverLimit { limit_bytes } => {
-            no(StatusCode::PAYLOAD_TOO_LARGE, "ERR_MAX_SIZE_EXCEEDED")
+            plain(StatusCode::PAYLOAD_TOO_LARGE, "ERR_MAX_SIZE_EXCEEDED")
                 .with(TUS_MAX_SIZE, *limit_bytes)
         }
-        Refusal::PartialUnfinished { .. } => no(StatusCode::BAD_REQUEST, "ERR_UPLOAD_NOT_FINISHED"),
+        Refusal::PartialUnfinished { .. } => {
+            plain(StatusCode::BAD_REQUEST, "ERR_UPLOAD_NOT_FINISHED")
+        }
         Refusal::RangeUnsatisfiable { length } => {
-            no(StatusCode::RANGE_NOT_SATISFIABLE, "ERR_RANGE_NOT_SATISFIABLE")
+            plain(StatusCode::RANGE_NOT_SATISFIABLE, "ERR_RANGE_NOT_SATISFIABLE")
                 .with(CONTENT_RANGE, range::encode_unsatisfied(*length))
         }
-        Refusal::ShuttingDown => no(StatusCode::SERVICE_UNAVAILABLE, "ERR_SERVER_SHUTDOWN")
+        Refusal::ShuttingDown => plain(StatusCode::SERVICE_UNAVAILABLE, "ERR_SERVER_SHUTDOWN")
             .with(RETRY_AFTER, RESTART_SECONDS)
             .closing(),
-        Refusal::StoreFull => no(StatusCode::INSUFFICIENT_STORAGE, "ERR_NO_SPACE"),
-        Refusal::StoreTrouble => no(StatusCode::SERVICE_UNAVAILABLE, "ERR_STORE_UNAVAILABLE")
+        Refusal::StoreFull => plain(StatusCode::INSUFFICIENT_STORAGE, "ERR_NO_SPACE"),
+        Refusal::StoreTrouble => plain(StatusCode::SERVICE_UNAVAILABLE, "ERR_STORE_UNAVAILABLE")
             .with(RETRY_AFTER, BUSY_SECONDS),
-        Refusal::TooFragmented { .. } => no(StatusCode::BAD_REQUEST, "ERR_INVALID_REQUEST"),
-        Refusal::TooManyPartials { .. } => no(StatusCode::BAD_REQUEST, "ERR_INVALID_CONCAT"),
-        Refusal::Unknown => no(StatusCode::NOT_FOUND, "ERR_UPLOAD_NOT_FOUND"),
-        Refusal::Unsupported { .. } => no(StatusCode::BAD_REQUEST, "ERR_UNSUPPORTED"),
+        Refusal::TooFragmented { .. } => plain(StatusCode::BAD_REQUEST, "ERR_INVALID_REQUEST"),
+        Refusal::TooManyPartials { .. } => plain(StatusCode::BAD_REQUEST, "ERR_INVALID_CONCAT"),
+        Refusal::Unknown => plain(StatusCode::NOT_FOUND, "ERR_UPLOAD_NOT_FOUND"),
+        Refusal::Unsupported { .. } => plain(StatusCode::BAD_REQUEST, "ERR_UNSUPPORTED"),
         Refusal::VersionUnsupported => {
-            no(StatusCode::PRECONDITION_FAILED, "ERR_UNSUPPORTED_VERSION")
+            plain(StatusCode::PRECONDITION_FAILED, "ERR_UNSUPPORTED_VERSION")
                 .with(TUS_VERSION, tus_resumable::VERSION)
                 .hinting("; expected Tus-Resumable: 1.0.0")
         }
         Refusal::WrongMediaType { .. } => {
-            no(StatusCode::UNSUPPORTED_MEDIA_TYPE, "ERR_INVALID_CONTENT_TYPE")
+            plain(StatusCode::UNSUPPORTED_MEDIA_TYPE, "ERR_INVALID_CONTENT_TYPE")
         }
     }
 }
@@ -188,16 +193,16 @@ fn wording(refusal: &Refusal) -> Wording {
 fn denied(denial: &Denial) -> Wording {
     const REJECTED: &str = "ERR_UPLOAD_REJECTED";
     match &denial.kind {
-        DenialKind::Forbidden => no(StatusCode::FORBIDDEN, "ERR_FORBIDDEN"),
-        DenialKind::Invalid => no(StatusCode::BAD_REQUEST, REJECTED),
-        DenialKind::TooLarge => no(StatusCode::PAYLOAD_TOO_LARGE, REJECTED),
+        DenialKind::Forbidden => plain(StatusCode::FORBIDDEN, "ERR_FORBIDDEN"),
+        DenialKind::Invalid => plain(StatusCode::BAD_REQUEST, REJECTED),
+        DenialKind::TooLarge => plain(StatusCode::PAYLOAD_TOO_LARGE, REJECTED),
         DenialKind::Unauthenticated { challenge } => {
             let challenge = challenge.as_deref().and_then(|text| HeaderValue::from_str(text).ok());
             // RFC 9110 wants a challenge; this one makes no browser open a dialogue.
             let challenge = challenge.unwrap_or(HeaderValue::from_static("Bearer"));
-            no(StatusCode::UNAUTHORIZED, "ERR_UNAUTHENTICATED").with(WWW_AUTHENTICATE, challenge)
+            plain(StatusCode::UNAUTHORIZED, "ERR_UNAUTHENTICATED").with(WWW_AUTHENTICATE, challenge)
         }
-        DenialKind::Unavailable { retry_after } => no(StatusCode::SERVICE_UNAVAILABLE, REJECTED)
+        DenialKind::Unavailable { retry_after } => plain(StatusCode::SERVICE_UNAVAILABLE, REJECTED)
             .with(RETRY_AFTER, reply::retry_after(*retry_after)),
     }
 }

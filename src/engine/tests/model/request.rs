@@ -404,7 +404,7 @@ pub(super) async fn run(engine: Engine, intent: Intent, content: Content) -> Ans
             Answer::Bytes(all)
         }
         Outcome::Status { upload } => Answer::State(upload),
-        Outcome::Stored { offset, upload, .. } => Answer::Stored { offset, upload },
+        Outcome::Written { offset, upload, .. } => Answer::Stored { offset, upload },
         Outcome::Terminated => Answer::Gone,
     }
 }

@@ -510,7 +510,7 @@ impl Walk {
             }
             What::Chunk { name, total } => {
                 let range = at..at + sent.map_or(0, |sent| sent.room);
-                let target = Target::Named(key(name), new(Some(total), Role::Whole));
+                let target = Target::Keyed(key(name), new(Some(total), Role::Whole));
                 write(At::Range(range), Some(total), target)
             }
             What::Create { length, partial } => {
@@ -519,7 +519,7 @@ impl Walk {
             }
             What::Fetch { of } => Intent::Fetch { id: id(of), selection: Selection::All },
             What::Find { is_owner, name, total } => {
-                let target = if is_owner { Target::Named } else { Target::NewNamed };
+                let target = if is_owner { Target::Keyed } else { Target::NewKeyed };
                 let new = new(Some(total), Role::Whole);
                 write(At::Offset(0), Some(total), target(key(name), new))
             }
