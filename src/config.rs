@@ -15,10 +15,10 @@ use clap::{
 };
 
 pub use self::values::{InvalidListen, Listen};
-use self::values::{Route, dir_mode, duration, file_mode, size, switch};
+use self::values::{Route, checksum, dir_mode, duration, file_mode, size, switch};
 use crate::{
     store::Durability,
-    upload::Limits,
+    upload::{Algorithm, Limits},
     wire::{
         cors::{Cors, Origin},
         location::{Locations, PublicUrl},
@@ -64,6 +64,20 @@ struct Flags {
         env = "WINDLASS_RESUMABLE_PATH"
     )]
     resumable_path: Route,
+
+    /// Path for clients of drf-chunked-upload; an empty path or off disables them
+    #[arg(long, value_name = "PATH", default_value = "/chunked", env = "WINDLASS_CHUNKED_PATH")]
+    chunked_path: Route,
+
+    /// Checksum by which clients of drf-chunked-upload complete an upload: md5, sha1, sha256 or sha512
+    #[arg(
+        long,
+        value_name = "NAME",
+        default_value = "md5",
+        env = "WINDLASS_CHUNKED_CHECKSUM",
+        value_parser = checksum
+    )]
+    chunked_checksum: Algorithm,
 
     /// What acknowledged data survives
     #[arg(long, value_name = "MODE", default_value = "synced", env = "WINDLASS_DURABILITY")]
@@ -127,6 +141,10 @@ enum DurabilityFlag {
 /// The checked settings of the server.
 #[derive(Debug)]
 pub struct Config {
+    /// The mount of the drf-chunked-upload dialect; `None` disables it.
+    pub chunked: Option<Locations>,
+    /// The checksum that completes an upload of drf-chunked-upload.
+    pub chunked_checksum: Algorithm,
     /// Which origins may upload.
     pub cors: Cors,
     /// The directory that stores the uploads.
@@ -145,7 +163,7 @@ pub struct Config {
     pub log_level: tracing::Level,
     /// The largest chunk, in bytes.
     pub max_chunk_bytes: u64,
-    /// The mount of the ResumableJS dialect; `None` disables it. Differs from that of tus.
+    /// The mount of the ResumableJS dialect; `None` disables it. No two mounts are the same.
     pub resumable: Option<Locations>,
     /// The mount of the tus dialect; `None` disables it.
     pub tus: Option<Locations>,
@@ -201,6 +219,29 @@ fn naming_variable(mut error: clap::Error, command: &Command, args: &[OsString])
     error
 }
 
+/// Checks that something is served, and that no two dialects are at one path.
+fn check_routes(routes: &[(&str, Route)]) -> Result<(), String> {
+    let served: Vec<_> =
+        routes.iter().filter_map(|(flag, Route(mount))| Some((flag, mount.as_ref()?))).collect();
+    if served.is_empty() {
+        let flags: Vec<_> = routes.iter().map(|(flag, _)| *flag).collect();
+        return Err(format!(
+            "{} are all disabled, so there is nothing to serve; set one of them to a path, such as \
+             --tus-path /files",
+            flags.join(", ")
+        ));
+    }
+    for (at, (flag, mount)) in served.iter().enumerate() {
+        if let Some((other, _)) = served[..at].iter().find(|(_, other)| other == mount) {
+            return Err(format!(
+                "{other} and {flag} are both {mount}; use different paths, such as /files, \
+                 /resumable and /chunked"
+            ));
+        }
+    }
+    Ok(())
+}
+
 impl Flags {
     /// Checks the flags against each other. Each was checked by itself when it was parsed.
     fn check(self) -> Result<Config, String> {
@@ -214,21 +255,13 @@ impl Flags {
             (false, true) => Cors::any(),
             (false, false) => Cors::listed(self.cors_origin),
         };
-        let (Route(tus), Route(resumable)) = (self.tus_path, self.resumable_path);
-        match (&tus, &resumable) {
-            (None, None) => {
-                return Err("--tus-path and --resumable-path are both disabled, so there is \
-                            nothing to serve; set one of them to a path, such as --tus-path /files"
-                    .to_owned());
-            }
-            (Some(tus), Some(resumable)) if tus == resumable => {
-                return Err(format!(
-                    "--tus-path and --resumable-path are both {tus}; use different paths, such as \
-                     /files and /resumable"
-                ));
-            }
-            (Some(_) | None, Some(_) | None) => {}
-        }
+        let routes = [
+            ("--tus-path", self.tus_path),
+            ("--resumable-path", self.resumable_path),
+            ("--chunked-path", self.chunked_path),
+        ];
+        check_routes(&routes)?;
+        let [(_, Route(tus)), (_, Route(resumable)), (_, Route(chunked))] = routes;
         let (public_url, trust_forwarded) = (self.public_url, self.trust_forwarded);
         let locations =
             |mount| Locations { mount, public_url: public_url.clone(), trust_forwarded };
@@ -241,6 +274,8 @@ impl Flags {
             ..Limits::default()
         };
         Ok(Config {
+            chunked: chunked.map(locations),
+            chunked_checksum: self.chunked_checksum,
             cors,
             data_dir: self.data_dir,
             dir_mode: self.dir_mode,

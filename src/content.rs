@@ -18,7 +18,7 @@ use http_body_util::{BodyExt as _, combinators::UnsyncBoxBody};
 
 use crate::{
     rules::Refusal,
-    upload::{Digest, Upload},
+    upload::{Digest, Metadata, Upload},
 };
 
 type BoxError = Box<dyn std::error::Error + Send + Sync>;
@@ -29,6 +29,19 @@ pub type AnyBody = UnsyncBoxBody<Bytes, io::Error>;
 /// How a dialect finds a checksum among the fields of a trailer.
 pub type TrailerChecksum = fn(&HeaderMap) -> Result<Option<Digest>, Refusal>;
 
+/// What a dialect knows of a request once its last byte has come, such as from the fields of a form that
+/// follow the file.
+pub type AtEnd = Box<dyn FnOnce() -> Result<Trailer, Refusal> + Send>;
+
+/// What a request says after its bytes.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Trailer {
+    /// What the bytes must hash to.
+    pub checksum: Option<Digest>,
+    /// What the client says about the upload.
+    pub metadata: Option<Metadata>,
+}
+
 /// Resolves when a client does not wait for its answer any more.
 pub type Left = Pin<Box<dyn Future<Output = ()> + Send>>;
 
@@ -38,6 +51,7 @@ pub type Progress = Box<dyn FnMut(&Upload) + Send>;
 
 /// The data of one request. Dropped before its end, it leaves the body to its [`BodyRemainder`].
 pub struct Content {
+    at_end: Option<AtEnd>,
     body: Option<AnyBody>,
     left: Option<Left>,
     peeked: Option<Step>,
@@ -57,18 +71,19 @@ type Replayed = Pin<Box<dyn Stream<Item = io::Result<Bytes>> + Send>>;
 /// One step of a [`Content`].
 #[derive(Debug)]
 pub enum Step {
-    /// What the bytes must hash to, as the trailer says. Comes after the last byte.
-    Checksum(Digest),
     /// The next bytes; may be empty.
     Data(Bytes),
     /// The body breaks a rule of its form: nothing more comes, and what came must not count.
     Refused(Refusal),
+    /// What follows the last byte.
+    Trailer(Trailer),
 }
 
 impl Content {
     /// No data.
     pub fn empty() -> Self {
         Self {
+            at_end: None,
             body: None,
             left: None,
             peeked: None,
@@ -102,6 +117,13 @@ impl Content {
     #[must_use]
     pub fn with_trailer_checksum(mut self, find: TrailerChecksum) -> Self {
         self.trailer_checksum = find;
+        self
+    }
+
+    /// The same data, followed by what `at_end` yields when all of it has come.
+    #[must_use]
+    pub fn with_end(mut self, at_end: AtEnd) -> Self {
+        self.at_end = Some(at_end);
         self
     }
 
@@ -194,7 +216,8 @@ impl Content {
 
     /// Whether nothing more can come.
     pub fn is_end(&self) -> bool {
-        self.replayed.is_none()
+        self.at_end.is_none()
+            && self.replayed.is_none()
             && self.peeked.is_none()
             && self.body.as_ref().is_none_or(Body::is_end_stream)
     }
@@ -224,7 +247,7 @@ impl Content {
     pub fn exact_bytes(&self) -> Option<u64> {
         let peeked = match &self.peeked {
             Some(Step::Data(bytes)) => u64::try_from(bytes.len()).ok()?,
-            Some(Step::Checksum(_) | Step::Refused(_)) | None => 0,
+            Some(Step::Refused(_) | Step::Trailer(_)) | None => 0,
         };
         let unread = self.body.as_ref().map_or(Some(0), |body| body.size_hint().exact());
         unread?.checked_add(peeked)
@@ -268,13 +291,20 @@ impl Content {
         self.started = true;
         loop {
             let Some(body) = &mut self.body else {
-                return Poll::Ready(None);
+                let end = self.at_end.take().map(|at_end| at_end());
+                return Poll::Ready(
+                    end.map(|end| Ok(end.map_or_else(Step::Refused, Step::Trailer))),
+                );
             };
             let frame = match ready!(Pin::new(body).poll_frame(cx)) {
                 Some(Ok(frame)) => frame,
-                end => {
+                Some(Err(error)) => {
+                    (self.body, self.at_end) = (None, None);
+                    return Poll::Ready(Some(refused_or_failed(error)));
+                }
+                None => {
                     self.body = None;
-                    return Poll::Ready(end.and_then(Result::err).map(refused_or_failed));
+                    continue;
                 }
             };
             let frame = match frame.into_data() {
@@ -285,7 +315,10 @@ impl Content {
             // checksum.
             let checksum = frame.into_trailers().map(|fields| (self.trailer_checksum)(&fields));
             match checksum {
-                Ok(Ok(Some(digest))) => return Poll::Ready(Some(Ok(Step::Checksum(digest)))),
+                Ok(Ok(Some(digest))) => {
+                    let trailer = Trailer { checksum: Some(digest), ..Trailer::default() };
+                    return Poll::Ready(Some(Ok(Step::Trailer(trailer))));
+                }
                 Ok(Err(refusal)) => return Poll::Ready(Some(Ok(Step::Refused(refusal)))),
                 Ok(Ok(None)) | Err(_) => {}
             }
@@ -396,7 +429,7 @@ mod tests {
             Poll::Ready(step.map(|step| match step? {
                 Step::Data(bytes) if bytes == "bad" => Err(io::Error::other(Refusal::Busy)),
                 Step::Data(bytes) => Ok(Frame::data(bytes)),
-                Step::Checksum(_) | Step::Refused(_) => Err(io::ErrorKind::Other.into()),
+                Step::Refused(_) | Step::Trailer(_) => Err(io::ErrorKind::Other.into()),
             }))
         }
     }

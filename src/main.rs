@@ -4,9 +4,11 @@ use std::{
     backtrace::{Backtrace, BacktraceStatus},
     io::{self, IsTerminal as _, Write as _},
     net::SocketAddr,
+    num::NonZero,
     panic,
     process::ExitCode,
     sync::Arc,
+    thread,
     time::Duration,
 };
 
@@ -19,7 +21,7 @@ use windlass::{
     config::{Config, Listen},
     server::{lines::Lines, notices, signals},
     store::file::FileStore,
-    wire::{location::Locations, resumable_js::ResumableJs, tus::Tus},
+    wire::{drf::Drf, location::Locations, resumable_js::ResumableJs, tus::Tus},
 };
 
 /// Connections that may wait until they are accepted: a burst of clients meets no closed door. The
@@ -71,7 +73,11 @@ fn start_log(lines: Lines, level: tracing::Level) {
 
 /// Runs the server on threads of its own until it is asked to stop.
 fn start(config: Config, output: &Lines) -> Result<(), String> {
-    let runtime = runtime::Builder::new_multi_thread().enable_all().build();
+    // One worker is kept free while the others write to the disk (see `store::file`), and some of them wait
+    // for a processor then: with as many workers as processors half of the writes would go to the blocking
+    // pool, at twice their cost.
+    let workers = thread::available_parallelism().map_or(1, NonZero::get) * 2;
+    let runtime = runtime::Builder::new_multi_thread().worker_threads(workers).enable_all().build();
     let runtime = runtime.map_err(|error| format!("cannot start: {error}"))?;
     let ended = runtime.block_on(run(config, output));
     // A disk that hangs does not keep the process.
@@ -134,12 +140,22 @@ fn bind_to(address: SocketAddr) -> io::Result<TcpListener> {
     socket.listen(BACKLOG)
 }
 
-/// Serves the dialects that have a path. Each knows where the other one is, if it is.
+/// Serves the dialects that have a path. Each knows where the others are, if they are.
 fn mount(service: Windlass, config: &Config, secret: &[u8]) -> Windlass {
     let service = service.cors(config.cors.clone());
     let resumable_js = |locations: &Locations| {
         let dialect = ResumableJs::new(locations.clone(), secret);
         dialect.with_max_chunk_bytes(config.max_chunk_bytes)
+    };
+    let service = match &config.chunked {
+        None => service,
+        Some(chunked) => {
+            let drf = Drf::new(chunked.clone()).with_checksum(config.chunked_checksum);
+            service.mount(match &config.tus {
+                Some(tus) => drf.with_tus(tus.clone()),
+                None => drf,
+            })
+        }
     };
     match (&config.tus, &config.resumable) {
         (Some(tus), None) => service.mount(Tus::new(tus.clone())),

@@ -241,12 +241,16 @@ impl Windlass {
         peer: &Peer,
     ) -> Result<Outcome, Refused> {
         match intent {
-            Intent::Discover | Intent::Fetch { .. } | Intent::Status { .. } | Intent::Test(_) => {
+            Intent::Discover
+            | Intent::Fetch { .. }
+            | Intent::List { .. }
+            | Intent::Status { .. }
+            | Intent::Test(_) => {
                 let patience = self.engine().limits().idle_timeout;
                 let running = self.engine().run(intent, content, extensions);
                 caught(async { Ok(lent(running.await?, patience).await) }).await
             }
-            Intent::Join(_) | Intent::Terminate { .. } | Intent::Write(_) => {
+            Intent::Finish(_) | Intent::Join(_) | Intent::Terminate { .. } | Intent::Write(_) => {
                 let (awaited, dropped) = oneshot::channel();
                 let peer = peer.clone();
                 let content = content.with_left(Box::pin(async move {

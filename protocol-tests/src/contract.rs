@@ -3,7 +3,7 @@
 use crate::case::Case;
 use crate::rules::{self, Document, Elsewhere, Rule};
 use crate::watch::{self, Check};
-use crate::{resumable, tus};
+use crate::{drf, resumable, tus};
 
 /// One wire contract. Rule numbers are its own; names of cases and checks are not shared.
 #[derive(Debug)]
@@ -25,7 +25,7 @@ pub struct Contract {
 }
 
 /// Every contract, in the order of the page.
-pub const ALL: [&Contract; 2] = [&tus::CONTRACT, &resumable::CONTRACT];
+pub const ALL: [&Contract; 3] = [&tus::CONTRACT, &resumable::CONTRACT, &drf::CONTRACT];
 
 impl Contract {
     /// The contract of a dialect.

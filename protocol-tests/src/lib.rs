@@ -16,6 +16,7 @@ pub mod case;
 pub mod content;
 pub mod contract;
 pub mod crash;
+pub mod drf;
 pub mod failure;
 pub mod frames;
 pub mod http1;

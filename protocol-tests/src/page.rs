@@ -8,13 +8,14 @@ use crate::rules::{Elsewhere, Rule};
 const INTRODUCTION: &str = "\
 # Conformance
 
-Every rule of the wire contracts for [tus 1.0](contract/tus.md) and
-[ResumableJS](contract/resumablejs.md), with the cases that fail if it is broken. A case is an
-exchange over sockets in `protocol-tests/src/tus/` or `protocol-tests/src/resumable/`; `cargo run -p
+Every rule of the wire contracts for [tus 1.0](contract/tus.md), [ResumableJS](contract/resumablejs.md)
+and [drf-chunked-upload](contract/drf-chunked-upload.md), with the cases that fail if it is broken. A
+case is an exchange over sockets in `protocol-tests/src/tus/`, `resumable/` or `drf/`; `cargo run -p
 protocol-tests --bin conformance` runs all of them against the windlass binary, and `--dialect NAME
 --url URL` those of one dialect against any server.
 Levels are those of the protocol text; *ours* marks what it leaves open and Windlass decides.
-ResumableJS has no text: there every rule is ours, and numbers are those of its own contract.
+ResumableJS and drf-chunked-upload have no text: there every rule is ours, and numbers are those of
+its own contract.
 
 This page is generated: `cargo run -p protocol-tests --bin conformance -- --markdown
 docs/conformance.md`.

@@ -67,7 +67,7 @@ pub(crate) const fn elsewhere(
 }
 
 /// The prefixes of rule numbers.
-const PREFIXES: &[u8] = b"ACDFIJST";
+const PREFIXES: &[u8] = b"ACDFIJPST";
 
 /// Whether `text` has the form of a rule number: `T-001`, or `0.2` for the frame of the tus contract.
 pub fn is_number(text: &str) -> bool {

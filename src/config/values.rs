@@ -7,7 +7,10 @@ use std::{
     time::Duration,
 };
 
-use crate::{upload::MAX_POSITION_BYTES, wire::mount::Mount};
+use crate::{
+    upload::{Algorithm, MAX_POSITION_BYTES},
+    wire::mount::Mount,
+};
 
 /// Units of sizes in bytes, in lower case.
 const UNITS: [(&[&str], u64); 9] = [
@@ -61,6 +64,11 @@ pub(super) fn switch(text: &str) -> Result<bool, String> {
         "0" | "false" | "no" | "off" => Ok(false),
         _ => Err("expected 1, true, yes or on, or 0, false, no or off".to_owned()),
     }
+}
+
+/// A checksum algorithm by its name.
+pub(super) fn checksum(text: &str) -> Result<Algorithm, String> {
+    Algorithm::named(text).ok_or_else(|| "one of md5, sha1, sha256 and sha512".to_owned())
 }
 
 /// The mode of new files, in octal. The server must be able to read and write them.

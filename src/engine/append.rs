@@ -12,10 +12,10 @@ use super::{
     writers::{Kind, Reservation},
 };
 use crate::{
-    content::{Content, Step},
+    content::{Content, Step, Trailer},
     rules::{
         At, Checksum, Finished, NewUpload, Outcome, Refusal, Refused, Target, Wait, Write, create,
-        write::{self, Block, BodyEnd, Conclusion, WritePlan},
+        write::{self, BodyEnd, Conclusion, Recorded, WritePlan},
     },
     store::Writer,
     upload::{Digest, Digester, Ranges, Upload, UploadId},
@@ -57,9 +57,14 @@ impl Engine {
         extensions: &'a Extensions,
     ) -> Running<'a> {
         match write.target.clone() {
-            Target::Existing(id) => {
-                Box::pin(async move { self.append(&id, &write, &mut content, extensions).await })
-            }
+            Target::Existing(id) => Box::pin(async move {
+                let upload = self.load(&id).await?;
+                self.append(upload, &write, &mut content, extensions).await
+            }),
+            Target::Owned(id, owner) => Box::pin(async move {
+                let upload = self.load_owned(&id, owner.as_deref()).await?;
+                self.append(upload, &write, &mut content, extensions).await
+            }),
             Target::Keyed(key, new) => Box::pin(async move {
                 self.write_keyed(&key, &new, &write, &mut content, extensions).await
             }),
@@ -80,18 +85,18 @@ impl Engine {
 
     async fn append(
         &self,
-        id: &UploadId,
+        upload: Arc<Upload>,
         write: &Write,
         content: &mut Content,
         extensions: &Extensions,
     ) -> Result<Outcome, Refused> {
-        let upload = self.load(id).await?;
+        let id = &upload.id;
         self.check_alive(&upload)?;
         write::check_role(&upload)?;
         self.admit(Action::Write(&upload), extensions).await?;
         let reservation = content.while_present(self.reserve(id, write)).await?;
-        let upload = self.load(id).await?;
-        let written = self.write_reserved(upload, write, content, &reservation, extensions).await;
+        let current = self.load(id).await?;
+        let written = self.write_reserved(current, write, content, &reservation, extensions).await;
         match written.and_then(Written::whole) {
             Ok(outcome) => Ok(outcome),
             Err(refusal) => Err(self.refused(id, refusal).await),
@@ -113,13 +118,14 @@ impl Engine {
         let range = match &write.at {
             At::Offset(at) => *at..u64::MAX,
             // An empty chunk reserves a byte, so that two of them do not complete an upload at once.
-            At::Range(range) => range.start..range.end.max(range.start.saturating_add(1)),
+            At::Next(range) | At::Range(range) => {
+                range.start..range.end.max(range.start.saturating_add(1))
+            }
         };
         let kind = match (&write.at, &write.checksum) {
             (At::Offset(_), Checksum::None) => Kind::Incremental,
-            (At::Offset(_), Checksum::Given(_) | Checksum::Trailing) | (At::Range(_), _) => {
-                Kind::AllOrNothing
-            }
+            (At::Offset(_), Checksum::Given(_) | Checksum::Trailing)
+            | (At::Next(_) | At::Range(_), _) => Kind::AllOrNothing,
         };
         self.0.writers.reserve(id, range, kind, write.wait).await
     }
@@ -141,7 +147,8 @@ impl Engine {
     ) -> Result<Written, Refusal> {
         let plan = write::plan(&upload, write, self.limits(), self.now())?;
         if plan.declares_first() {
-            (upload, _) = self.record(upload, &plan, &[], &Extensions::new()).await?;
+            (upload, _) =
+                self.record(upload, &plan, Recorded::default(), &Extensions::new()).await?;
         }
         let arrived = Ingest::new(self, upload, &plan, reservation, content).run().await;
         self.conclude(&plan, arrived, extensions).await
@@ -192,7 +199,7 @@ impl Engine {
         new: NewUpload,
         write: &Write,
     ) -> Result<(Upload, WritePlan), Refusal> {
-        let id = UploadId::random().map_err(|error| {
+        let id = new.id.clone().map_or_else(UploadId::random, Ok).map_err(|error| {
             tracing::error!(%error, "the system has no randomness to give");
             Refusal::Internal
         })?;
@@ -212,8 +219,9 @@ impl Engine {
     ) -> Result<(Upload, Finished), Refusal> {
         let trailer = timeout(self.limits().idle_timeout, no_bytes(content, &plan.overflow)).await;
         let trailer = trailer.unwrap_or(Err(Refusal::Abandoned))?;
-        verify_body(plan, trailer, None, None).await?;
-        let changes = write::changes(&upload, plan, &[], self.limits(), self.now())?;
+        verify_body(plan, trailer.checksum, None, None).await?;
+        let recorded = Recorded { metadata: trailer.metadata.as_ref(), ..Recorded::default() };
+        let changes = write::changes(&upload, plan, recorded, self.limits(), self.now())?;
         if changes.is_empty() {
             return Ok((upload, Finished::default()));
         }
@@ -235,7 +243,9 @@ impl Engine {
         let end = match arrived.end {
             BodyEnd::Whole => {
                 let writer = arrived.pushed.as_mut().map(|(_, writer)| writer);
-                match verify_body(plan, arrived.trailer, arrived.computed, writer).await {
+                let (due, digester) =
+                    (arrived.trailer.checksum.take(), arrived.digester.as_deref());
+                match verify_body(plan, due, digester, writer).await {
                     Ok(()) => BodyEnd::Whole,
                     Err(refusal) => BodyEnd::Refused(refusal),
                 }
@@ -247,37 +257,42 @@ impl Engine {
             Conclusion::KeepReceived(refusal) => Some(refusal),
             Conclusion::Drop(refusal) => return Err(refusal),
         };
-        let Arrived { mut blocks, pushed, reached, upload, .. } = arrived;
+        let Arrived { mut blocks, digester, pushed, reached, trailer, upload, .. } = arrived;
         if let Some((range, writer)) = pushed {
             let finished = writer.finish().await;
             let receipt = finished.map_err(|error| refusal_of(&upload.id, &error))?;
             blocks.push((range, receipt));
         }
-        let (upload, finished) = self.record(upload, plan, &blocks, extensions).await?;
+        let metadata = trailer.metadata.as_ref();
+        let recorded = Recorded { blocks: &blocks, is_whole: interrupted.is_none(), metadata };
+        let (upload, finished) = self.record(upload, plan, recorded, extensions).await?;
+        if let (Some(_), Some(digester)) = (plan.digest, digester) {
+            self.0.digests.keep(&upload, reached, *digester);
+        }
         let changed = !plan.present.covers(&(plan.at..reached));
         Ok(Written { finished, interrupted, changed, offset: reached, upload })
     }
 
-    /// Makes `blocks` part of an upload, completing it if that makes it full.
+    /// Makes what arrived part of an upload, completing it if that is due.
     pub(super) async fn record(
         &self,
         upload: Arc<Upload>,
         plan: &WritePlan,
-        blocks: &[Block],
+        recorded: Recorded<'_>,
         extensions: &Extensions,
     ) -> Result<(Arc<Upload>, Finished), Refusal> {
-        let due = |now: &Upload| write::changes(now, plan, blocks, self.limits(), self.now());
+        let due = |now: &Upload| write::changes(now, plan, recorded, self.limits(), self.now());
         self.0.records.commit(upload, extensions, due).await
     }
 }
 
-/// Waits for the end of a body that may have no bytes, and gives the checksum in its trailer.
-async fn no_bytes(content: &mut Content, overflow: &Refusal) -> Result<Option<Digest>, Refusal> {
-    let mut trailer = None;
+/// Waits for the end of a body that may have no bytes, and gives its trailer.
+async fn no_bytes(content: &mut Content, overflow: &Refusal) -> Result<Trailer, Refusal> {
+    let mut trailer = Trailer::default();
     loop {
         match content.next().await {
             None => return Ok(trailer),
-            Some(Ok(Step::Checksum(digest))) => trailer = Some(digest),
+            Some(Ok(Step::Trailer(given))) => trailer = given,
             Some(Ok(Step::Data(bytes))) if bytes.is_empty() => {}
             Some(Ok(Step::Data(_))) => return Err(overflow.clone()),
             Some(Ok(Step::Refused(refusal))) => return Err(refusal),
@@ -290,19 +305,20 @@ async fn no_bytes(content: &mut Content, overflow: &Refusal) -> Result<Option<Di
 async fn verify_body(
     plan: &WritePlan,
     trailer: Option<Digest>,
-    computed: Option<Digest>,
+    digester: Option<&Digester>,
     writer: Option<&mut Box<dyn Writer>>,
 ) -> Result<(), Refusal> {
     let Some(due) = write::checksum_due(&plan.checksum, trailer)? else {
         return Ok(());
     };
-    if computed.is_none() && plan.present != Ranges::new() {
+    let digester = digester.filter(|digester| digester.algorithm() == due.algorithm);
+    if digester.is_none() && plan.present != Ranges::new() {
         return Err(Refusal::Unsupported {
             what: "a checksum in the trailer over bytes that are there already",
         });
     }
-    let computed = match (computed, writer) {
-        (Some(computed), _) => computed,
+    let computed = match (digester, writer) {
+        (Some(digester), _) => digester.clone().finish(),
         (None, None) => due.algorithm.digester().finish(),
         // Which checksum was wanted became known only after the bytes: they are read once more.
         (None, Some(writer)) => Box::pin(read_again(due.algorithm.digester(), writer)).await?,

@@ -161,7 +161,7 @@ async fn has_no_bytes(content: &mut Content) -> Result<(), Refusal> {
         match content.next().await {
             None => return Ok(()),
             Some(Ok(Step::Data(bytes))) if !bytes.is_empty() => return Err(Refusal::FinalUpload),
-            Some(Ok(Step::Checksum(_) | Step::Data(_))) => {}
+            Some(Ok(Step::Data(_) | Step::Trailer(_))) => {}
             Some(Ok(Step::Refused(refusal))) => return Err(refusal),
             Some(Err(_)) => return Err(Refusal::Abandoned),
         }

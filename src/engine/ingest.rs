@@ -19,13 +19,13 @@ use super::{
     writers::{Reservation, Signal, Stop},
 };
 use crate::{
-    content::{Content, Step},
+    content::{Content, Step, Trailer},
     rules::{
         Checksum, Refusal,
-        write::{Block, BodyEnd, Segment, WritePlan},
+        write::{Block, BodyEnd, Recorded, Segment, WritePlan},
     },
     store::{ByteStream, Pending, StoreError, Writer},
-    upload::{Digest, Digester, Upload},
+    upload::{Digester, Upload},
 };
 
 /// Takes the body of one write into the store.
@@ -54,7 +54,7 @@ pub(super) struct Ingest<'a> {
     /// What the bytes at `pushed` are, and how many segments there were.
     segment: Option<Segment>,
     segments: u64,
-    trailer: Option<Digest>,
+    trailer: Trailer,
     /// The record, as of the last checkpoint.
     upload: Arc<Upload>,
     /// Where the bytes go that came since the position beside it.
@@ -69,17 +69,18 @@ struct Original {
 
 /// What came of a body.
 pub(super) struct Arrived {
-    /// The checksum over it, as far as one was known beforehand.
-    pub(super) computed: Option<Digest>,
     /// Blocks that are durable and not recorded.
     pub(super) blocks: Vec<Block>,
+    /// The digest over it, or over all bytes of the upload up to its end, as far as one was known to be
+    /// wanted.
+    pub(super) digester: Option<Box<Digester>>,
     pub(super) end: BodyEnd,
     /// The bytes that are not durable yet, and not recorded.
     pub(super) pushed: Option<(Range<u64>, Box<dyn Writer>)>,
     /// The position after the last byte that came.
     pub(super) reached: u64,
-    /// The checksum that came in the trailer.
-    pub(super) trailer: Option<Digest>,
+    /// What came after the bytes.
+    pub(super) trailer: Trailer,
     /// The record, as of the last checkpoint.
     pub(super) upload: Arc<Upload>,
 }
@@ -110,8 +111,10 @@ impl<'a> Ingest<'a> {
         content: &'a mut Content,
     ) -> Self {
         let digester = match &plan.checksum {
-            Checksum::Given(digest) => Some(Box::new(digest.algorithm.digester())),
-            Checksum::None | Checksum::Trailing => None,
+            Checksum::Given(digest) => Some(digest.algorithm.digester()),
+            Checksum::None | Checksum::Trailing => plan
+                .digest
+                .and_then(|algorithm| engine.0.digests.up_to(&upload, plan.at, algorithm)),
         };
         let now = Instant::now();
         Self {
@@ -119,7 +122,7 @@ impl<'a> Ingest<'a> {
             checkpoint: None,
             checkpointing: plan.at,
             content,
-            digester,
+            digester: digester.map(Box::new),
             engine,
             flush: 0,
             last_byte: now,
@@ -131,7 +134,7 @@ impl<'a> Ingest<'a> {
             reservation,
             segment: None,
             segments: 0,
-            trailer: None,
+            trailer: Trailer::default(),
             upload,
             writer: None,
         }
@@ -152,12 +155,12 @@ impl<'a> Ingest<'a> {
         let reached = self.pushed;
         let writer = self.writer.take();
         Arrived {
-            computed: self.digester.take().map(|digester| digester.finish()),
             blocks: std::mem::take(&mut self.blocks),
+            digester: self.digester.take(),
             end,
             pushed: writer.map(|(since, writer)| (since.max(self.recorded)..reached, writer)),
             reached,
-            trailer: self.trailer.take(),
+            trailer: std::mem::take(&mut self.trailer),
             upload: Arc::clone(&self.upload),
         }
     }
@@ -172,8 +175,8 @@ impl<'a> Ingest<'a> {
                     Ok(())
                 }
                 Event::Step(Some(Ok(Step::Data(bytes)))) => self.take(bytes).await,
-                Event::Step(Some(Ok(Step::Checksum(digest)))) => {
-                    self.trailer = Some(digest);
+                Event::Step(Some(Ok(Step::Trailer(trailer)))) => {
+                    self.trailer = trailer;
                     Ok(())
                 }
                 Event::Step(Some(Ok(Step::Refused(refusal)))) => {
@@ -343,7 +346,9 @@ impl<'a> Ingest<'a> {
             if given != present {
                 let equal = given.iter().zip(&present).take_while(|(a, b)| a == b).count();
                 at += u64::try_from(equal).unwrap_or(u64::MAX);
-                return Err(BodyEnd::Refused(Refusal::ContentConflict { at }));
+                let conflict = self.plan.conflict.clone();
+                let refusal = conflict.unwrap_or(Refusal::ContentConflict { at });
+                return Err(BodyEnd::Refused(refusal));
             }
             at += u64::try_from(count).unwrap_or(u64::MAX);
         }
@@ -394,7 +399,8 @@ impl<'a> Ingest<'a> {
                 let receipt = receipt.await.map_err(|error| refusal_of(&upload.id, &error))?;
                 blocks.push((range, receipt));
             }
-            engine.record(upload, &plan, &blocks, &Extensions::new()).await.map(|(now, _)| now)
+            let recorded = Recorded { blocks: &blocks, ..Recorded::default() };
+            engine.record(upload, &plan, recorded, &Extensions::new()).await.map(|(now, _)| now)
         }));
     }
 

@@ -149,7 +149,9 @@ impl Engine {
                 let has_bytes = length == 0 || !content.is_end();
                 KeyedWrite { begins: *at == 0, has_bytes, length }
             }
-            At::Range(range) => KeyedWrite { begins: range.start == 0, has_bytes: true, length },
+            At::Next(range) | At::Range(range) => {
+                KeyedWrite { begins: range.start == 0, has_bytes: true, length }
+            }
         };
         let started = Instant::now();
         loop {

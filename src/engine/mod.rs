@@ -7,12 +7,15 @@
 //! | `writers.rs` | who writes which bytes now |
 //! | `append.rs`, `ingest.rs` | a write, around the one copy loop |
 //! | `keyed.rs` | which upload a client's own name means |
+//! | `finish.rs`, `digests.rs` | uploads that are complete on request, and their checksums |
 //! | `concat.rs` | final uploads of partial ones |
 //! | `sweep.rs` | expiry |
 //! | `hooks.rs` | where an application has its say |
 
 mod append;
 mod concat;
+mod digests;
+mod finish;
 pub mod hooks;
 mod ingest;
 mod keyed;
@@ -33,13 +36,14 @@ use std::{
 use http::Extensions;
 use tokio::sync::Notify;
 
+use self::{
+    digests::Digests,
+    records::{Leaves, Records, refusal_of},
+    writers::Writers,
+};
 pub use self::{
     hooks::{Action, Admission, Finisher, Finishing, Gate, NoHooks, Observer},
     sweep::Swept,
-};
-use self::{
-    records::{Leaves, Records, refusal_of},
-    writers::Writers,
 };
 use crate::{
     content::Content,
@@ -64,6 +68,7 @@ pub struct Engine(Arc<Inner>);
 struct Inner {
     /// Woken when a session of a client's own name begins.
     begun: Notify,
+    digests: Digests,
     gate: Arc<dyn Gate>,
     /// See [`Engine::start`].
     is_started: AtomicBool,
@@ -79,6 +84,7 @@ impl Engine {
     pub fn builder(store: Arc<dyn Store>) -> Builder {
         Builder(Inner {
             begun: Notify::new(),
+            digests: Digests::default(),
             gate: Arc::new(NoHooks),
             is_started: AtomicBool::new(false),
             records: Records {
@@ -121,6 +127,14 @@ impl Engine {
         // Box each branch, or every HEAD allocates a PATCH-sized future.
         match intent {
             Intent::Discover => Box::pin(async { Ok(self.discover()) }),
+            Intent::Finish(finish) => Box::pin(async move {
+                let finished = self.finish(&finish, extensions).await;
+                finished.map_err(Refused::from)
+            }),
+            Intent::List { owner } => Box::pin(async move {
+                let listed = self.list(owner.as_deref(), extensions).await;
+                listed.map_err(Refused::from)
+            }),
             Intent::Fetch { id, selection } => {
                 Box::pin(async move { self.fetch(&id, &selection, extensions).await })
             }
@@ -161,7 +175,7 @@ impl Engine {
         let mut upload = self.find(of).await?;
         self.admit(Action::Status(&upload), extensions).await?;
         // Chunks in flight never count partially: by key there is nothing to flush.
-        let flushes = matches!(of, Subject::Id(_));
+        let flushes = matches!(of, Subject::Id(_) | Subject::Owned(..));
         if flushes && self.0.writers.is_written(&upload.id) {
             self.0.writers.flush(&upload.id, self.limits()).await;
             upload = self.load(&upload.id).await?;
@@ -193,6 +207,7 @@ impl Engine {
     async fn find(&self, of: &Subject) -> Result<Arc<Upload>, Refusal> {
         match of {
             Subject::Id(id) => self.load(id).await,
+            Subject::Owned(id, owner) => self.load_owned(id, owner.as_deref()).await,
             Subject::Key(key) | Subject::Unfinished(key) => {
                 let upload = self.0.records.by_key(key).await?.ok_or(Refusal::Unknown)?;
                 sessions::is_current(&upload, self.limits(), self.now())?;
@@ -227,7 +242,9 @@ impl Engine {
         }
         let check_kept = |upload: &Upload| match of {
             Subject::Unfinished(_) if upload.is_complete() => Err(Refusal::Unknown),
-            Subject::Id(_) | Subject::Key(_) | Subject::Unfinished(_) => Ok(()),
+            Subject::Id(_) | Subject::Key(_) | Subject::Owned(..) | Subject::Unfinished(_) => {
+                Ok(())
+            }
         };
         let check = |upload: &Upload| check_kept(upload).and_then(|()| self.check_alive(upload));
         let upload = self.find(of).await?;

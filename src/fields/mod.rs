@@ -7,6 +7,7 @@
 
 pub mod content_disposition;
 pub mod content_encoding;
+pub mod content_range;
 pub mod content_type;
 pub mod forwarded;
 pub mod host;

@@ -6,15 +6,23 @@ use bytes::Bytes;
 use futures_core::Stream;
 
 use crate::upload::{
-    Capabilities, Completion, Digest, Key, Limits, Metadata, Role, Upload, UploadId,
+    Algorithm, Capabilities, Completion, Digest, Key, Limits, Metadata, Role, Upload, UploadId,
 };
 
 /// What a request wants, in no dialect.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
+#[expect(clippy::large_enum_variant, reason = "nearly all intents are writes")]
 pub enum Intent {
     /// To know what is offered here.
     Discover,
+    /// An upload completed that is complete on request.
+    Finish(Finish),
+    /// The uploads of one owner that are complete on request.
+    List {
+        /// Whose uploads; `None` = those without an owner.
+        owner: Option<String>,
+    },
     /// The bytes of a complete upload.
     Fetch {
         /// Which upload.
@@ -40,6 +48,17 @@ pub enum Intent {
     Write(Write),
 }
 
+/// The request that completes an upload.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Finish {
+    /// What all its bytes must hash to, if that is to be verified.
+    pub checksum: Option<Digest>,
+    /// Which upload.
+    pub of: Subject,
+    /// How it waits for writers of the upload.
+    pub wait: Wait,
+}
+
 /// Bytes stored; creation is a write with [`Target::New`].
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Write {
@@ -50,14 +69,35 @@ pub struct Write {
     pub at: At,
     /// What the body must hash to.
     pub checksum: Checksum,
+    /// Whether the body is the last one of an upload that is complete on request.
+    pub completes: bool,
     /// The length of the body, if it was announced.
     pub content_bytes: Option<u64>,
+    /// The algorithm of the digest over the whole upload which its completion will ask for.
+    pub digest: Option<Algorithm>,
     /// The length of the whole upload, if the request declares it.
     pub length: Option<u64>,
     /// The upload to write to.
     pub target: Target,
     /// How it waits for other writers of the same bytes.
     pub wait: Wait,
+}
+
+impl Write {
+    /// A write to `target` at `at` of which nothing else is known.
+    pub const fn new(target: Target, at: At, wait: Wait) -> Self {
+        Self {
+            answer_when_alone: Duration::ZERO,
+            at,
+            checksum: Checksum::None,
+            completes: false,
+            content_bytes: None,
+            digest: None,
+            length: None,
+            target,
+            wait,
+        }
+    }
 }
 
 /// How a request waits for others that write the same bytes.
@@ -73,6 +113,9 @@ pub struct Wait {
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum At {
+    /// Exactly these bytes, whole or not at all, of an upload whose bytes come in order: they begin where
+    /// it is, or all of them are present and are compared.
+    Next(Range<u64>),
     /// On from this position, which must be where the upload is, or below if the upload is keyed.
     /// What arrives counts as it arrives.
     Offset(u64),
@@ -87,6 +130,8 @@ pub enum At {
 pub enum Target {
     /// One that exists.
     Existing(UploadId),
+    /// One that exists and belongs to this owner; `None` = to nobody.
+    Owned(UploadId, Option<String>),
     /// The current one of this key, made if there is none and the write begins with byte 0. Of a
     /// length that is declared.
     Keyed(Key, NewUpload),
@@ -104,6 +149,8 @@ pub enum Subject {
     Id(UploadId),
     /// The one that this key leads to.
     Key(Key),
+    /// The one of this id, if it belongs to this owner; `None` = to nobody.
+    Owned(UploadId, Option<String>),
     /// The last one of this key, as long as it is not complete.
     Unfinished(Key),
 }
@@ -124,6 +171,8 @@ pub struct Test {
 pub struct NewUpload {
     /// When it is complete.
     pub completion: Completion,
+    /// Its id; a random one otherwise.
+    pub id: Option<UploadId>,
     /// What the client's own name for it hashes to; set by [`Target::Keyed`].
     pub key: Option<Key>,
     /// Total bytes, if known.
@@ -180,6 +229,9 @@ pub enum Selection {
     Span(u64, u64),
 }
 
+/// The most uploads in one list.
+pub const MAX_LISTED: usize = 1_000;
+
 /// What a request yielded.
 #[derive(Debug)]
 #[non_exhaustive]
@@ -193,6 +245,8 @@ pub enum Outcome {
         /// The upload they are from.
         upload: Arc<Upload>,
     },
+    /// Uploads that a request asked for; at most [`MAX_LISTED`].
+    Listed(Vec<Arc<Upload>>),
     /// The state of an upload; its offset is safe to acknowledge.
     Status {
         /// The upload.

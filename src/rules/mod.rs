@@ -3,6 +3,7 @@
 
 pub mod create;
 pub mod fetch;
+pub mod finish;
 pub mod intent;
 pub mod join;
 pub mod keyed;
@@ -12,8 +13,8 @@ pub mod write;
 
 pub use self::{
     intent::{
-        At, Checksum, FetchedBytes, Finished, Intent, Join, NewUpload, Outcome, Selection,
-        ServerInfo, Subject, Target, Test, Wait, Write,
+        At, Checksum, FetchedBytes, Finish, Finished, Intent, Join, MAX_LISTED, NewUpload, Outcome,
+        Selection, ServerInfo, Subject, Target, Test, Wait, Write,
     },
     refusal::{Denial, DenialKind, KnownLength, Refusal, Refused},
 };

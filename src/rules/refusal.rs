@@ -11,6 +11,9 @@ pub enum Refusal {
     /// The client stopped sending or went away: there is no one to answer.
     #[error("the client stopped sending")]
     Abandoned,
+    /// The upload is complete, and takes nothing more.
+    #[error("the upload is complete")]
+    AlreadyComplete,
     /// The body is longer or shorter than the bytes it stands for.
     #[error("the body has {given} bytes, {expected} were announced")]
     BodyLengthWrong {
@@ -133,6 +136,14 @@ pub enum Refusal {
     TooManyPartials {
         /// The limit.
         limit: usize,
+    },
+    /// The upload is not as long as was declared, or no length was.
+    #[error("upload is at {offset} bytes, not at its length")]
+    Unfinished {
+        /// Where the upload is.
+        offset: u64,
+        /// Its length in bytes, if it was declared.
+        length: Option<u64>,
     },
     /// There is no such upload.
     #[error("no such upload")]

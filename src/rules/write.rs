@@ -4,7 +4,9 @@
 use std::{ops::Range, time::SystemTime};
 
 use super::{At, Checksum, KnownLength, Refusal, Write, create, lifecycle};
-use crate::upload::{Change, Completion, Digest, Limits, Ranges, Receipt, Role, Upload};
+use crate::upload::{
+    Algorithm, Change, Completion, Digest, Limits, Metadata, Ranges, Receipt, Role, Upload,
+};
 
 /// A write may go from present to missing bytes, or back, this often, and ...
 const FREE_SEGMENTS: u64 = 64;
@@ -19,8 +21,15 @@ pub struct WritePlan {
     pub at: u64,
     /// What the bytes must hash to.
     pub checksum: Checksum,
+    /// Whether the upload is complete with these bytes, although it is complete on request.
+    pub completes: bool,
+    /// The refusal of bytes that differ from those present, if it is not
+    /// [`Refusal::ContentConflict`].
+    pub conflict: Option<Refusal>,
     /// The length that this write declares for the upload, if it is news.
     pub declares: Option<u64>,
+    /// See [`Write::digest`].
+    pub digest: Option<Algorithm>,
     /// The position that no byte may reach, and the refusal of a body that does.
     pub end: u64,
     /// Whether the body must reach the end, or none of it counts.
@@ -85,15 +94,27 @@ pub enum Segment {
 /// Bytes that are durable in the store, and the receipt for them.
 pub type Block = (Range<u64>, Receipt);
 
+/// What of a body is to be recorded.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Recorded<'a> {
+    /// Its bytes.
+    pub blocks: &'a [Block],
+    /// Whether this is all of it.
+    pub is_whole: bool,
+    /// What it says about the upload, after its bytes.
+    pub metadata: Option<&'a Metadata>,
+}
+
 /// Whether `write` may be done to `upload` at `now`, and how.
 ///
 /// # Errors
 /// In the order of the checks: [`Refusal::Expired`], [`Refusal::FinalUpload`],
-/// [`Refusal::OffsetMismatch`], [`Refusal::LengthConflict`], [`Refusal::OverLimit`],
+/// [`Refusal::AlreadyComplete`], [`Refusal::OffsetMismatch`], [`Refusal::LengthConflict`], [`Refusal::OverLimit`],
 /// [`Refusal::BodyTooLong`] or [`Refusal::BodyLengthWrong`], [`Refusal::TooFragmented`].
 ///
 /// # Source
-/// tus 1.0 "PATCH"; T-019, T-049, D-10, D-11, D-16, D-17; J-010, J-014, J-017, J-022, J-051, S-008.
+/// tus 1.0 "PATCH"; T-019, T-049, D-10, D-11, D-16, D-17; J-010, J-014, J-017, J-022, J-051, S-008; P-109,
+/// P-119, P-140 to P-143.
 pub fn plan(
     upload: &Upload,
     write: &Write,
@@ -103,22 +124,32 @@ pub fn plan(
     lifecycle::check_alive(upload, now)?;
     check_role(upload)?;
     let at = match &write.at {
+        At::Next(range) => next(upload, range)?,
         At::Offset(given) => offset(upload, *given)?,
         At::Range(range) => range.start,
     };
-    let declares = declared(upload, write.length, limits)?;
-    let (end, overflow) = match upload.length.or(declares) {
+    // A repeated request declares nothing new.
+    let is_repeat = matches!(&write.at, At::Next(range) if range.end <= upload.offset());
+    let declares = declared(upload, write.length.filter(|_| !is_repeat), limits)?;
+    let (end, overflow) = match declares.or(upload.length) {
         Some(length) => (length, Refusal::BodyTooLong { length }),
         None => {
             let limit_bytes = lifecycle::max_size(limits);
             (limit_bytes, Refusal::OverLimit { limit_bytes })
         }
     };
-    let exact = matches!(write.at, At::Range(_));
-    let (end, overflow) = match &write.at {
-        At::Offset(_) => (end, overflow),
-        At::Range(range) if range.end <= end => (range.end, wrong_length(range, write)),
-        At::Range(_) => return Err(overflow),
+    let (end, overflow, exact) = match &write.at {
+        At::Offset(_) => (end, overflow, false),
+        At::Next(range) | At::Range(range) if range.end <= end => {
+            (range.end, wrong_length(range, write), true)
+        }
+        At::Next(_) | At::Range(_) => return Err(overflow),
+    };
+    let conflict = match &write.at {
+        At::Next(range) => {
+            Some(Refusal::OffsetMismatch { expected: upload.offset(), given: range.start })
+        }
+        At::Offset(_) | At::Range(_) => None,
     };
     let room = end.saturating_sub(at);
     if write.content_bytes.is_some_and(|given| given > room || (exact && given != room)) {
@@ -128,7 +159,31 @@ pub fn plan(
         fragments(upload, &(at..end), limits)?;
     }
     let present = upload.received.within(&(at..end));
-    Ok(WritePlan { at, checksum: write.checksum.clone(), declares, end, exact, overflow, present })
+    Ok(WritePlan {
+        at,
+        checksum: write.checksum.clone(),
+        completes: write.completes,
+        conflict,
+        declares,
+        digest: write.digest.filter(|_| !is_repeat),
+        end,
+        exact,
+        overflow,
+        present,
+    })
+}
+
+/// Where a request begins whose bytes come in order: at the offset, unless all of them are present.
+fn next(upload: &Upload, range: &Range<u64>) -> Result<u64, Refusal> {
+    if upload.is_complete() {
+        return Err(Refusal::AlreadyComplete);
+    }
+    let expected = upload.offset();
+    if range.start == expected || range.end <= expected {
+        Ok(range.start)
+    } else {
+        Err(Refusal::OffsetMismatch { expected, given: range.start })
+    }
 }
 
 /// Checks that an upload of this role takes bytes at all, which is known before its writers are waited
@@ -171,17 +226,20 @@ fn fragments(upload: &Upload, range: &Range<u64>, limits: &Limits) -> Result<(),
     Ok(())
 }
 
-/// The length that `given` declares, `None` if it is no news.
+/// The length that `given` declares, `None` if it is no news. Of an upload that is complete on request it
+/// may be declared anew, as long as it holds what was received (P-143).
 fn declared(upload: &Upload, given: Option<u64>, limits: &Limits) -> Result<Option<u64>, Refusal> {
     let Some(given) = given else { return Ok(None) };
     match upload.length {
         Some(known) if known == given => Ok(None),
-        Some(known) => Err(Refusal::LengthConflict { given, known: KnownLength::Declared(known) }),
-        None if given < upload.received.end() => {
+        Some(known) if upload.completion == Completion::WhenFull => {
+            Err(Refusal::LengthConflict { given, known: KnownLength::Declared(known) })
+        }
+        _ if given < upload.received.end() => {
             let known = KnownLength::Received(upload.received.end());
             Err(Refusal::LengthConflict { given, known })
         }
-        None => create::check_length(given, limits).map(|()| Some(given)),
+        _ => create::check_length(given, limits).map(|()| Some(given)),
     }
 }
 
@@ -240,7 +298,7 @@ pub fn conclude(plan: &WritePlan, end: BodyEnd) -> Conclusion {
 pub fn changes(
     upload: &Upload,
     plan: &WritePlan,
-    blocks: &[Block],
+    arrived: Recorded<'_>,
     limits: &Limits,
     now: SystemTime,
 ) -> Result<Vec<Change>, Refusal> {
@@ -248,12 +306,14 @@ pub fn changes(
         lifecycle::check_alive(upload, now)?;
     }
     let mut changes = Vec::new();
-    if let Some(length) = declared(upload, plan.declares, limits)? {
+    let declares = declared(upload, plan.declares, limits)?;
+    let declared = declares.or(upload.length);
+    if let Some(length) = declares {
         changes.push(Change::LengthDeclared { length });
     }
     let mut received = upload.received.clone();
-    for (range, receipt) in blocks.iter().filter(|(range, _)| !range.is_empty()) {
-        if let Some(length) = upload.length.filter(|length| *length < range.end) {
+    for (range, receipt) in arrived.blocks.iter().filter(|(range, _)| !range.is_empty()) {
+        if let Some(length) = declared.filter(|length| *length < range.end) {
             return Err(Refusal::BodyTooLong { length });
         }
         if upload.received.within(range) != plan.present.within(range) {
@@ -262,8 +322,16 @@ pub fn changes(
         received.insert(range.clone());
         changes.push(Change::Received { range: range.clone(), receipt: receipt.clone() });
     }
-    let full = upload.length.or(plan.declares) == Some(received.prefix());
-    let completes = full && upload.completion == Completion::WhenFull && !upload.is_complete();
+    if let Some(metadata) = arrived.metadata {
+        changes.push(Change::Described { metadata: metadata.clone() });
+    }
+    let is_whole = arrived.is_whole && plan.completes;
+    if is_whole && declared.is_none() {
+        changes.push(Change::LengthDeclared { length: received.prefix() });
+    }
+    let full = declared.map_or(is_whole, |length| length == received.prefix());
+    let is_due = is_whole || upload.completion == Completion::WhenFull;
+    let completes = full && is_due && !upload.is_complete();
     if completes {
         changes.push(Change::Completed { at: now });
     }
@@ -337,15 +405,12 @@ mod tests {
     }
 
     fn write(at: u64, content_bytes: Option<u64>, length: Option<u64>) -> Write {
-        Write {
-            answer_when_alone: Duration::ZERO,
-            at: At::Offset(at),
-            checksum: Checksum::None,
-            content_bytes,
-            length,
-            target: Target::Existing(id()),
-            wait: Wait { at_most: Duration::ZERO, stall_after: Duration::ZERO },
-        }
+        let wait = Wait { at_most: Duration::ZERO, stall_after: Duration::ZERO };
+        Write { content_bytes, length, ..Write::new(Target::Existing(id()), At::Offset(at), wait) }
+    }
+
+    fn recorded(blocks: &[Block]) -> Recorded<'_> {
+        Recorded { blocks, is_whole: true, metadata: None }
     }
 
     /// A plan from 4 to 9.
@@ -353,7 +418,10 @@ mod tests {
         WritePlan {
             at: 4,
             checksum: Checksum::None,
+            completes: false,
+            conflict: None,
             declares,
+            digest: None,
             end: 9,
             exact: false,
             overflow: Refusal::Internal,
@@ -481,7 +549,7 @@ mod tests {
             upload.expires = Some(UNIX_EPOCH);
             let plan = planned(declares, Ranges::new());
             let blocks = [(arrived.clone(), Receipt::default())];
-            let changes = changes(&upload, &plan, &blocks, &limits, now).expect("fits");
+            let changes = changes(&upload, &plan, recorded(&blocks), &limits, now).expect("fits");
             assert_eq!(changes, expected, "{arrived:?} of {length:?}, declares {declares:?}");
             assert!(upload.after(&changes).is_ok());
         }
@@ -492,7 +560,7 @@ mod tests {
         let upload = upload(Some(9), 9, Role::Whole);
         let limits = Limits::default();
         let plan = plan(&upload, &write(9, Some(0), None), &limits, UNIX_EPOCH).expect("D-10");
-        assert_eq!(changes(&upload, &plan, &[], &limits, UNIX_EPOCH), Ok(vec![]));
+        assert_eq!(changes(&upload, &plan, recorded(&[]), &limits, UNIX_EPOCH), Ok(vec![]));
     }
 
     #[expect(clippy::single_range_in_vec_init, reason = "a list of one range")]
@@ -520,7 +588,7 @@ mod tests {
         let plan = planned(None, Ranges::from(6..7));
         let commit = |upload: &Upload, range: Range<u64>| {
             let blocks = [(range, Receipt::default())];
-            changes(upload, &plan, &blocks, &limits, UNIX_EPOCH).map(|_| ())
+            changes(upload, &plan, recorded(&blocks), &limits, UNIX_EPOCH).map(|_| ())
         };
         let mut upload = upload(Some(20), 4, Role::Whole);
         upload.received.insert(6..7);
@@ -549,7 +617,7 @@ mod tests {
             (None, 10, Err(Refusal::LengthConflict { given: 9, known: KnownLength::Received(10) })),
         ] {
             let upload = upload(length, received, Role::Whole);
-            let changes = changes(&upload, &plan, &[], &Limits::default(), UNIX_EPOCH);
+            let changes = changes(&upload, &plan, recorded(&[]), &Limits::default(), UNIX_EPOCH);
             assert_eq!(changes, expected, "{length:?} {received}");
         }
     }
@@ -563,7 +631,7 @@ mod tests {
         let moved = Change::ExpiryMoved { expires: Some(UNIX_EPOCH + Duration::from_secs(24)) };
         for (present, expected) in [(Ranges::from(4..6), vec![moved]), (Ranges::new(), vec![])] {
             let plan = planned(None, present);
-            assert_eq!(changes(&upload, &plan, &[], &limits, now), Ok(expected));
+            assert_eq!(changes(&upload, &plan, recorded(&[]), &limits, now), Ok(expected));
         }
     }
 

@@ -14,6 +14,11 @@ const RESUMABLE_IS_OPEN: &str = "no login: anyone who guesses the name and size 
                                  delete it while it is unfinished; put a proxy that authenticates \
                                  in front, or disable ResumableJS with --resumable-path=";
 
+/// What anyone can do to uploads of drf-chunked-upload, as long as there are no owners (P-133).
+const CHUNKED_IS_OPEN: &str = "no login: anyone who has the URL of a drf-chunked-upload upload can \
+                               see its state and continue it; put a proxy that authenticates in \
+                               front, or disable it with --chunked-path=";
+
 /// Why some clients fail at their second request (D-40).
 const LOCATIONS_ARE_PATHS: &str = "upload URLs are paths; aiotus, tus_async_client, tusc.sh and \
                                    the parallel mode of react-uploady need absolute URLs: set \
@@ -24,7 +29,9 @@ const LOCATIONS_ARE_PATHS: &str = "upload URLs are paths; aiotus, tus_async_clie
 pub fn greeting(config: &Config, address: SocketAddr) -> String {
     let (version, dir) = (env!("CARGO_PKG_VERSION"), config.data_dir.display());
     let mut lines = format!("windlass {version}: data in {dir}\n");
-    for (dialect, locations) in [("tus", &config.tus), ("resumable", &config.resumable)] {
+    let routes =
+        [("tus", &config.tus), ("resumable", &config.resumable), ("chunked", &config.chunked)];
+    for (dialect, locations) in routes {
         if let Some(locations) = locations {
             // Writing to a string never fails.
             let _ = writeln!(lines, "{dialect}: http://{address}{}", locations.mount);
@@ -37,7 +44,8 @@ pub fn greeting(config: &Config, address: SocketAddr) -> String {
 pub fn warnings(config: &Config) -> impl Iterator<Item = &'static str> {
     let tus = config.tus.as_ref().map(|_| TUS_IS_OPEN);
     let resumable = config.resumable.as_ref().map(|_| RESUMABLE_IS_OPEN);
-    tus.into_iter().chain(resumable)
+    let chunked = config.chunked.as_ref().map(|_| CHUNKED_IS_OPEN);
+    tus.into_iter().chain(resumable).chain(chunked)
 }
 
 /// The setting that helps clients which fail with the current ones.

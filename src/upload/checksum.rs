@@ -57,8 +57,10 @@ pub struct Digest {
 }
 
 /// The running computation of one checksum.
+#[derive(Clone)]
 pub struct Digester(State);
 
+#[derive(Clone)]
 enum State {
     Md5(md5::Md5),
     Sha1(sha1::Sha1),
@@ -74,6 +76,16 @@ impl Digester {
             State::Sha1(state) => state.update(bytes),
             State::Sha256(state) => state.update(bytes),
             State::Sha512(state) => state.update(bytes),
+        }
+    }
+
+    /// The algorithm it computes.
+    pub const fn algorithm(&self) -> Algorithm {
+        match &self.0 {
+            State::Md5(_) => Algorithm::Md5,
+            State::Sha1(_) => Algorithm::Sha1,
+            State::Sha256(_) => Algorithm::Sha256,
+            State::Sha512(_) => Algorithm::Sha512,
         }
     }
 

@@ -46,6 +46,22 @@ impl UploadId {
         })
     }
 
+    /// A fresh, unguessable id in the form of a random UUID (RFC 9562, version 4): 122 random bits as 36
+    /// characters.
+    ///
+    /// # Errors
+    /// When the operating system has no randomness to give.
+    pub fn random_uuid() -> Result<Self, getrandom::Error> {
+        let mut bytes = [0; 16];
+        getrandom::fill(&mut bytes)?;
+        bytes[6] = bytes[6] & 0x0f | 0x40;
+        bytes[8] = bytes[8] & 0x3f | 0x80;
+        let digits: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
+        let groups =
+            [&digits[..8], &digits[8..12], &digits[12..16], &digits[16..20], &digits[20..]];
+        Ok(Self(groups.join("-").into()))
+    }
+
     /// The id as text.
     pub fn as_str(&self) -> &str {
         &self.0

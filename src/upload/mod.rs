@@ -163,7 +163,12 @@ pub enum Change {
         #[serde(with = "unix_ms")]
         at: SystemTime,
     },
-    /// Its length became known.
+    /// The client said what it is, in a request that had brought bytes before.
+    Described {
+        /// See [`Upload::metadata`].
+        metadata: Metadata,
+    },
+    /// Its length became known. Of an upload that is complete on request, it may become known anew.
     LengthDeclared {
         /// Total bytes.
         length: u64,
@@ -235,7 +240,7 @@ impl Event {
                 Change::Completed { .. } => Self::Completed,
                 Change::Voided { why: VoidReason::Expired, .. } => Self::Expired,
                 Change::Voided { why: VoidReason::Removed, .. } => Self::Removed,
-                Change::ExpiryMoved { .. } => continue,
+                Change::Described { .. } | Change::ExpiryMoved { .. } => continue,
             };
             if events.last() != Some(&event) {
                 events.push(event);
@@ -285,8 +290,13 @@ impl Upload {
     pub fn apply(&mut self, change: &Change) -> Result<(), Inconsistent> {
         let fits = match change {
             Change::Created { .. } => false,
+            Change::Described { metadata } => {
+                self.metadata = metadata.clone();
+                self.phase == Phase::Open
+            }
             Change::LengthDeclared { length } => {
-                let fits = self.length.is_none_or(|known| known == *length)
+                let may_change = self.completion == Completion::OnRequest;
+                let fits = self.length.is_none_or(|known| may_change || known == *length)
                     && self.received.end() <= *length;
                 self.length = Some(*length);
                 fits && self.phase == Phase::Open
@@ -402,6 +412,7 @@ impl Change {
     pub const fn name(&self) -> &'static str {
         match self {
             Self::Created { .. } => "created",
+            Self::Described { .. } => "described",
             Self::LengthDeclared { .. } => "length_declared",
             Self::Received { .. } => "received",
             Self::Completed { .. } => "completed",

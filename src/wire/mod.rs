@@ -2,6 +2,7 @@
 //! `rules` and `content`; no store, no engine, no runtime.
 
 pub mod cors;
+pub mod drf;
 pub mod form;
 pub mod framing;
 pub mod location;

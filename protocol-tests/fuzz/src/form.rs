@@ -65,7 +65,7 @@ async fn all(mut content: Content) -> Result<Vec<u8>, Refusal> {
     let mut bytes = Vec::new();
     while let Some(step) = content.next().await {
         match step.expect("nothing is cut off") {
-            Step::Checksum(_) => {}
+            Step::Trailer(_) => {}
             Step::Data(data) => bytes.extend_from_slice(&data),
             Step::Refused(refusal) => return Err(refusal),
         }

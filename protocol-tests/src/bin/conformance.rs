@@ -14,7 +14,7 @@ usage: conformance [--dialect NAME] [--url URL [--has SETUP]...] [--filter TEXT]
        conformance --list
        conformance --markdown FILE
 
-  --dialect NAME  tus or resumable; without it both, and tus at a URL
+  --dialect NAME  tus, resumable or chunked; without it all, and tus at a URL
   --url URL       where to test; without it the windlass binary is started
                   (WINDLASS_BIN, else the newest build below target)
   --has SETUP     what the server at URL is configured for and OPTIONS does not tell:

@@ -3,6 +3,7 @@
 mod keyed;
 #[expect(clippy::wildcard_enum_match_arm, reason = "a model says only where things differ")]
 mod model;
+mod on_request;
 
 use std::{
     collections::VecDeque,
@@ -197,15 +198,8 @@ fn bench() -> Bench {
 /// A write as tus clients make it.
 fn write_to(target: Target, at: At) -> Write {
     let limits = Limits::default();
-    Write {
-        answer_when_alone: Duration::ZERO,
-        at,
-        checksum: Checksum::None,
-        content_bytes: None,
-        length: None,
-        target,
-        wait: Wait { at_most: limits.lock_wait, stall_after: limits.stall_after },
-    }
+    let wait = Wait { at_most: limits.lock_wait, stall_after: limits.stall_after };
+    Write::new(target, at, wait)
 }
 
 fn creation(new: NewUpload, checksum: Checksum) -> Intent {

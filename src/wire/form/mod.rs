@@ -131,7 +131,7 @@ impl Form {
             }
             match self.content.next().await {
                 None => self.envelope.end(),
-                Some(Ok(Step::Checksum(_))) => {}
+                Some(Ok(Step::Trailer(_))) => {}
                 Some(Ok(Step::Data(frame))) => self.envelope.put(frame),
                 Some(Ok(Step::Refused(refusal))) => return Err(refusal),
                 Some(Err(_)) => return Err(Refusal::Abandoned),

@@ -270,7 +270,7 @@ impl Body for Payload {
                         self.form.envelope.end();
                         continue;
                     }
-                    Some(Ok(Step::Checksum(_))) => continue,
+                    Some(Ok(Step::Trailer(_))) => continue,
                     Some(Ok(Step::Data(frame))) => {
                         self.form.envelope.put(frame);
                         continue;

@@ -74,9 +74,13 @@ pub(super) fn answer(exchange: &ResumableJsExchange, outcome: Outcome) -> Reply 
         }
         (Outcome::Terminated, _) => reply::empty(StatusCode::NO_CONTENT),
         // Nobody asks for these here.
-        (Outcome::Discovered(_) | Outcome::Fetched { .. } | Outcome::Status { .. }, _) => {
-            refuse::refuse(exchange, &Refusal::Internal.into())
-        }
+        (
+            Outcome::Discovered(_)
+            | Outcome::Fetched { .. }
+            | Outcome::Listed(_)
+            | Outcome::Status { .. },
+            _,
+        ) => refuse::refuse(exchange, &Refusal::Internal.into()),
     }
 }
 

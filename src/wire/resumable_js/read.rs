@@ -299,14 +299,13 @@ impl ResumableJsExchange {
             role: Role::Whole,
             ..NewUpload::default()
         };
+        let target = Target::Keyed(self.config.naming.key_of(head, &ask.file), new);
         let write = Write {
             answer_when_alone: self.config.answer_delay,
-            at: At::Range(range),
             checksum: checksum(&head.headers, params)?,
             content_bytes,
             length,
-            target: Target::Keyed(self.config.naming.key_of(head, &ask.file), new),
-            wait: CHUNK_WAIT,
+            ..Write::new(target, At::Range(range), CHUNK_WAIT)
         };
         self.kind = RequestKind::Write;
         Ok(Intent::Write(write))
@@ -377,7 +376,7 @@ async fn ended(mut content: Content) -> Result<Content, Refusal> {
     loop {
         match content.next().await {
             None => return Ok(Content::empty()),
-            Some(Ok(Step::Checksum(_))) => {}
+            Some(Ok(Step::Trailer(_))) => {}
             Some(Ok(Step::Data(bytes))) if bytes.is_empty() => {}
             Some(Ok(Step::Data(_))) => {
                 return Err(Refusal::BodyLengthWrong { expected: 0, given: 1 });
@@ -1134,12 +1133,9 @@ mod tests {
             write,
             Write {
                 answer_when_alone: super::super::ANSWER_DELAY,
-                at: At::Range(10..20),
-                checksum: Checksum::None,
                 content_bytes: Some(10),
                 length: Some(30),
-                target: Target::Keyed(key, new),
-                wait: CHUNK_WAIT,
+                ..Write::new(Target::Keyed(key, new), At::Range(10..20), CHUNK_WAIT)
             }
         );
     }

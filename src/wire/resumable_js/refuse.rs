@@ -195,12 +195,14 @@ pub(super) fn wording(
         Refusal::Denied(denial) => denied(exchange, denial),
         Refusal::Displaced => passing("displaced"),
         Refusal::Expired | Refusal::Unknown => (StatusCode::NOT_FOUND, gone(exchange)),
-        Refusal::FinalUpload
+        Refusal::AlreadyComplete
+        | Refusal::FinalUpload
         | Refusal::NotPartial { .. }
         | Refusal::OffsetMismatch { .. }
         | Refusal::PartialUnfinished { .. }
         | Refusal::RangeUnsatisfiable { .. }
         | Refusal::TooManyPartials { .. }
+        | Refusal::Unfinished { .. }
         | Refusal::Unsupported { .. }
         | Refusal::VersionUnsupported => bad("not_possible"),
         Refusal::Internal => (StatusCode::INTERNAL_SERVER_ERROR, "internal_error"),

@@ -8,13 +8,15 @@ use http::{
     },
 };
 
-use super::{TUS_CHECKSUM_ALGORITHM, TUS_EXTENSION, TUS_MAX_SIZE, TUS_VERSION, TusExchange, etag};
+use super::{
+    TUS_CHECKSUM_ALGORITHM, TUS_EXTENSION, TUS_MAX_SIZE, TUS_VERSION, TusExchange, etag, refuse,
+};
 use crate::{
     fields::{
         content_disposition, content_type, range, tus_resumable, upload_concat,
         upload_defer_length, upload_expires, upload_length, upload_metadata, upload_offset,
     },
-    rules::{FetchedBytes, Outcome, ServerInfo},
+    rules::{FetchedBytes, Outcome, Refusal, ServerInfo},
     upload::Upload,
     wire::{Reply, ReplyBody, reply},
 };
@@ -31,6 +33,8 @@ pub(super) fn answer(exchange: &TusExchange, outcome: Outcome) -> Reply {
     match outcome {
         Outcome::Discovered(offer) => discovered(&offer),
         Outcome::Fetched { bytes, upload } => fetched(exchange, bytes, &upload),
+        // No request of this dialect asks for it.
+        Outcome::Listed(_) => refuse::refuse(exchange, &Refusal::Internal.into()),
         Outcome::Status { upload } => status(exchange, &upload),
         Outcome::Written { finished, offset, upload, .. } => {
             let mut reply = stored(exchange, offset, &upload);

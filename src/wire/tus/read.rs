@@ -1,8 +1,6 @@
 //! A request head becomes an intent. The checks stand in the order of rule 0.2:
 //! path, `OPTIONS`, method, version, then the header fields of each method.
 
-use std::time::Duration;
-
 use http::{HeaderMap, Method, request::Parts};
 
 use super::{TusExchange, etag};
@@ -155,9 +153,8 @@ fn append(
     let content_bytes = content.exact_bytes();
     let content = with_trailer(content, &checksum);
     let target = Target::Existing(id);
-    let (at, wait) = (At::Offset(at), wait(limits));
-    let answer_when_alone = Duration::ZERO;
-    let write = Write { answer_when_alone, at, checksum, content_bytes, length, target, wait };
+    let write = Write::new(target, At::Offset(at), wait(limits));
+    let write = Write { checksum, content_bytes, length, ..write };
     Ok((Intent::Write(write), content))
 }
 
@@ -218,9 +215,8 @@ fn create(
         Some(key) => Target::NewKeyed(key, new),
         None => Target::New(new),
     };
-    let (at, wait) = (At::Offset(0), wait(limits));
-    let answer_when_alone = Duration::ZERO;
-    let write = Write { answer_when_alone, at, checksum, content_bytes, length, target, wait };
+    let write = Write::new(target, At::Offset(0), wait(limits));
+    let write = Write { checksum, content_bytes, length, ..write };
     Ok((Intent::Write(write), content))
 }
 
@@ -356,32 +352,16 @@ mod tests {
     }
 
     fn write(at: u64, length: Option<u64>, checksum: Checksum) -> Intent {
-        let target = Target::Existing(id("a"));
-        Intent::Write(Write {
-            answer_when_alone: Duration::ZERO,
-            at: At::Offset(at),
-            checksum,
-            content_bytes: Some(0),
-            length,
-            target,
-            wait: wait(&Limits::default()),
-        })
+        let write = Write::new(Target::Existing(id("a")), At::Offset(at), wait(&Limits::default()));
+        Intent::Write(Write { checksum, content_bytes: Some(0), length, ..write })
     }
 
     fn new(length: Option<u64>, metadata: &str, role: Role) -> Intent {
         let metadata: Metadata = metadata.parse().expect("plain");
         let completion = Completion::WhenFull;
         let new = NewUpload { completion, length, metadata, role, ..NewUpload::default() };
-        let target = Target::New(new);
-        Intent::Write(Write {
-            answer_when_alone: Duration::ZERO,
-            at: At::Offset(0),
-            checksum: Checksum::None,
-            content_bytes: Some(0),
-            length,
-            target,
-            wait: wait(&Limits::default()),
-        })
+        let write = Write::new(Target::New(new), At::Offset(0), wait(&Limits::default()));
+        Intent::Write(Write { content_bytes: Some(0), length, ..write })
     }
 
     /// J-054: what clients of chunks know by name is found by it, unless it cannot be one of theirs.
@@ -411,7 +391,9 @@ mod tests {
                     assert_eq!(write.length, new.length);
                     Some(key)
                 }
-                Target::Existing(_) | Target::Keyed(..) | Target::New(_) => None,
+                Target::Existing(_) | Target::Keyed(..) | Target::New(_) | Target::Owned(..) => {
+                    None
+                }
             };
             assert_eq!(key, expected, "{lines}");
         }
@@ -442,7 +424,9 @@ mod tests {
                 Target::NewKeyed(found, new) => {
                     assert_eq!((found, new.owner, name), (key, None, None))
                 }
-                target @ (Target::Existing(_) | Target::New(_)) => panic!("{target:?}"),
+                target @ (Target::Existing(_) | Target::New(_) | Target::Owned(..)) => {
+                    panic!("{target:?}")
+                }
             }
         }
     }
@@ -590,6 +574,8 @@ mod tests {
                 Intent::Join(join) => Some(join.content_bytes),
                 Intent::Discover
                 | Intent::Fetch { .. }
+                | Intent::Finish(_)
+                | Intent::List { .. }
                 | Intent::Status { .. }
                 | Intent::Terminate { .. }
                 | Intent::Test(_) => None,

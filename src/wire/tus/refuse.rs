@@ -126,6 +126,9 @@ impl fmt::Display for Message<'_> {
 /// wrong for good is 4xx (D-45).
 fn wording(refusal: &Refusal) -> Wording {
     match refusal {
+        Refusal::AlreadyComplete | Refusal::Unfinished { .. } => {
+            plain(StatusCode::BAD_REQUEST, "ERR_INVALID_REQUEST")
+        }
         Refusal::Abandoned => plain(StatusCode::SERVICE_UNAVAILABLE, "ERR_READ_TIMEOUT").closing(),
         Refusal::BodyLengthWrong { .. } => plain(StatusCode::BAD_REQUEST, "ERR_INVALID_REQUEST"),
         Refusal::BodyTooLong { .. } => {

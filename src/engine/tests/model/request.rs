@@ -390,7 +390,7 @@ pub(super) async fn run(engine: Engine, intent: Intent, content: Content) -> Ans
         Err(refused) => return Answer::Refused(refused.refusal),
     };
     match outcome {
-        Outcome::Discovered(_) => Answer::Done,
+        Outcome::Discovered(_) | Outcome::Listed(_) => Answer::Done,
         Outcome::Fetched { bytes, .. } => {
             let mut all = Vec::new();
             let Some(mut bytes) = bytes else {

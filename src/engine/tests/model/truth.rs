@@ -756,13 +756,15 @@ impl Truth {
             Refusal::Unsupported { .. } => {
                 sent.is_some_and(|sent| matches!(sent.sum, Sum::Trailer { .. }))
             }
-            Refusal::ChecksumUnknown { .. }
+            Refusal::AlreadyComplete
+            | Refusal::ChecksumUnknown { .. }
             | Refusal::Internal
             | Refusal::MetadataTooLong { .. }
             | Refusal::OverLimit { .. }
             | Refusal::RangeUnsatisfiable { .. }
             | Refusal::TooFragmented { .. }
             | Refusal::TooManyPartials { .. }
+            | Refusal::Unfinished { .. }
             | Refusal::VersionUnsupported
             | Refusal::WrongMediaType { .. } => false,
         }

@@ -486,15 +486,13 @@ impl Walk {
         let write = |at: At, length, target| {
             Intent::Write(Write {
                 answer_when_alone: Duration::from_secs(u64::from(is_chunk)),
-                at,
                 checksum: sent.map_or(Checksum::None, Sent::checksum),
                 content_bytes: match sent {
                     None => Some(0),
                     Some(sent) => (sent.announced > 0).then_some(sent.announced as u64),
                 },
                 length,
-                target,
-                wait: request.wait(&self.limits),
+                ..Write::new(target, at, request.wait(&self.limits))
             })
         };
         let new = |length, role| NewUpload {
