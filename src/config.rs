@@ -55,8 +55,8 @@ struct Flags {
     #[arg(long, value_name = "PATH", default_value = "/files", env = "WINDLASS_TUS_PATH")]
     tus_path: Route,
 
-    /// Path for chunks of ResumableJS, flow.js, simple-uploader.js and Dropzone; an empty path or off
-    /// disables them
+    /// Path for chunks of ResumableJS, flow.js, simple-uploader.js and Dropzone; an empty path or
+    /// off disables them
     #[arg(
         long,
         value_name = "PATH",
@@ -69,7 +69,8 @@ struct Flags {
     #[arg(long, value_name = "PATH", default_value = "/chunked", env = "WINDLASS_CHUNKED_PATH")]
     chunked_path: Route,
 
-    /// Checksum by which clients of drf-chunked-upload complete an upload: md5, sha1, sha256 or sha512
+    /// Checksum by which clients of drf-chunked-upload complete an upload: md5, sha1, sha256 or
+    /// sha512
     #[arg(
         long,
         value_name = "NAME",
@@ -87,8 +88,8 @@ struct Flags {
     #[arg(long, value_name = "SIZE", env = "WINDLASS_MAX_SIZE", allow_negative_numbers = true, value_parser = size)]
     max_size: Option<u64>,
 
-    /// Largest ResumableJS chunk; by default clients make the last chunk of a file up to twice their
-    /// chunk size
+    /// Largest ResumableJS chunk; by default clients make the last chunk of a file up to twice
+    /// their chunk size
     #[arg(long, value_name = "SIZE", default_value = "256MiB", env = "WINDLASS_MAX_CHUNK_SIZE", allow_negative_numbers = true, value_parser = size)]
     max_chunk_size: u64,
 
@@ -350,8 +351,10 @@ mod tests {
             (&["--head-timeout", "0s"], "90s"),
             (&["--tus-path", "files"], "/a/b"),
             (&["--tus-path", "/a b"], "/a/b"),
-            (&["--tus-path=", "--resumable-path="], "--tus-path /files"),
+            (&["--tus-path=", "--resumable-path=", "--chunked-path="], "--tus-path /files"),
             (&["--tus-path", "/a", "--resumable-path", "/a/"], "/resumable"),
+            (&["--chunked-path", "/files"], "--tus-path and --chunked-path are both /files"),
+            (&["--chunked-checksum", "crc32"], "one of md5, sha1, sha256 and sha512"),
             (&["--durability", "perhaps"], "synced"),
             (&["--dir-mode", "0600"], "0750"),
             (&["--file-mode", "rw"], "0640"),

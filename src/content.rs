@@ -29,8 +29,8 @@ pub type AnyBody = UnsyncBoxBody<Bytes, io::Error>;
 /// How a dialect finds a checksum among the fields of a trailer.
 pub type TrailerChecksum = fn(&HeaderMap) -> Result<Option<Digest>, Refusal>;
 
-/// What a dialect knows of a request once its last byte has come, such as from the fields of a form that
-/// follow the file.
+/// What a dialect knows of a request once its last byte has come, such as from the fields of a form
+/// that follow the file.
 pub type AtEnd = Box<dyn FnOnce() -> Result<Trailer, Refusal> + Send>;
 
 /// What a request says after its bytes.
@@ -45,8 +45,8 @@ pub struct Trailer {
 /// Resolves when a client does not wait for its answer any more.
 pub type Left = Pin<Box<dyn Future<Output = ()> + Send>>;
 
-/// Hears how far an upload has come, before the outcome of its request: when its record was made, and
-/// whenever more of it was recorded. Runs between two frames of the body, and must not block.
+/// Hears how far an upload has come, before the outcome of its request: when its record was made,
+/// and whenever more of it was recorded. Runs between two frames of the body, and must not block.
 pub type Progress = Box<dyn FnMut(&Upload) + Send>;
 
 /// The data of one request. Dropped before its end, it leaves the body to its [`BodyRemainder`].
@@ -142,7 +142,8 @@ impl Content {
         self
     }
 
-    /// The same data, but `progress` hears of it, for clients that are told while they send.
+    /// The same data, but `progress` hears of it, for dialects that report progress in interim
+    /// answers.
     #[must_use]
     pub fn with_progress(mut self, progress: Progress) -> Self {
         self.progress = Some(progress);

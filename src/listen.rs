@@ -39,8 +39,8 @@ const HTTP2_HEADER_BYTES: u32 = 256 << 10;
 /// The largest HTTP/1 head, and the read buffer of a connection.
 const HTTP1_BUFFER_BYTES: usize = 400 << 10;
 
-/// What one HTTP/2 stream may have in flight: at a round-trip time of 100 ms, 40 MiB/s. One whose body
-/// is not read yet has the same: h2 has one initial window for all streams.
+/// What one HTTP/2 stream may have in flight: at a round-trip time of 100 ms, 40 MiB/s. One whose
+/// body is not read yet has the same: h2 has one initial window for all streams.
 const HTTP2_STREAM_WINDOW_BYTES: u32 = 4 << 20;
 
 /// What one HTTP/2 connection may have in flight: enough that a stalled upload does not starve its
@@ -50,8 +50,8 @@ const HTTP2_CONNECTION_WINDOW_BYTES: u32 = 16 << 20;
 /// Uploads side by side on one HTTP/2 connection.
 const HTTP2_STREAMS: u32 = 128;
 
-/// Streams of one HTTP/2 connection that the client has reset before anybody looked at them. One
-/// more ends the connection: somebody opens streams only to reset them (CVE-2023-44487).
+/// Streams of one HTTP/2 connection that the client has reset before they were accepted. One
+/// more ends the connection: such a client opens streams only to reset them (CVE-2023-44487).
 const HTTP2_PENDING_RESETS: usize = 20;
 
 /// Streams of one HTTP/2 connection that the server has reset for a fault of the client. One more
@@ -78,7 +78,7 @@ const LINGER_BYTES: usize = 4 << 20;
 /// next frame, what they brought is recorded, and connections are closed.
 ///
 /// # Errors
-/// When the listener fails for good. A single connection that fails is only logged.
+/// When the listener fails permanently. A single connection that fails is only logged.
 ///
 /// # Cancel safety
 /// Dropping it closes the listener; connections go on by themselves.
@@ -190,7 +190,8 @@ impl Connections {
     }
 }
 
-/// Drives `connection` to its end; when the server stops, `finish` tells it to take no more requests.
+/// Drives `connection` to its end; when the server stops, `finish` tells it to take no more
+/// requests.
 async fn until_stopped<C: Future<Output = hyper::Result<()>>>(
     mut connection: Pin<&mut C>,
     finish: fn(Pin<&mut C>),

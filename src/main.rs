@@ -28,7 +28,7 @@ use windlass::{
 /// kernel has a limit of its own (`net.core.somaxconn`).
 const BACKLOG: u32 = 4096;
 
-/// How long work on the disk that nobody waits for any more may go on after the last request, and
+/// How long work on the disk that no request waits for may take after the last request, and
 /// how long the last lines of the log may take. Together with the drain that is less than 10 s.
 const END_TIME: Duration = Duration::from_millis(500);
 
@@ -73,9 +73,9 @@ fn start_log(lines: Lines, level: tracing::Level) {
 
 /// Runs the server on threads of its own until it is asked to stop.
 fn start(config: Config, output: &Lines) -> Result<(), String> {
-    // One worker is kept free while the others write to the disk (see `store::file`), and some of them wait
-    // for a processor then: with as many workers as processors half of the writes would go to the blocking
-    // pool, at twice their cost.
+    // One worker is kept free while the others write to the disk (see `store::file`), and some of
+    // them wait for a processor then: with as many workers as processors half of the writes would
+    // go to the blocking pool, at twice their cost.
     let workers = thread::available_parallelism().map_or(1, NonZero::get) * 2;
     let runtime = runtime::Builder::new_multi_thread().worker_threads(workers).enable_all().build();
     let runtime = runtime.map_err(|error| format!("cannot start: {error}"))?;

@@ -43,8 +43,8 @@ use crate::{
 /// How long an unread body is drained at most while the server is going down.
 const CLOSING_DRAIN_TIME: Duration = Duration::from_millis(500);
 
-/// How much of a body is read that was sent to where nothing is served, so that its client meets the
-/// answer and not a reset.
+/// How much of a body is read that was sent to where nothing is served, so that its client meets
+/// the answer and not a reset.
 const UNCLAIMED_DRAIN_BYTES: u64 = 16 << 20;
 
 /// How long it is read at most.
@@ -68,8 +68,8 @@ struct Inner {
     engine: Engine,
 }
 
-/// The client stopped sending in the middle of a request: there is nobody to answer. A server closes
-/// the connection, or resets the stream.
+/// The client stopped sending in the middle of a request: no client waits for an answer. A server
+/// closes the connection, or resets the stream.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("the client stopped sending")]
 pub struct Aborted;
@@ -80,8 +80,8 @@ impl Windlass {
         Self(Arc::new(Inner { cors: Cors::default(), dialects: Vec::new(), engine }))
     }
 
-    /// The same service with one more dialect. Of several that match a request the one with the longest
-    /// path answers it, and of several at one path the first mounted.
+    /// The same service with one more dialect. Of several that match a request the one with the
+    /// longest path answers it, and of several at one path the first mounted.
     ///
     /// # Panics
     /// When the service has been cloned already.
@@ -115,8 +115,8 @@ impl Windlass {
 
     /// Answers one request.
     ///
-    /// An HTTP/1.1 request without `Host` is refused like every other that breaks HTTP; those who make
-    /// requests by hand, in tests, give one.
+    /// An HTTP/1.1 request without `Host` is refused like every other that breaks HTTP; those who
+    /// make requests by hand, in tests, give one.
     ///
     /// Extensions of the request, such as the identity that a layer in front has found, are handed
     /// to the engine's hooks.
@@ -125,8 +125,9 @@ impl Windlass {
     /// [`Aborted`]: close the connection without an answer.
     ///
     /// # Cancel safety
-    /// Safe: a write, a join and a removal go on as a task of their own, and end when the body does.
-    /// What still waits for another request does not wait any longer. What only reads is dropped.
+    /// Safe: a write, a join and a removal go on as a task of their own, and end when the body
+    /// does. What still waits for another request does not wait any longer. What only reads is
+    /// dropped.
     pub fn handle<B>(&self, request: Request<B>) -> Answering<Aborted>
     where
         B: Body<Data = Bytes> + Send + 'static,
@@ -212,8 +213,8 @@ impl Windlass {
         self.0.dialects.iter().find(|dialect| dialect.matches(head)).map(|dialect| &**dialect)
     }
 
-    /// The answer where no dialect is: pages may ask whether they may ask, clients must stop, and people
-    /// must see where they should have gone.
+    /// The answer where no dialect is: pages may ask whether they may ask, clients must stop, and
+    /// people must see where they should have gone.
     fn nothing_here(&self, asked: &CorsRequest, fault: Option<Refusal>) -> Reply {
         if let Some(fault) = fault {
             return last(reply::text(StatusCode::BAD_REQUEST, "ERR_INVALID_REQUEST", fault));
@@ -230,9 +231,9 @@ impl Windlass {
         reply::text(StatusCode::NOT_FOUND, "ERR_NOT_FOUND", message)
     }
 
-    /// Runs the engine. Neither a client that goes away nor a panic leaves half a step: what changes
-    /// uploads is done to its end. What only reads ends with its client, and costs no more than that; that
-    /// a test counts as use is one commit, whole or not at all.
+    /// Runs the engine. Neither a client that goes away nor a panic leaves half a step: what
+    /// changes uploads is done to its end. What only reads ends with its client, and costs no more
+    /// than that; that a test counts as use is one commit, whole or not at all.
     async fn run(
         &self,
         intent: Intent,
@@ -282,7 +283,7 @@ async fn caught(
     .await
 }
 
-/// A request that is done to its end even if nobody waits for it any more: hyper drops its future
+/// A request that runs to its end even if its client has left: hyper drops its future
 /// when the connection dies. It goes on as a task of its own only then, because tasks that wait for
 /// each other cost more than most requests. As long as it has only waited for its turn, that is its
 /// end: see [`Content::while_present`].
@@ -386,7 +387,7 @@ where
     }
 }
 
-/// For axum and tower, whose services must answer: a client that stopped sending is told 503, in
+/// For axum and tower, whose services must answer: a client that stopped sending gets 503, in
 /// case it is still there.
 impl<B> tower_service::Service<Request<B>> for Windlass
 where

@@ -1,5 +1,5 @@
-//! Known faults of dependencies: a snapshot of what the RustSec advisory database says of the packages
-//! in the lock files, so that they can be looked at without the network.
+//! Known faults of dependencies: a snapshot of what the RustSec advisory database says of the
+//! packages in the lock files, so that they can be looked at without the network.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -43,8 +43,8 @@ pub struct Advisory {
     pub unaffected: Vec<VersionReq>,
 }
 
-/// The advisories about a set of packages, as of one commit of the database. Withdrawn ones are left
-/// out.
+/// The advisories about a set of packages, as of one commit of the database. Withdrawn ones are
+/// left out.
 #[derive(Debug)]
 pub struct Snapshot {
     /// The advisories.

@@ -142,8 +142,8 @@ impl Connection {
         }
     }
 
-    /// Returns when something has arrived on one of these connections. It sleeps until then: on a small
-    /// machine a loop that looks again and again takes the processor from the server.
+    /// Returns when something has arrived on one of these connections. It sleeps until then: on a
+    /// small machine a loop that looks again and again takes the processor from the server.
     pub fn wait_for_any<'a>(connections: impl Iterator<Item = &'a Self>) -> Result<(), Failure> {
         let mut polled: Vec<_> =
             connections.map(|connection| PollFd::new(&connection.stream, PollFlags::IN)).collect();

@@ -69,7 +69,8 @@ pub(crate) const fn elsewhere(
 /// The prefixes of rule numbers.
 const PREFIXES: &[u8] = b"ACDFIJPST";
 
-/// Whether `text` has the form of a rule number: `T-001`, or `0.2` for the frame of the tus contract.
+/// Whether `text` has the form of a rule number: `T-001`, or `0.2` for the frame of the tus
+/// contract.
 pub fn is_number(text: &str) -> bool {
     let is_digits = |text: &str| !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit());
     match text.as_bytes() {
@@ -82,8 +83,8 @@ pub fn is_number(text: &str) -> bool {
 /// Reads a document.
 ///
 /// # Errors
-/// When a number occurs twice, a level is unknown, a rule stands before the first heading, or a line
-/// looks like a rule and is none.
+/// When a number occurs twice, a level is unknown, a rule stands before the first heading, or a
+/// line looks like a rule and is none.
 pub fn parse(text: &'static str) -> Result<Document, String> {
     let mut document = Document { title: "", chapters: Vec::new(), facts: Vec::new() };
     let mut chapter = None;

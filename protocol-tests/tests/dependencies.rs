@@ -1,5 +1,5 @@
-//! The dependencies of the workspace are what `deny.toml` allows: licences, duplicates, sources. None
-//! has a fault that the RustSec advisory database knew when `advisories.json` was made.
+//! The dependencies of the workspace are what `deny.toml` allows: licences, duplicates, sources.
+//! None has a fault that the RustSec advisory database knew when `advisories.json` was made.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;

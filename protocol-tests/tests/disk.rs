@@ -126,8 +126,8 @@ impl Small {
     fn fill(&self, left: u64) -> Result<PathBuf, Failure> {
         let path = self.disk.path().join("filler");
         let mut filler = File::create(&path)?;
-        // Space is given back when the journal says so, and what was set aside for more than was needed
-        // when that is written: full is what has nothing left after a sync.
+        // Space is given back when the journal says so, and what was set aside for more than was
+        // needed when that is written: full is what has nothing left after a sync.
         while filler.write_all(&[1; 1024]).is_ok() {
             while filler.write_all(&[1; 1024]).is_ok() {}
             filler.sync_all()?;
@@ -287,7 +287,8 @@ impl Drop for Frozen<'_> {
     }
 }
 
-/// How long an answer may take that does not need the disk: less than what is waited for when it hangs.
+/// How long an answer may take that does not need the disk: less than what is waited for when it
+/// hangs.
 const PROMPT: Duration = Duration::from_secs(3);
 
 #[test]
@@ -348,7 +349,8 @@ fn disk_that_hangs(durability: &str) -> Verdict {
     connection.send_request(&patch, "localhost")?;
     bench.ask(&Request::tus("OPTIONS", "/files"))?.is_one_of(&[200, 204])?;
     bench.process.terminate()?;
-    // No signal ends a thread that waits for a frozen file system: the process is a zombie until then.
+    // No signal ends a thread that waits for a frozen file system: the process is a zombie until
+    // then.
     let deadline = Instant::now() + Duration::from_secs(10);
     while !bench.process.has_exited()? {
         ensure(Instant::now() < deadline, "the server still runs after 10 s")?;

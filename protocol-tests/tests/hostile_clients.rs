@@ -1,6 +1,6 @@
-//! Clients from hell: slow, silent, many, lying about lengths, flooding. While each of them does its
-//! worst a fresh client is served in normal time; afterwards memory, descriptors and uploads are as
-//! they were.
+//! Clients from hell: slow, silent, many, lying about lengths, flooding. While each of them does
+//! its worst a fresh client is served in normal time; afterwards memory, descriptors and uploads
+//! are as they were.
 
 use std::fs;
 use std::net::SocketAddr;
@@ -51,8 +51,8 @@ const CLIENTS: usize = 20;
 /// Clients that wait for the same chunk.
 const WAITING: usize = 500;
 
-/// The length of that chunk: no more than the kernel takes for a server that reads nothing, so that it
-/// also takes the end of the connection.
+/// The length of that chunk: no more than the kernel takes for a server that reads nothing, so that
+/// it also takes the end of the connection.
 const WAITED_FOR_BYTES: usize = 20_000;
 
 /// What one connection may cost the server.
@@ -197,8 +197,8 @@ impl Victim {
         )
     }
 
-    /// Whether the upload takes a byte at the offset that it shows, if it shows one and has room. It
-    /// does, but when another request comes in between.
+    /// Whether the upload takes a byte at the offset that it shows, if it shows one and has room.
+    /// It does, but when another request comes in between.
     fn takes_a_byte(&self, path: &str) -> Result<bool, Failure> {
         let head = self.ask(&Request::tus("HEAD", path))?;
         let (offset, length) = (head.number("Upload-Offset"), head.number("Upload-Length"));
@@ -596,8 +596,8 @@ fn pipelined_requests_are_answered_in_order() -> Verdict {
     })
 }
 
-/// A chunk that a client keeps sending, byte by byte, until this is dropped. Nobody else gets to write
-/// it as long.
+/// A chunk that a client keeps sending, byte by byte, until this is dropped. Nobody else gets to
+/// write it as long.
 struct HeldChunk {
     /// Where the chunk is sent to.
     target: String,
@@ -666,8 +666,8 @@ fn chunk_head(target: &str, bytes: usize) -> Vec<u8> {
     head(&request, "localhost")
 }
 
-/// A chunk is waited for by many, for up to a minute each. Those that leave take everything along that
-/// they have cost; those that have only ended their side are told.
+/// A chunk is waited for by many, for up to a minute each. Those that leave take everything along
+/// that they have cost; those that have only ended their side are told.
 #[test]
 fn waits_end_when_their_clients_leave() -> Verdict {
     type Leave = fn(Connection) -> Result<Option<Connection>, Failure>;
@@ -863,7 +863,8 @@ fn floods_of_frames_keep_nobody_out() -> Verdict {
     rows.verdict()
 }
 
-/// CVE-2025-8671: the client makes the server reset its streams, so that none of them counts as open.
+/// CVE-2025-8671: the client makes the server reset its streams, so that none of them counts as
+/// open.
 #[test]
 fn streams_that_must_be_reset_end_their_connection() -> Verdict {
     // No silence ends the connection.
@@ -1127,7 +1128,8 @@ fn numbers_at_every_boundary_are_read_or_refused() -> Verdict {
                 let expected: &[u16] = match value {
                     Some(0) => &[204],
                     Some(1..=10) => &[400],
-                    // 2^64 - 1 and - 2 are hyper's own signs, and refused as a head that is too large.
+                    // 2^64 - 1 and - 2 are hyper's own signs, and refused as a head that is too
+                    // large.
                     _ => &[400, 413, 431],
                 };
                 answer.is_one_of(expected)?;

@@ -130,8 +130,8 @@ fn ten_thousand_cut_patches_leave_memory_and_descriptors_where_they_were() -> Re
         stream.write_all(&[b'x'; 50_000][..number % 50_000])?;
         Ok(())
     };
-    // How many are open at once decides how much memory is kept for later, so it is bounded here. The
-    // allocator takes more now and then all the same; a leak grows in every round alike.
+    // How many are open at once decides how much memory is kept for later, so it is bounded here.
+    // The allocator takes more now and then all the same; a leak grows in every round alike.
     let round = || -> Result<u64, Failure> {
         let before = server.memory_kib()?;
         for first in (0..ROUND).step_by(50) {

@@ -1,5 +1,5 @@
-//! The process as its operator meets it: where its lines go, which signals and limits it lives with,
-//! the settings that people type, the modes of its files, and what it says at start.
+//! The process as its operator meets it: where its lines go, which signals and limits it lives
+//! with, the settings that people type, the modes of its files, and what it says at start.
 
 use std::fs::{self, File};
 use std::io::{PipeReader, PipeWriter, Read as _, Write as _, pipe};

@@ -42,7 +42,8 @@ impl Written {
         }
     }
 
-    /// The outcome for a client that does not know its upload yet, and must get to know where it is.
+    /// The outcome for a client that does not know its upload yet, and must get to know where it
+    /// is.
     fn stored(self) -> Outcome {
         let Self { finished, changed, offset, upload, .. } = self;
         Outcome::Written { finished, changed, offset, upload }
@@ -117,7 +118,8 @@ impl Engine {
     ) -> Result<Reservation, Refusal> {
         let range = match &write.at {
             At::Offset(at) => *at..u64::MAX,
-            // An empty chunk reserves a byte, so that two of them do not complete an upload at once.
+            // An empty chunk reserves a byte, so that two of them do not complete an upload at
+            // once.
             At::Next(range) | At::Range(range) => {
                 range.start..range.end.max(range.start.saturating_add(1))
             }
@@ -208,8 +210,8 @@ impl Engine {
         Ok((upload, plan))
     }
 
-    /// An upload to be created with all its bytes, of which there are none: its creation is one step
-    /// with its completion, so that it is never seen full and not complete (I-05).
+    /// An upload to be created with all its bytes, of which there are none: its creation is one
+    /// step with its completion, so that it is never seen full and not complete (I-05).
     pub(super) async fn finish_empty(
         &self,
         upload: Upload,

@@ -77,8 +77,8 @@ impl Engine {
         }
     }
 
-    /// Returns the pending final `upload` as far as its partials are by now: complete, or with the length
-    /// that they add up to.
+    /// Returns the pending final `upload` as far as its partials are by now: complete, or with the
+    /// length that they add up to.
     ///
     /// # Errors
     /// [`Refusal::Expired`] when a partial is gone (D-33).
@@ -123,7 +123,7 @@ impl Engine {
         let due = |now: &Upload| join::changes(now, length, self.now());
         match self.0.records.commit(current, extensions, due).await {
             Ok((upload, _)) => Ok(upload),
-            // A completion step that says no for good leaves nothing (D-49).
+            // A completion step that refuses finally leaves nothing (D-49).
             Err(Refusal::Denied(denial)) if denial.is_final() => Err(Refusal::Unknown),
             Err(refusal) => Err(refusal),
         }

@@ -1,5 +1,5 @@
-//! [`Digests`]: digests over the bytes of open uploads as far as they have come, so that the checksum of a
-//! whole upload is known when its last byte is.
+//! [`Digests`]: digests over the bytes of open uploads as far as they have come, so that the
+//! checksum of a whole upload is known when its last byte is.
 //!
 //! A hint, like all that a process remembers: without it the bytes are read once more.
 
@@ -10,8 +10,8 @@ use std::{
 
 use crate::upload::{Algorithm, Digester, Upload, UploadId};
 
-/// Uploads whose digests are kept, a few hundred bytes each. The one that was kept first is dropped for
-/// another.
+/// Uploads whose digests are kept, a few hundred bytes each. The one that was kept first is dropped
+/// for another.
 const MAX_KEPT: usize = 4096;
 
 /// The digests of one engine.

@@ -54,8 +54,8 @@ pub enum Action<'a> {
     Write(&'a Upload),
 }
 
-/// Runs when the last byte of an upload is durable, before the upload is visible as complete. Not for
-/// partial uploads.
+/// Runs when the last byte of an upload is durable, before the upload is visible as complete. Not
+/// for partial uploads.
 #[async_trait]
 pub trait Finisher: Send + Sync + 'static {
     /// The completion step. Called again when the client repeats its request after a failure, or
@@ -96,8 +96,8 @@ impl fmt::Debug for Finishing<'_> {
     }
 }
 
-/// Hears of everything that happens to uploads, after it is durable. Runs on the request's own task,
-/// so it must be quick.
+/// Hears of everything that happens to uploads, after it is durable. Runs on the request's own
+/// task, so it must be quick.
 pub trait Observer: Send + Sync + 'static {
     /// `event` has just happened to `upload`, which is given as it is afterwards.
     ///

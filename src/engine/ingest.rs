@@ -71,8 +71,8 @@ struct Original {
 pub(super) struct Arrived {
     /// Blocks that are durable and not recorded.
     pub(super) blocks: Vec<Block>,
-    /// The digest over it, or over all bytes of the upload up to its end, as far as one was known to be
-    /// wanted.
+    /// The digest over it, or over all bytes of the upload up to its end, as far as one was known
+    /// to be wanted.
     pub(super) digester: Option<Box<Digester>>,
     pub(super) end: BodyEnd,
     /// The bytes that are not durable yet, and not recorded.

@@ -94,8 +94,8 @@ impl Engine {
         }
         if matches!(write.at, At::Offset(_)) {
             if !is_new {
-                // A creation that finds its upload made already continues it (J-054), so the request that
-                // has made it does not remove it any more.
+                // A creation that finds its upload made already continues it (J-054), so the
+                // request that has made it does not remove it any more.
                 let due = |now: &Upload| {
                     write::plan(now, write, self.limits(), self.now())?;
                     Ok(lifecycle::shared(now, self.limits(), self.now()).into_iter().collect())
@@ -118,8 +118,8 @@ impl Engine {
         Ok(outcome)
     }
 
-    /// Whether an upload that is made now begins a session of `key`. Should another one come first, it is
-    /// as if that one had come later, and joined this one.
+    /// Whether an upload that is made now begins a session of `key`. Should another one come first,
+    /// it is as if that one had come later, and joined this one.
     pub(super) async fn begins(
         &self,
         key: &Key,
@@ -190,7 +190,7 @@ impl Engine {
     ) -> Choice {
         let writers = &self.0.writers;
         let is_written = current.is_some_and(|upload| writers.is_written(&upload.id));
-        // As long as somebody compares the first bytes, a session may be about to begin.
+        // While another request compares the first bytes, a session may be about to begin.
         let may_begin = current.is_some_and(|upload| writers.is_begun(&upload.id));
         let patience = match may_begin {
             true => write.wait.at_most.max(self.limits().reopen_wait),

@@ -112,9 +112,10 @@ impl Engine {
     /// allowed; `extensions` are handed to the hooks.
     ///
     /// # Errors
-    /// A [`Refused`] with the reason. A refusal that is decided before the body changes nothing. One
-    /// that is decided later never completes an upload and takes nothing back: what was recorded of
-    /// the body on the way stays (I-03). A creation that is refused leaves nothing behind.
+    /// A [`Refused`] with the reason. A refusal that is decided before the body changes nothing.
+    /// One that is decided later never completes an upload and takes nothing back: what was
+    /// recorded of the body on the way stays (I-03). A creation that is refused leaves nothing
+    /// behind.
     ///
     /// # Cancel safety
     /// A write that is dropped loses what it has not recorded; run it on a task of its own.
@@ -162,11 +163,11 @@ impl Engine {
         self.0.writers.is_closed()
     }
 
-    /// Refuses new writes, stops those that run, keeping the bytes they have received, and returns when
-    /// the last one is recorded.
+    /// Refuses new writes, stops those that run, keeping the bytes they have received, and returns
+    /// when the last one is recorded.
     ///
     /// # Cancel safety
-    /// Safe; calling it again goes on waiting.
+    /// Safe; call it again to wait further.
     pub async fn close(&self) {
         self.0.writers.close().await;
     }

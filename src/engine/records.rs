@@ -1,6 +1,6 @@
-//! [`Records`]: how records are read, made, changed and removed. Whoever changes one decides again on
-//! what it is by then, and the application's completion step and observer are called here and
-//! nowhere else.
+//! [`Records`]: how records are read, made, changed and removed. A change is decided anew on the
+//! current record. The application's completion step and observer are called here and nowhere
+//! else.
 
 use std::{sync::Arc, time::Duration, time::SystemTime};
 
@@ -67,9 +67,10 @@ impl Records {
         }
     }
 
-    /// Makes the changes that are due on the record as it is by then; `upload` is what the caller knows
-    /// of it. When they complete the upload, the application's completion step runs before them,
-    /// once. When that says no for good, the upload is given up as it was judged (D-49).
+    /// Makes the changes that are due on the record as it is by then; `upload` is what the caller
+    /// knows of it. When they complete the upload, the application's completion step runs before
+    /// them, once. When that refuses finally, the upload is removed at the revision that was judged
+    /// (D-49).
     ///
     /// # Errors
     /// What `due`, the store or the completion step says; then nothing is changed.
@@ -114,8 +115,8 @@ impl Records {
         }
     }
 
-    /// Runs the completion step for `upload`, complete from the next change on. Partial uploads have
-    /// none.
+    /// Runs the completion step for `upload`, complete from the next change on. Partial uploads
+    /// have none.
     pub(super) async fn finish(
         &self,
         upload: &Upload,
@@ -192,8 +193,8 @@ pub(super) enum Leaves {
     Tombstone,
 }
 
-/// The tries of a change that meets other changes of the same record. Each of these got through, so
-/// all of them together go on; pauses give everybody a turn.
+/// The retries of a commit that met other commits of the same record. Each of those succeeded, so
+/// all of them together make progress; random pauses give each a turn.
 struct Retries {
     deadline: Instant,
     made: u32,

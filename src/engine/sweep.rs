@@ -1,4 +1,5 @@
-//! Removes expired uploads, and later their tombstones; completes final uploads that no client asks for.
+//! Removes expired uploads, and later their tombstones; completes final uploads that no client asks
+//! for.
 
 use std::{
     sync::{Arc, atomic::Ordering},
@@ -36,7 +37,7 @@ impl Engine {
     /// being written is left alone.
     ///
     /// # Cancel safety
-    /// Safe: the next sweep goes on.
+    /// Safe: the next sweep does what this one left.
     pub async fn sweep(&self) -> Swept {
         let mut swept = Swept::default();
         let mut uploads = self.store().list();
@@ -55,9 +56,10 @@ impl Engine {
         swept
     }
 
-    /// Begins what an engine does by itself, beside serving: cleaning up after a crash, then sweeping as
-    /// often as the configured life time calls for. It ends with the last handle of the engine; a
-    /// second call does nothing. An engine that is only used for a moment, as in a test, need not start.
+    /// Begins what an engine does by itself, beside serving: cleaning up after a crash, then
+    /// sweeping as often as the configured life time calls for. It ends with the last handle of the
+    /// engine; a second call does nothing. An engine that is only used for a moment, as in a test,
+    /// need not start.
     ///
     /// # Panics
     /// Outside of a tokio runtime.

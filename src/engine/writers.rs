@@ -50,7 +50,7 @@ struct Active {
     closed: bool,
 }
 
-/// What goes on at one upload.
+/// The writers of one upload, and how many requests wait for them.
 #[derive(Debug, Default)]
 struct Traffic {
     /// Woken when a reservation is released.
@@ -134,8 +134,8 @@ struct Place<'a> {
 }
 
 impl Writers {
-    /// The right to write `range` of `id`. A silent writer of an overlapping range is asked to stop,
-    /// a live one is waited for.
+    /// The right to write `range` of `id`. A silent writer of an overlapping range is asked to
+    /// stop, a live one is waited for.
     ///
     /// # Errors
     /// [`Refusal::Busy`] at the deadline, or when too many wait already; [`Refusal::ShuttingDown`].
@@ -198,8 +198,8 @@ impl Writers {
         }
     }
 
-    /// The right to all of `id` if no range of it is reserved, to clean up: also while the server shuts
-    /// down.
+    /// The right to all of `id` if no range of it is reserved, to clean up: also while the server
+    /// shuts down.
     pub(super) fn reserve_idle(&self, id: &UploadId) -> Option<Reservation> {
         self.try_reserve(id, 0..u64::MAX, Kind::Guard, Duration::MAX).ok()
     }
@@ -233,8 +233,8 @@ impl Writers {
         self.0.lock().writers(id).iter().any(|writer| writer.range.contains(&0))
     }
 
-    /// Returns when the first of the writers of `id` is gone, if they have all of `gaps` between them.
-    /// False when they do not, or not in time.
+    /// Returns when the first of the writers of `id` is gone, if they have all of `gaps` between
+    /// them. False when they do not, or not in time.
     pub(super) async fn one_released(
         &self,
         id: &UploadId,
@@ -255,8 +255,9 @@ impl Writers {
         !is_alone && timeout_at(deadline, released).await.is_ok()
     }
 
-    /// Returns when every writer of `id` has made its bytes durable or is gone, or time is up. A silent
-    /// one is asked to stop, so that a write at the offset that is acknowledged next succeeds.
+    /// Returns when every writer of `id` has made its bytes durable or is gone, or time is up. A
+    /// silent one is asked to stop, so that a write at the offset that is acknowledged next
+    /// succeeds.
     pub(super) async fn flush(&self, id: &UploadId, limits: &Limits) {
         let writers = self.0.lock().writers(id).to_vec();
         let flushes: Vec<_> = writers.iter().map(|writer| writer.ask_to_flush()).collect();
@@ -316,7 +317,7 @@ impl Registry {
         Ok(Place { id, registry: self })
     }
 
-    /// Changes what goes on at `id`, and forgets it when nothing does.
+    /// Changes the entry of `id`, and removes it when it is empty.
     fn leave(&self, id: &UploadId, change: impl FnOnce(&mut Traffic)) {
         let mut active = self.lock();
         if let Some(upload) = active.by_upload.get_mut(id) {
@@ -362,8 +363,8 @@ impl Writer {
         self.wake();
     }
 
-    /// Asks the writer to make its bytes durable. Gives the number of flushes that must be done then;
-    /// bytes that count only as a whole have nothing to flush.
+    /// Asks the writer to make its bytes durable. Gives the number of flushes that must be done
+    /// then; bytes that count only as a whole have nothing to flush.
     fn ask_to_flush(&self) -> u64 {
         let mut state = self.lock();
         if self.kind == Kind::Incremental {
@@ -378,8 +379,8 @@ impl Writer {
         self.signal.notify_one();
     }
 
-    /// Waits until the writer is gone, asking it to stop once it has been silent for too long. False
-    /// at the deadline.
+    /// Waits until the writer is gone, asking it to stop once it has been silent for too long.
+    /// False at the deadline.
     async fn released(&self, deadline: Instant) -> bool {
         self.until(self.stall_after, deadline, |state| state.released).await
     }

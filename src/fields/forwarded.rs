@@ -1,5 +1,5 @@
-//! `Forwarded` and `X-Forwarded-Proto`, `-Host`, `-Port`, `-Prefix`: how the client calls a server behind a
-//! proxy. To be read only when the operator trusts whoever sends them.
+//! `Forwarded` and `X-Forwarded-Proto`, `-Host`, `-Port`, `-Prefix`: how the client calls a server
+//! behind a proxy. To be read only when the operator trusts the sender.
 //!
 //! # Source
 //! RFC 7239; D-41, F-44.

@@ -17,8 +17,8 @@ pub fn decode(head: &Parts) -> Option<&str> {
     authority.or_else(field).filter(|host| is_host(host))
 }
 
-/// Whether `text` has the grammar of the field. Wider than [`is_host`]: what is valid here may still
-/// be nothing that this server would put into a URL.
+/// Whether `text` has the grammar of the field. Wider than [`is_host`]: what is valid here may
+/// still be nothing that this server would put into a URL.
 pub fn is_valid(text: &str) -> bool {
     let is_name = |b: u8| b.is_ascii_alphanumeric() || b"-._~!$&'()*+,;=%".contains(&b);
     let (host, port) = parted(text);

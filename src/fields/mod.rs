@@ -1,9 +1,9 @@
 //! Header fields, one per file: where it comes from, its grammar, an example, `decode`, `encode`.
-//! Knows `http` and the nouns, so that servers and clients share it; no request as a whole, no dialect,
-//! no rule.
+//! Knows `http` and the nouns, so that servers and clients share it; no request as a whole, no
+//! dialect, no rule.
 //!
-//! `decode` takes a whole header map, because how often a field occurs is part of its grammar. What is
-//! wrong with one is [`Invalid`]; dialects decide what that means.
+//! `decode` takes a whole header map, because how often a field occurs is part of its grammar. What
+//! is wrong with one is [`Invalid`]; dialects decide what that means.
 
 pub mod content_disposition;
 pub mod content_encoding;

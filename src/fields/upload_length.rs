@@ -19,8 +19,8 @@ pub const FIELD: &str = "Upload-Length";
 /// The length a request declares, if it does.
 ///
 /// # Errors
-/// [`Reason::Malformed`](super::Reason::Malformed); [`Reason::TooLarge`](super::Reason::TooLarge) when
-/// no upload could ever be so long.
+/// [`Reason::Malformed`](super::Reason::Malformed); [`Reason::TooLarge`](super::Reason::TooLarge)
+/// when no upload could ever be so long.
 pub fn decode(headers: &HeaderMap) -> Result<Option<u64>, Invalid> {
     single(headers, &NAME, FIELD)?.map(|value| number(value, FIELD)).transpose()
 }

@@ -8,8 +8,8 @@ use crate::upload::{Change, Upload};
 /// Checks that `upload` can be completed by a request that says so.
 ///
 /// # Errors
-/// In the order of the checks: [`Refusal::Expired`] or [`Refusal::Unknown`], [`Refusal::FinalUpload`],
-/// [`Refusal::AlreadyComplete`], [`Refusal::Unfinished`].
+/// In the order of the checks: [`Refusal::Expired`] or [`Refusal::Unknown`],
+/// [`Refusal::FinalUpload`], [`Refusal::AlreadyComplete`], [`Refusal::Unfinished`].
 ///
 /// # Source
 /// P-101, P-110, P-144.

@@ -103,7 +103,7 @@ impl Write {
 /// How a request waits for others that write the same bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Wait {
-    /// How long it waits for a writer that goes on receiving.
+    /// How long it waits for a writer that keeps receiving.
     pub at_most: Duration,
     /// A writer that has waited this long for its own client gives way to others.
     pub stall_after: Duration,
@@ -113,8 +113,8 @@ pub struct Wait {
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum At {
-    /// Exactly these bytes, whole or not at all, of an upload whose bytes come in order: they begin where
-    /// it is, or all of them are present and are compared.
+    /// Exactly these bytes, whole or not at all, of an upload whose bytes come in order: they begin
+    /// where it is, or all of them are present and are compared.
     Next(Range<u64>),
     /// On from this position, which must be where the upload is, or below if the upload is keyed.
     /// What arrives counts as it arrives.
@@ -130,7 +130,7 @@ pub enum At {
 pub enum Target {
     /// One that exists.
     Existing(UploadId),
-    /// One that exists and belongs to this owner; `None` = to nobody.
+    /// One that exists and belongs to this owner; `None` = to no owner.
     Owned(UploadId, Option<String>),
     /// The current one of this key, made if there is none and the write begins with byte 0. Of a
     /// length that is declared.
@@ -149,7 +149,7 @@ pub enum Subject {
     Id(UploadId),
     /// The one that this key leads to.
     Key(Key),
-    /// The one of this id, if it belongs to this owner; `None` = to nobody.
+    /// The one of this id, if it belongs to this owner; `None` = to no owner.
     Owned(UploadId, Option<String>),
     /// The last one of this key, as long as it is not complete.
     Unfinished(Key),

@@ -118,8 +118,8 @@ pub fn choose(
 }
 
 /// Whether a client that is about to send the bytes of `range` need not: the upload that the name
-/// leads to is open and has them, from whichever dialect. Of a complete upload nothing is present: who
-/// asks begins anew, perhaps with other bytes.
+/// leads to is open and has them, from whichever dialect. Of a complete upload nothing is present:
+/// who asks begins anew, perhaps with other bytes.
 ///
 /// # Source
 /// J-017, J-020, J-021, J-044.

@@ -212,7 +212,7 @@ pub enum DenialKind {
         /// How long to wait.
         retry_after: Duration,
     },
-    /// Nobody knows who calls.
+    /// The caller is not authenticated.
     Unauthenticated {
         /// How to authenticate, as in a `WWW-Authenticate` field.
         challenge: Option<String>,

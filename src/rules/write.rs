@@ -1,5 +1,5 @@
-//! May these bytes go there, and what did their arrival change: the pure ends of every write of every
-//! dialect, around the engine's one copy loop.
+//! May these bytes go there, and what did their arrival change: the pure ends of every write of
+//! every dialect, around the engine's one copy loop.
 
 use std::{ops::Range, time::SystemTime};
 
@@ -60,7 +60,8 @@ impl WritePlan {
         last.filter(|run| run.end == self.end).map_or(self.end, |run| run.start)
     }
 
-    /// Where the bytes from `position` on stop being all present or all missing, and which they are.
+    /// Where the bytes from `position` on stop being all present or all missing, and which they
+    /// are.
     pub fn segment(&self, position: u64) -> (u64, Segment) {
         match self.present.run_after(position) {
             Some(run) if run.start <= position => (run.end, Segment::Present),
@@ -109,12 +110,13 @@ pub struct Recorded<'a> {
 ///
 /// # Errors
 /// In the order of the checks: [`Refusal::Expired`], [`Refusal::FinalUpload`],
-/// [`Refusal::AlreadyComplete`], [`Refusal::OffsetMismatch`], [`Refusal::LengthConflict`], [`Refusal::OverLimit`],
-/// [`Refusal::BodyTooLong`] or [`Refusal::BodyLengthWrong`], [`Refusal::TooFragmented`].
+/// [`Refusal::AlreadyComplete`], [`Refusal::OffsetMismatch`], [`Refusal::LengthConflict`],
+/// [`Refusal::OverLimit`], [`Refusal::BodyTooLong`] or [`Refusal::BodyLengthWrong`],
+/// [`Refusal::TooFragmented`].
 ///
 /// # Source
-/// tus 1.0 "PATCH"; T-019, T-049, D-10, D-11, D-16, D-17; J-010, J-014, J-017, J-022, J-051, S-008; P-109,
-/// P-119, P-140 to P-143.
+/// tus 1.0 "PATCH"; T-019, T-049, D-10, D-11, D-16, D-17; J-010, J-014, J-017, J-022, J-051, S-008;
+/// P-109, P-119, P-140 to P-143.
 pub fn plan(
     upload: &Upload,
     write: &Write,
@@ -186,8 +188,8 @@ fn next(upload: &Upload, range: &Range<u64>) -> Result<u64, Refusal> {
     }
 }
 
-/// Checks that an upload of this role takes bytes at all, which is known before its writers are waited
-/// for.
+/// Checks that an upload of this role takes bytes at all, which is known before its writers are
+/// waited for.
 ///
 /// # Errors
 /// [`Refusal::FinalUpload`].
@@ -199,7 +201,8 @@ pub fn check_role(upload: &Upload) -> Result<(), Refusal> {
 }
 
 /// The offset to write at. A keyed upload may have moved past its client, and what that client was
-/// answered is not remembered: any offset up to its own is right, and what is present is compared (J-051).
+/// answered is not remembered: any offset up to its own is right, and what is present is compared
+/// (J-051).
 fn offset(upload: &Upload, given: u64) -> Result<u64, Refusal> {
     let expected = upload.offset();
     if given == expected || (upload.key.is_some() && given < expected) {
@@ -211,7 +214,7 @@ fn offset(upload: &Upload, given: u64) -> Result<u64, Refusal> {
 
 fn wrong_length(range: &Range<u64>, write: &Write) -> Refusal {
     let expected = range.end.saturating_sub(range.start);
-    // A body that goes on where it should end is at least one byte longer.
+    // A body that continues past its end is at least one byte longer.
     let given = write.content_bytes.unwrap_or(expected.saturating_add(1));
     Refusal::BodyLengthWrong { expected, given }
 }
@@ -226,8 +229,8 @@ fn fragments(upload: &Upload, range: &Range<u64>, limits: &Limits) -> Result<(),
     Ok(())
 }
 
-/// The length that `given` declares, `None` if it is no news. Of an upload that is complete on request it
-/// may be declared anew, as long as it holds what was received (P-143).
+/// The length that `given` declares, `None` if it is no news. Of an upload that is complete on
+/// request it may be declared anew, as long as it holds what was received (P-143).
 fn declared(upload: &Upload, given: Option<u64>, limits: &Limits) -> Result<Option<u64>, Refusal> {
     let Some(given) = given else { return Ok(None) };
     match upload.length {
@@ -282,16 +285,16 @@ pub fn conclude(plan: &WritePlan, end: BodyEnd) -> Conclusion {
     }
 }
 
-/// The changes that make `blocks` part of `upload`, as it is by now. If they make it full they complete
-/// it in the same step: it is never visible as full and not complete (I-05).
+/// The changes that make `blocks` part of `upload`, as it is by now. If they make it full they
+/// complete it in the same step: it is never visible as full and not complete (I-05).
 ///
 /// Empty when nothing changed.
 ///
 /// # Errors
-/// [`Refusal::Displaced`] when a byte of them became present since the plan: it is another writer's,
-/// and may be another byte. [`Refusal::LengthConflict`], [`Refusal::BodyTooLong`] when another length
-/// has been declared, or one that they pass;
-/// [`Refusal::Expired`], [`Refusal::Unknown`] when the upload is gone.
+/// [`Refusal::Displaced`] when a byte of them became present since the plan: it is another
+/// writer's, and may be another byte. [`Refusal::LengthConflict`], [`Refusal::BodyTooLong`] when
+/// another length has been declared, or one that they pass; [`Refusal::Expired`],
+/// [`Refusal::Unknown`] when the upload is gone.
 ///
 /// # Source
 /// J-022, J-030, J-040; I-05, T-073.

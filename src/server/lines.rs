@@ -1,11 +1,12 @@
 //! [`Lines`]: lines of text for a descriptor that may be slow, full or gone.
 //!
 //! A log never stands in the way of what it is about. A thread of its own writes the lines; callers
-//! put them into a bounded queue and never wait, fail or panic. A line that finds the queue full, or
-//! cannot be written, is lost. It is counted, and the count is written as soon as writing works again.
+//! put them into a bounded queue and never wait, fail or panic. A line that finds the queue full,
+//! or cannot be written, is lost. It is counted, and the count is written as soon as writing works
+//! again.
 //!
-//! `tracing-appender` has such a queue too, but bounds it by lines, not by bytes, and does not count
-//! the lines whose write failed.
+//! `tracing-appender` has such a queue too, but bounds it by lines, not by bytes, and does not
+//! count the lines whose write failed.
 
 use std::{
     fmt,
@@ -303,7 +304,7 @@ mod tests {
         assert_eq!(written + lost, 10_000);
         assert!(written >= QUEUE_BYTES / line.len() && lost > 0, "{written} written, {lost} lost");
         assert!(lines.flush(Duration::from_secs(60)));
-        // Nobody ever reads again.
+        // The reader never comes back.
         drop(reader);
         lines.push("y\n");
         assert!(lines.flush(Duration::from_secs(60)));

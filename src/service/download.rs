@@ -1,4 +1,5 @@
-//! [`Download`]: bytes of a store that are lent to a client as long as it takes them. Knows no dialect.
+//! [`Download`]: bytes of a store that are lent to a client as long as it takes them. Knows no
+//! dialect.
 
 use std::{
     fmt,

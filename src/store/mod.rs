@@ -209,9 +209,9 @@ pub trait Store: Send + Sync + fmt::Debug + 'static {
     /// Reads `range`, which `upload` has received, as a stream of exactly those bytes.
     ///
     /// # Errors
-    /// [`StoreError::Absent`], also when they have been freed since; [`StoreError::Damaged`] when bytes
-    /// are missing, or [`StoreError::Io`]. In the stream, the [`io::Error`] has the `StoreError` as its
-    /// source.
+    /// [`StoreError::Absent`], also when they have been freed since; [`StoreError::Damaged`] when
+    /// bytes are missing, or [`StoreError::Io`]. In the stream, the [`io::Error`] has the
+    /// `StoreError` as its source.
     async fn read(&self, upload: &Upload, range: Range<u64>) -> Result<ByteStream, StoreError>;
 
     /// Removes the record and the bytes of an upload if its record is still `upload`. On return,

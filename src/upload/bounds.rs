@@ -14,8 +14,8 @@ pub struct Limits {
     pub checkpoint_bytes: u64,
     /// Time between two checkpoints of a long request.
     pub checkpoint_interval: Duration,
-    /// How long a complete upload keeps its key: until then, bytes that a client sends from the start
-    /// are compared with it; after that they begin a new upload.
+    /// How long a complete upload keeps its key: until then, bytes that a client sends from the
+    /// start are compared with it; after that they begin a new upload.
     pub completed_grace: Duration,
     /// How long an unfinished upload lives after its last accepted byte; `None` = for ever.
     pub expire_after: Option<Duration>,
@@ -23,8 +23,8 @@ pub struct Limits {
     /// before. Kept by [`serve`](crate::serve).
     pub head_timeout: Duration,
     /// How long a request waits for a byte of its body, and a download for a client that takes
-    /// nothing of it, before it is given up. [`serve`](crate::serve) waits as long for a client that
-    /// does not read any other answer.
+    /// nothing of it, before it is given up. [`serve`](crate::serve) waits as long for a client
+    /// that does not read any other answer.
     pub idle_timeout: Duration,
     /// Whether a final upload may name partial uploads that are not finished yet.
     pub join_unfinished: bool,
@@ -38,8 +38,8 @@ pub struct Limits {
     pub max_partials: usize,
     /// The largest upload, in bytes; `None` = what a position can hold.
     pub max_size_bytes: Option<u64>,
-    /// How long a chunk from the middle waits for a new upload to be begun, after the one it belongs
-    /// to is gone.
+    /// How long a chunk from the middle waits for a new upload to be begun, after the one it
+    /// belongs to is gone.
     pub reopen_wait: Duration,
     /// A writer that has waited this long for its client gives way to a newer request.
     pub stall_after: Duration,

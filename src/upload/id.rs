@@ -46,8 +46,8 @@ impl UploadId {
         })
     }
 
-    /// A fresh, unguessable id in the form of a random UUID (RFC 9562, version 4): 122 random bits as 36
-    /// characters.
+    /// A fresh, unguessable id in the form of a random UUID (RFC 9562, version 4): 122 random bits
+    /// as 36 characters.
     ///
     /// # Errors
     /// When the operating system has no randomness to give.
@@ -75,7 +75,8 @@ impl UploadId {
 pub struct Key([u8; 32]);
 
 impl Key {
-    /// The key of a list of names. Each goes in with its length in front, so that no two lists meet.
+    /// The key of a list of names. Each goes in with its length in front, so that no two lists
+    /// meet.
     pub fn new(secret: &[u8], names: &[&[u8]]) -> Self {
         let mut mac: Hmac<Sha256> =
             Hmac::new_from_slice(secret).expect("a key of any length makes an HMAC");

@@ -95,7 +95,7 @@ pub enum Phase {
     /// It takes bytes.
     #[default]
     Open,
-    /// It holds exactly its bytes, for good.
+    /// It holds exactly its bytes from now on.
     Complete {
         /// Since when.
         at: SystemTime,
@@ -120,8 +120,8 @@ pub enum VoidReason {
     Removed,
 }
 
-/// Opaque bytes by which a store finds written data again. Carried unread, and kept until the commit:
-/// a store may free data whose receipts are all gone.
+/// Opaque bytes by which a store finds written data again. Carried unread, and kept until the
+/// commit: a store may free data whose receipts are all gone.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct Receipt(pub Bytes);
@@ -133,8 +133,8 @@ impl Receipt {
     }
 }
 
-/// The only way an upload changes. Nothing that was recorded is ever taken back: no change withdraws
-/// bytes or a length.
+/// The only way an upload changes. Nothing that was recorded is ever taken back: no change
+/// withdraws bytes or a length.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "snake_case")]
 #[non_exhaustive]
@@ -181,7 +181,7 @@ pub enum Change {
         #[serde(default, skip_serializing_if = "Receipt::is_empty")]
         receipt: Receipt,
     },
-    /// It holds exactly its bytes, for good.
+    /// It holds exactly its bytes from now on.
     Completed {
         /// When.
         #[serde(with = "unix_ms")]
@@ -203,7 +203,8 @@ pub enum Change {
     },
 }
 
-/// What observers hear of an upload: what its changes mean to somebody who does not keep the record.
+/// What observers hear of an upload: what its changes mean to a listener that does not keep the
+/// record.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Event {
@@ -219,7 +220,7 @@ pub enum Event {
         /// The end of the contiguous bytes from 0, by now.
         offset: u64,
     },
-    /// It holds exactly its bytes, for good. Heard once.
+    /// It holds exactly its bytes from now on. Heard once.
     Completed,
     /// It was not finished in time, and its bytes are gone.
     Expired,
@@ -228,8 +229,8 @@ pub enum Event {
 }
 
 impl Event {
-    /// What a commit of `changes` that led to `upload` means, in its order. Several segments of bytes
-    /// are one event.
+    /// What a commit of `changes` that led to `upload` means, in its order. Several segments of
+    /// bytes are one event.
     pub fn of(upload: &Upload, changes: &[Change]) -> Vec<Self> {
         let mut events = Vec::new();
         for change in changes {

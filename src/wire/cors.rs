@@ -1,6 +1,6 @@
 //! [`Cors`]: which pages of other origins may use this server from a browser. One policy for all
-//! dialects: what pages may read and ask for is added to every answer after its dialect has made it;
-//! what a page may change is judged for dialects whose requests a form can forge.
+//! dialects: what pages may read and ask for is added to every answer after its dialect has made
+//! it; what a page may change is judged for dialects whose requests a form can forge.
 //!
 //! # Source
 //! The Fetch standard, "HTTP-network protocol"; D-57, F-46, F-47, S-011.
@@ -32,14 +32,14 @@ pub struct CorsFields {
 
 const SEC_FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
 
-/// The schemes of `Authorization` that browsers add by themselves, to forms too, once their user has
-/// given a password.
+/// The schemes of `Authorization` that browsers add by themselves, to forms too, once their user
+/// has given a password.
 const AMBIENT_SCHEMES: [&str; 4] = ["basic", "digest", "negotiate", "ntlm"];
 
 /// The most header names that a preflight may ask for beside the listed ones.
 const MAX_REQUESTED_NAMES: usize = 64;
 
-/// The most bytes of such names, as they are told back.
+/// The most bytes of such names in an answer.
 const MAX_REQUESTED_BYTES: usize = 1 << 10;
 
 /// How long a browser may remember a preflight, in seconds.
@@ -102,11 +102,11 @@ impl Cors {
         Self { expose_headers: list(names.iter().map(HeaderName::as_str)), ..self }
     }
 
-    /// Whether the request with `head` may change anything. A page of another origin can make a browser
-    /// send a form without asking first, and with it what the browser knows of its visitor. That is
-    /// taken from the origins listed, and from `own`, that of the URL by which clients reach this
-    /// server; from others only if any origin may upload, and only without a visitor's credentials
-    /// (S-011).
+    /// Whether the request with `head` may change anything. A page of another origin can make a
+    /// browser send a form without asking first, and with it what the browser knows of its visitor.
+    /// That is taken from the origins listed, and from `own`, that of the URL by which clients
+    /// reach this server; from others only if any origin may upload, and only without a visitor's
+    /// credentials (S-011).
     ///
     /// # Errors
     /// [`Foreign`], in words.
@@ -243,7 +243,8 @@ fn list<'n>(names: impl Iterator<Item = &'n str>) -> Option<HeaderValue> {
     Some(HeaderValue::try_from(names.join(", ")).expect("names are printable ASCII"))
 }
 
-/// Whether the request carries what a browser sends along for its user, whoever made the page.
+/// Whether the request carries what a browser sends along for its user, whichever site the page is
+/// from.
 fn brings_credentials(headers: &HeaderMap) -> bool {
     let is_ambient = |value: &HeaderValue| {
         let text = value.as_bytes();
@@ -253,9 +254,9 @@ fn brings_credentials(headers: &HeaderMap) -> bool {
     headers.contains_key(COOKIE) || headers.get_all(AUTHORIZATION).iter().any(is_ambient)
 }
 
-/// Whether the request is of a page of this server, or of no page at all. Old browsers do not say, nor
-/// do others of a server without TLS; then the host in the page's origin decides. A proxy may have
-/// changed the host; forms cannot send the fields in which it says so.
+/// Whether the request is of a page of this server, or of no page at all. Old browsers do not say,
+/// nor do others of a server without TLS; then the host in the page's origin decides. A proxy may
+/// have changed the host; forms cannot send the fields in which it says so.
 fn is_of_no_other_page(head: &Parts) -> bool {
     if let Some(site) = head.headers.get(&SEC_FETCH_SITE) {
         return site == "none" || site == "same-origin";
@@ -290,8 +291,8 @@ mod tests {
         expose_headers: "Location",
     };
 
-    /// Which of four policies admit a `POST` with `fields` to a server that is known by the URL `own`:
-    /// any origin, a listed one, a listed one with credentials, none.
+    /// Which of four policies admit a `POST` with `fields` to a server that is known by the URL
+    /// `own`: any origin, a listed one, a listed one with credentials, none.
     fn admitted(fields: &[&str], own: Option<&str>) -> [bool; 4] {
         let listed = || vec!["https://listed.example".parse().expect("an origin")];
         let own: Option<Origin> = own.map(|own| own.parse().expect("an origin"));

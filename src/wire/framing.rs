@@ -8,7 +8,8 @@ use http::{
 
 use crate::{fields::host, rules::Refusal};
 
-/// Checks `head`, whatever its dialect. What follows a head that fails may be a part of its request.
+/// Checks `head`, whatever its dialect. What follows a head that fails may be a part of its
+/// request.
 ///
 /// # Errors
 /// [`Refusal::Malformed`].

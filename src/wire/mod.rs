@@ -41,21 +41,21 @@ pub trait Dialect: Send + Sync + fmt::Debug + 'static {
     /// The CORS lists of this dialect.
     fn cors(&self) -> &cors::CorsFields;
 
-    /// How much of a body that nobody wants is read after the answer, and for how long, so that a
+    /// How much of an unread body is read after the answer, and for how long, so that a
     /// client in mid-send meets the answer and not a reset (D-48). What is more is cut off on
     /// purpose.
     fn drain(&self) -> (u64, Duration) {
         (16 << 20, Duration::from_secs(5))
     }
 
-    /// Whether the request with `head` is this dialect's. Where several dialects share a path, those that
-    /// know their requests by more than it are mounted first.
+    /// Whether the request with `head` is this dialect's. Where several dialects share a path,
+    /// those that know their requests by more than it are mounted first.
     fn matches(&self, head: &Parts) -> bool {
         self.locations().mount.matches(head.uri.path())
     }
 
-    /// Whether the request with `head`, sent to another dialect, is plainly meant for this one. That dialect
-    /// may then name the right path.
+    /// Whether the request with `head`, sent to another dialect, is plainly meant for this one.
+    /// That dialect may then name the right path.
     fn recognizes(&self, _head: &Parts) -> bool {
         false
     }
@@ -71,15 +71,14 @@ pub trait Dialect: Send + Sync + fmt::Debug + 'static {
 
 /// One request and its answer in a dialect.
 ///
-/// `read` is called once, then, if it yields an intent, `next` until it yields none, then `answer` once.
-/// It keeps what its answer needs to
-/// know of the request and no more: behind a head lies the buffer of its connection, and some requests
-/// last for hours.
+/// `read` is called once, then, if it yields an intent, `next` until it yields none, then `answer`
+/// once. It keeps what its answer needs to know of the request and no more: behind a head lies the
+/// buffer of its connection, and some requests last for hours.
 #[async_trait::async_trait]
 pub trait Exchange: Send + fmt::Debug {
-    /// What the request wants that began with `head`, and the data that goes with it; or the answer,
-    /// when the engine is not needed for it. Only a dialect that puts its parameters into the body
-    /// polls `content`.
+    /// What the request wants that began with `head`, and the data that goes with it; or the
+    /// answer, when the engine is not needed for it. Only a dialect that puts its parameters into
+    /// the body polls `content`.
     async fn read(
         &mut self,
         head: &Parts,

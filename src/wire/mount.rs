@@ -45,10 +45,10 @@ impl Mount {
         id.parse().ok().map(Resource::Upload)
     }
 
-    /// The upload that `url` names: whatever the host, the path must end in that of an upload, or be
-    /// nothing but its id. Several URLs with a wrong separator, or with none, must not pass for one of
-    /// them (D-34). `outer` is the path that a proxy is known to take off its URLs; empty if there is
-    /// none.
+    /// The upload that `url` names: whatever the host, the path must end in that of an upload, or
+    /// be nothing but its id. Several URLs with a wrong separator, or with none, must not pass for
+    /// one of them (D-34). `outer` is the path that a proxy is known to take off its URLs; empty if
+    /// there is none.
     pub fn upload_at(&self, url: &str, outer: &str) -> Option<UploadId> {
         let encoded = local_part(url)?;
         let local = percent_decode_str(encoded).decode_utf8().ok()?;

@@ -1,5 +1,5 @@
-//! [`Naming`]: what clients call their files, and whose these are, as the [`Key`] under which a store
-//! finds an upload. Dialects with the same naming find each other's uploads.
+//! [`Naming`]: what clients call their files, and whose these are, as the [`Key`] under which a
+//! store finds an upload. Dialects with the same naming find each other's uploads.
 
 use std::fmt;
 
@@ -26,8 +26,8 @@ pub struct Naming {
 }
 
 impl Naming {
-    /// The naming of clients at `mount`. `secret` keeps anybody from telling which name an upload's id
-    /// stands for; uploads are found again only with the same one.
+    /// The naming of clients at `mount`. `secret` keeps others from computing which name an
+    /// upload's id stands for; uploads are found again only with the same one.
     pub fn new(mount: &Mount, secret: impl Into<Vec<u8>>) -> Self {
         Self { owner_header: None, scope: mount.prefix().to_owned(), secret: secret.into() }
     }
@@ -44,8 +44,8 @@ impl Naming {
         self.owner_header = Some(name);
     }
 
-    /// The key under which `owner` has the upload of a file (S-001). The size of the file is not in it,
-    /// so that a changed one is noticed.
+    /// The key under which `owner` has the upload of a file (S-001). The size of the file is not in
+    /// it, so that a changed one is noticed.
     pub fn key(&self, owner: Option<&[u8]>, identifier: &str, name: &str, path: &str) -> Key {
         let names = [
             owner.unwrap_or_default(),
@@ -76,7 +76,7 @@ pub(super) fn owner<'h>(head: &'h Parts, header: Option<&HeaderName>) -> Option<
     let owner = owner
         .map(|Owner(name)| name.as_bytes())
         .or_else(|| Some(head.headers.get(header?)?.as_bytes()));
-    // Without a name it is anybody.
+    // An empty name is no owner.
     owner.filter(|owner| !owner.is_empty())
 }
 

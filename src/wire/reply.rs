@@ -136,7 +136,7 @@ impl Body for ReplyBody {
 }
 
 /// The next bytes of a stream that has `left` to give; one that gives more or fewer breaks the
-/// answer off, so that nobody takes it for whole.
+/// answer off, so that no client takes it for whole.
 fn counted(left: &mut u64, next: Option<io::Result<Bytes>>) -> io::Result<Bytes> {
     let bytes = next.unwrap_or_else(|| Err(io::ErrorKind::UnexpectedEof.into()))?;
     let count = u64::try_from(bytes.len()).unwrap_or(u64::MAX);
@@ -176,8 +176,8 @@ pub fn json(status: StatusCode, body: &impl Serialize) -> Reply {
     reply
 }
 
-/// Takes the body of `reply` away, for a client that asked with `HEAD`. The type of a text goes with
-/// it; that of a download is news.
+/// Takes the body of `reply` away, for a client that asked with `HEAD`. The type of a text goes
+/// with it; that of a download is news.
 pub fn remove_body(reply: &mut Reply) {
     let body = std::mem::take(reply.response.body_mut());
     if matches!(body.0, Kind::Text(_)) {
@@ -185,8 +185,8 @@ pub fn remove_body(reply: &mut Reply) {
     }
 }
 
-/// The value of `Retry-After` for `wait`: whole seconds, rounded up, because a client that comes too
-/// early comes twice.
+/// The value of `Retry-After` for `wait`: whole seconds, rounded up, because a client that comes
+/// too early comes twice.
 pub fn retry_after(wait: Duration) -> HeaderValue {
     wait.as_secs().saturating_add(u64::from(wait.subsec_nanos() > 0)).into()
 }

@@ -1,5 +1,5 @@
 //! Names and paths that clients give their files. They are never a path of this server; these
-//! rules are for whoever makes one of them (S-004).
+//! rules are for programs that create one (S-004).
 
 /// The longest name, in bytes: what the usual file systems take.
 const MAX_NAME_BYTES: usize = 255;

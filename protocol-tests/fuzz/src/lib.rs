@@ -1,8 +1,8 @@
 //! Functions that feed any bytes to a parser or to the whole service, and say what must hold then.
 //! They panic when it does not.
 //!
-//! Two drivers call them: libFuzzer, led by coverage (`libfuzzer/`, nightly), and `tests/replay.rs`,
-//! which replays the corpus and mutations of it on any toolchain.
+//! Two drivers call them: libFuzzer, led by coverage (`libfuzzer/`, nightly), and
+//! `tests/replay.rs`, which replays the corpus and mutations of it on any toolchain.
 
 mod form;
 mod input;

@@ -10,7 +10,7 @@ use windlass::{
     Engine, Windlass,
     store::memory::MemoryStore,
     upload::Limits,
-    wire::{location::Locations, resumable_js::ResumableJs, tus::Tus},
+    wire::{drf::Drf, location::Locations, resumable_js::ResumableJs, tus::Tus},
 };
 
 use crate::input::{Frames, Input, in_paused_time};
@@ -96,7 +96,9 @@ impl Bench {
         let tus = Tus::new(at("/files"))
             .with_naming(resumable.naming().clone())
             .beside(resumable.clone());
-        Self { told: BTreeMap::new(), windlass: Windlass::new(engine).mount(tus).mount(resumable) }
+        let drf = Drf::new(at("/chunked")).with_tus(at("/files")).with_removal().with_open_list();
+        let windlass = Windlass::new(engine).mount(tus).mount(resumable).mount(drf);
+        Self { told: BTreeMap::new(), windlass }
     }
 
     /// Sends the next request, and judges its answer.
@@ -127,9 +129,15 @@ impl Bench {
             4 => format!("/resumable?{}", String::from_utf8_lossy(input.line())),
             5 => String::from_utf8_lossy(input.line()).into_owned(),
             6 => format!("/files/{}", String::from_utf8_lossy(input.line())),
+            7 if flags & 128 == 128 => "/chunked/".to_owned(),
             _ => "/files".to_owned(),
         };
+        let is_chunked = uri.starts_with("/chunked");
         let mut request = Request::builder().method(method).uri(uri);
+        if is_chunked {
+            request = request.header("content-range", "bytes 0-4/5");
+            request = request.header("content-type", "multipart/form-data; boundary=B");
+        }
         if flags & 8 == 0 {
             request = request.header("tus-resumable", "1.0.0");
         }
@@ -162,8 +170,8 @@ impl Bench {
         let (head, status) = (&asked.head, answer.status().as_u16());
         let path = head.uri.path();
         let context = || format!("{} {} {:?} -> {answer:?}", head.method, head.uri, head.headers);
-        // Of a body that is cut off nobody waits for the answer: it may say so. A ResumableJS client
-        // sends a chunk again that came damaged.
+        // Of a body that is cut off nobody waits for the answer: it may say so. A ResumableJS
+        // client sends a chunk again that came damaged.
         let again = !path.starts_with("/files") && head.headers.contains_key("upload-checksum");
         let passing = status == 503 && (again || !asked.body.1);
         assert!(passing || STATUSES.contains(&status), "{}", context());

@@ -25,7 +25,8 @@ The server is WINDLASS_BIN, else the newest build below target.
 /// Crashes of one seed.
 const RUN: usize = 25;
 
-/// The largest uploads, by seed in turn: most fit into a pipe, some are checkpointed while they arrive.
+/// The largest uploads, by seed in turn: most fit into a pipe, some are checkpointed while they
+/// arrive.
 const MAX_BYTES: [u64; 4] = [300_000, 300_000, 2_000_000, 20_000_000];
 
 struct Arguments {

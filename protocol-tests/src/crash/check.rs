@@ -75,8 +75,8 @@ impl Survivor<'_> {
         ask(self.address, request)
     }
 
-    /// Finds the uploads whose first answer nobody has read: each must be one that was asked for, and
-    /// made once.
+    /// Finds the uploads whose first answer nobody has read: each must be one that was asked for,
+    /// and made once.
     fn adopt(&self, entries: &mut [Entry]) -> Verdict {
         let known =
             |entries: &[Entry], path: &str| entries.iter().any(|e| e.path.as_deref() == Some(path));
@@ -235,8 +235,8 @@ impl Survivor<'_> {
         Ok(BTreeMap::from([(format!("{id}.record"), true), (data, needed)]))
     }
 
-    /// Waits until the directory holds what belongs to the uploads and nothing else, and whole files
-    /// under the names of those that are complete.
+    /// Waits until the directory holds what belongs to the uploads and nothing else, and whole
+    /// files under the names of those that are complete.
     fn directory(&self, found: &[Found]) -> Verdict {
         let names = || found.iter().flat_map(|found| &found.names);
         let deadline = Instant::now() + PATIENCE;
@@ -296,8 +296,8 @@ impl Survivor<'_> {
     }
 }
 
-/// Holds the plain files in a data directory, as a crash has left them and nobody has tidied up yet,
-/// against the uploads: each is whole from its first moment.
+/// Holds the plain files in a data directory, as a crash has left them and nobody has tidied up
+/// yet, against the uploads: each is whole from its first moment.
 ///
 /// # Errors
 /// The first that is not.
@@ -321,8 +321,8 @@ pub struct Announcements {
 }
 
 impl Announcements {
-    /// Holds the log of all lives of a server against the uploads as they are: each was announced at
-    /// most once, and only when it was complete for good. Gives the number of announcements.
+    /// Holds the log of all lives of a server against the uploads as they are: each was announced
+    /// at most once, and only when it was complete for good. Gives the number of announcements.
     ///
     /// # Errors
     /// The first promise that is broken.

@@ -462,7 +462,8 @@ impl<'a> Client<'a> {
             answer.has("Upload-Offset", range.end)?;
         }
         if wrong {
-            // A request from before may still be waiting for its turn, and find its offset unchanged.
+            // A request from before may still be waiting for its turn, and find its offset
+            // unchanged.
             return Ok(());
         }
         self.note(number, |entry| {
@@ -482,7 +483,8 @@ impl<'a> Client<'a> {
         let mut missing: Vec<u64> =
             (1..=entry.chunks()).filter(|chunk| !entry.stored.contains(chunk)).collect();
         let mut under_way = Vec::new();
-        // A session begins with byte 0 (J-043): until something is stored, the first chunk is alone.
+        // A session begins with byte 0 (J-043): until something is stored, the first chunk is
+        // alone.
         let begins = entry.stored.is_empty();
         let count = if begins { 1 } else { 1 + self.dice.roll(2) };
         for _ in 0..count.min(missing.len() as u64) {

@@ -40,7 +40,8 @@ pub struct Figures {
     pub checked: usize,
     /// Completions that were announced.
     pub announced: usize,
-    /// Uploads that held more than clients had been told: requests cut off that counted all the same.
+    /// Uploads that held more than clients had been told: requests cut off that counted all the
+    /// same.
     pub counted: usize,
 }
 

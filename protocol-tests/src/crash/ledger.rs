@@ -49,8 +49,8 @@ pub struct Attempt {
     pub range: Range<u64>,
     /// Whether all of it becomes visible or nothing: checksummed, or a chunk.
     pub whole_or_nothing: bool,
-    /// Whether the server may take it for whole and right: its last byte was (about to be) sent, and
-    /// a checksum, if any, is that of its bytes.
+    /// Whether the server may take it for whole and right: its last byte was (about to be) sent,
+    /// and a checksum, if any, is that of its bytes.
     pub may_count: bool,
 }
 

@@ -1,9 +1,10 @@
-//! The power fails at any step of the clients: the disk holds what the file system had written by then.
+//! The power fails at any step of the clients: the disk holds what the file system had written by
+//! then.
 //!
-//! The data directory is on a file system in an image file behind a loop device. The image lies on an
-//! XFS, which clones a file in one instant, while everything goes on: the clone is what a disk would
-//! hold that lost power then, without the pages that were only in memory. A server is started on
-//! the clone and must keep what clients had been told before the cloning began.
+//! The data directory is on a file system in an image file behind a loop device. The image lies on
+//! an XFS, which clones a file in one instant, while everything goes on: the clone is what a disk
+//! would hold that lost power then, without the pages that were only in memory. A server is started
+//! on the clone and must keep what clients had been told before the cloning began.
 
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -200,8 +201,8 @@ impl Bench {
     }
 }
 
-/// Lets clients work on a server until `crash` was called at the step of that number. Gives the number
-/// of their answers.
+/// Lets clients work on a server until `crash` was called at the step of that number. Gives the
+/// number of their answers.
 fn work(
     process: &Windlass,
     plan: &Plan,

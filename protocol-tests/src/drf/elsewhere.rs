@@ -1,5 +1,5 @@
-//! The rules of the contract that no client can see broken, or not all of them, and the tests that check
-//! them instead.
+//! The rules of the contract that no client can see broken, or not all of them, and the tests that
+//! check them instead.
 
 use crate::rules::{Elsewhere, elsewhere};
 

@@ -272,7 +272,8 @@ fn forged(site: &Site) -> Verdict {
     let cross = "Sec-Fetch-Site: cross-site";
     let (cookie, other) = ("Cookie: session=1", "Origin: https://other.example");
     let upstream = "Host: 127.0.0.1:1";
-    // By whom the request is taken: by any server, by one for any origin, by one of some setup, by none.
+    // By whom the request is taken: by any server, by one for any origin, by one of some setup, by
+    // none.
     let (any, open, none) =
         (true, ![Setup::CorsOrigin, Setup::NoCors].contains(&site.setup), false);
     let listed = site.setup == Setup::CorsOrigin;

@@ -146,8 +146,9 @@ fn arrives_last(site: &Site) -> Verdict {
     let own = site.launch(&["--durability", "relaxed"])?;
     let site = &own.site;
     let mut links = [site.connect()?, site.connect()?, site.connect()?];
-    // A busy machine may stop the server between its look at the upload and the write of the answer,
-    // which nobody can prevent; a server that looks too early is too late in every thousand.
+    // A busy machine may stop the server between its look at the upload and the write of the
+    // answer, which nobody can prevent; a server that looks too early is too late in every
+    // thousand.
     let mut late = Vec::new();
     for _ in 0..4 {
         late.push(late_of_a_thousand(site, &mut links)?);
@@ -315,7 +316,8 @@ fn under_way(site: &Site, file: &File, number: u64) -> Verdict {
 fn never_mix(site: &Site) -> Verdict {
     for round in 0..100u64 {
         let within = |f: Failure| f.within(format!("round {round}"));
-        // A third chunk is missing: of a complete file, other first bytes begin a new upload (J-044).
+        // A third chunk is missing: of a complete file, other first bytes begin a new upload
+        // (J-044).
         let one = File::new(300_000, 100_000).form(Form::ALL[(round % 3) as usize]);
         let mut other = one.clone();
         other.content[1..100_000].copy_from_slice(&bytes(99_999, round + 1));

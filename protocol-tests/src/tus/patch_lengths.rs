@@ -216,7 +216,8 @@ fn declared_too_short(site: &Site) -> Verdict {
         rows.row(format!("length {length}, {} bytes", body.len()), || {
             let request = upload.patch_at(5).with("Upload-Length", length);
             upload.refuses(&request.clone().body(body), &[*status])?;
-            // Of a body without Content-Length the head alone is right, and so its length stays (D-18).
+            // Of a body without Content-Length the head alone is right, and so its length stays
+            // (D-18).
             if *length < 6 {
                 upload.refuses(&request.clone().chunked(&[body]), &[*status])?;
             }

@@ -275,7 +275,8 @@ async fn racing_successor_and_removal_agree(mut bench: Bench) {
     }
 }
 
-/// Somebody asks while uploads follow one another, each of which is removed once it has a successor.
+/// Somebody asks while uploads follow one another, each of which is removed once it has a
+/// successor.
 async fn key_in_use_is_never_absent(bench: Bench) {
     let mut current = bench.create(keyed("a", "name")).await;
     let (store, is_over) = (bench.shared(), Arc::new(AtomicBool::new(false)));

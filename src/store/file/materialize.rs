@@ -82,8 +82,8 @@ impl Materializer {
     }
 }
 
-/// The task that materializes uploads. Holds the store weakly, so that it delays the unlocking of the
-/// directory by one step at most.
+/// The task that materializes uploads. Holds the store weakly, so that it delays the unlocking of
+/// the directory by one step at most.
 struct Worker {
     shared: Weak<Shared>,
     done: bool,
@@ -159,7 +159,8 @@ async fn lock_entry(store: &Weak<Shared>, id: &UploadId) -> Option<EntryGuard> {
     Some(entry.lock().await)
 }
 
-/// Runs one step of the work. The directory stays locked until it ends, even if the store is dropped.
+/// Runs one step of the work. The directory stays locked until it ends, even if the store is
+/// dropped.
 async fn run<T: Send + 'static>(
     store: &Weak<Shared>,
     work: impl FnOnce(&Arc<Shared>) -> T + Send + 'static,

@@ -41,8 +41,8 @@
 //! # Crash safety
 //!
 //! Each operation is a sequence of steps, one of which, in bold below, is the commit point: a crash
-//! before it leaves no effect, and after a later crash the remaining steps are completed. An arrow is
-//! a sync of the step before it, in [`Durability::Synced`].
+//! before it leaves no effect, and after a later crash the remaining steps are completed. An arrow
+//! is a sync of the step before it, in [`Durability::Synced`].
 //!
 //! | operation | steps |
 //! | --- | --- |

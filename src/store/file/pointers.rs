@@ -1,9 +1,9 @@
 //! Pointers: symbolic links from keys to the records of their uploads. A key is locked like an
 //! upload; lock order: the key before the upload.
 //!
-//! A new upload takes over its key with the first line of its record: the new link exists before that
-//! line, as `<key>.name.tmp`, and is renamed after it. If a crash comes in between, the next access to
-//! the key renames the link, or unlinks it if the record does not exist.
+//! A new upload takes over its key with the first line of its record: the new link exists before
+//! that line, as `<key>.name.tmp`, and is renamed after it. If a crash comes in between, the next
+//! access to the key renames the link, or unlinks it if the record does not exist.
 
 use std::{io, sync::Arc};
 
@@ -19,7 +19,8 @@ use crate::{
 };
 
 impl Shared {
-    /// Waits for exclusive access to the pointer of a key, and completes an interrupted rename of it.
+    /// Waits for exclusive access to the pointer of a key, and completes an interrupted rename of
+    /// it.
     ///
     /// # Cancel safety
     /// Cancel safe.
@@ -92,7 +93,8 @@ impl Shared {
     /// upload; the caller syncs its name before that.
     pub(super) fn prepare_pointer(&self, key: &UploadId, id: &UploadId) -> io::Result<()> {
         if self.disk.exists(key, Kind::Name)? {
-            // The rename of the current pointer must be durable before its temporary name is reused.
+            // The rename of the current pointer must be durable before its temporary name is
+            // reused.
             self.disk.sync_names()?;
         }
         self.disk.link_to_record(key, id)

@@ -1,5 +1,5 @@
-//! The fields of a request: of a form that holds a file, before and after it, or of a body that is nothing but
-//! fields, as form, query string or JSON (P-011, P-014).
+//! The fields of a request: of a form that holds a file, before and after it, or of a body that is
+//! nothing but fields, as form, query string or JSON (P-011, P-014).
 
 use std::collections::HashMap;
 
@@ -105,8 +105,8 @@ impl Fields {
         Err(Refusal::malformed(FILENAME, fault))
     }
 
-    /// The checksum that the client expects of the whole file, in the field named like its algorithm;
-    /// `None` when there is no such field (P-111, P-145).
+    /// The checksum that the client expects of the whole file, in the field named like its
+    /// algorithm; `None` when there is no such field (P-111, P-145).
     ///
     /// # Errors
     /// [`Refusal::ChecksumMismatch`] for what is no checksum of this algorithm.

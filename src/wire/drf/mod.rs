@@ -1,12 +1,13 @@
-//! drf-chunked-upload: chunks by `PUT` with `Content-Range`, in order, then a `POST` with the checksum of the
-//! whole file that completes the upload.
+//! drf-chunked-upload: chunks by `PUT` with `Content-Range`, in order, then a `POST` with the
+//! checksum of the whole file that completes the upload.
 //!
-//! `read` turns a request into an intent, `answer` words an outcome, `refuse` a refusal. A chunk counts
-//! whole or not at all (P-140); an upload is complete when a request says so, and never by its length.
+//! `read` turns a request into an intent, `answer` words an outcome, `refuse` a refusal. A chunk
+//! counts whole or not at all (P-140); an upload is complete when a request says so, and never by
+//! its length.
 //!
 //! # Source
-//! drf-chunked-upload 0.4 to 0.6, `views.py` and `serializers.py`. Rule numbers are those of the wire
-//! contract.
+//! drf-chunked-upload 0.4.0 to 0.6.0, `views.py` and `serializers.py`. Rule numbers are those of
+//! the wire contract.
 
 mod answer;
 mod fields;
@@ -66,8 +67,8 @@ struct Config {
 }
 
 impl Drf {
-    /// The dialect at the mount of `locations`, as drf-chunked-upload behaves when nothing is configured: md5,
-    /// files in the form field `file`, no removal.
+    /// The dialect at the mount of `locations`, as drf-chunked-upload behaves when nothing is
+    /// configured: md5, files in the form field `file`, no removal.
     pub fn new(locations: Locations) -> Self {
         let config = Config {
             checksum: Algorithm::Md5,
@@ -81,8 +82,8 @@ impl Drf {
         Self { config: Arc::new(config) }
     }
 
-    /// The same, but files are verified with `checksum`, which is also the name of the form field with its
-    /// value, in hexadecimal.
+    /// The same, but files are verified with `checksum`, which is also the name of the form field
+    /// with its value, in hexadecimal.
     #[must_use]
     pub fn with_checksum(self, checksum: Algorithm) -> Self {
         self.with(|config| config.checksum = checksum)
@@ -94,15 +95,15 @@ impl Drf {
         self.with(|config| config.field_name = name.into())
     }
 
-    /// The same, but callers without an owner may list the uploads without one (P-133). Ids are then no
-    /// secret any more.
+    /// The same, but callers without an owner may list the uploads without one (P-133). Ids are
+    /// then no secret any more.
     #[must_use]
     pub fn with_open_list(self) -> Self {
         self.with(|config| config.is_list_open = true)
     }
 
-    /// The same, but the header field `name` says whose upload it is, where the embedding application gives
-    /// no [`Owner`](super::Owner). Only behind a proxy that sets or removes it.
+    /// The same, but the header field `name` says whose upload it is, where the embedding
+    /// application gives no [`Owner`](super::Owner). Only behind a proxy that sets or removes it.
     #[must_use]
     pub fn with_owner_header(self, name: HeaderName) -> Self {
         self.with(|config| config.owner_header = Some(name))

@@ -1,4 +1,5 @@
-//! A request becomes an intent. What the head says is judged before a byte of the body is asked for (P-122).
+//! A request becomes an intent. What the head says is judged before a byte of the body is asked for
+//! (P-122).
 
 use std::{
     ops::Range,

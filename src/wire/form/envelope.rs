@@ -7,7 +7,7 @@ use memchr::memchr_iter;
 use super::{FORM, MAX_FIELD_BYTES, MAX_FIELDS, MAX_HEAD_BYTES, PAYLOAD, PAYLOAD_END, Part};
 use crate::rules::Refusal;
 
-/// Blanks that may follow a boundary on its line, in bytes. Nobody sends any.
+/// Blanks that may follow a boundary on its line, in bytes. No client sends any.
 const MAX_BLANKS: usize = 64;
 
 /// The reader of a form's lines.

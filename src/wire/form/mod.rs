@@ -195,8 +195,8 @@ fn unescaped(value: &str) -> String {
     name.replace("%22", "\"").replace("%0D", "\r").replace("%0A", "\n")
 }
 
-/// Encoded parts are deprecated (RFC 7578) and sent by nobody; to store one as it stands would be
-/// silent harm.
+/// Encoded parts are deprecated (RFC 7578) and no client sends them; storing one undecoded would be
+/// silent corruption.
 fn check_identity(encoding: &str) -> Result<(), Refusal> {
     let is_identity =
         ["7bit", "8bit", "binary"].iter().any(|known| encoding.eq_ignore_ascii_case(known));

@@ -44,7 +44,7 @@ pub(super) struct UploadBody<'a> {
 /// What the client of an answer has shown of the upload.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Shown {
-    /// Its name, and perhaps bytes that it holds anyway: anybody may guess these.
+    /// Its name, and perhaps bytes that it holds anyway: others may guess these.
     Name,
     /// Bytes that are part of it by this request.
     Bytes,
@@ -73,7 +73,7 @@ pub(super) fn answer(exchange: &ResumableJsExchange, outcome: Outcome) -> Reply 
             reply
         }
         (Outcome::Terminated, _) => reply::empty(StatusCode::NO_CONTENT),
-        // Nobody asks for these here.
+        // No request of this dialect asks for these.
         (
             Outcome::Discovered(_)
             | Outcome::Fetched { .. }

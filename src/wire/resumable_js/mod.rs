@@ -6,8 +6,8 @@
 //! tells in one request what the clients' tests ask chunk by chunk.
 //!
 //! # Source
-//! resumable.js 1.0.2, 1.1.0 and its repository's head, flow.js 2.14, simple-uploader.js 0.6.0, Dropzone
-//! 5.9 and 6.3. Rule numbers are those of the wire contract.
+//! resumable.js 1.0.2, 1.1.0 and its repository's head, flow.js 2.14, simple-uploader.js 0.6.0,
+//! Dropzone 5.9 and 6.3. Rule numbers are those of the wire contract.
 
 mod answer;
 mod chunk;
@@ -47,8 +47,8 @@ const STATUS: &str = "status";
 /// send again.
 pub(crate) const MAX_CHUNK_BYTES: u64 = 256 << 20;
 
-/// How a chunk waits for another request with the same bytes (J-024). Long: any answer would have it
-/// sent once more.
+/// How a chunk waits for another request with the same bytes (J-024). Long: any answer would have
+/// it sent once more.
 const CHUNK_WAIT: Wait =
     Wait { at_most: Duration::from_secs(60), stall_after: Duration::from_secs(10) };
 
@@ -90,8 +90,8 @@ struct Config {
 
 impl ResumableJs {
     /// The dialect at the mount of `locations`, for clients of all four libraries with their usual
-    /// names. `secret` keeps anybody from telling which name an upload's id stands for; uploads are
-    /// found again only with the same one.
+    /// names. `secret` keeps others from computing which name an upload's id stands for; uploads
+    /// are found again only with the same one.
     pub fn new(locations: Locations, secret: impl Into<Vec<u8>>) -> Self {
         let profiles =
             [Profile::resumable(), Profile::flow(), Profile::simple(), Profile::dropzone()];
@@ -122,9 +122,9 @@ impl ResumableJs {
         self.with(|config| config.max_chunk_bytes = bytes)
     }
 
-    /// The same, but the answer to a chunk is delayed at most so long while the last other chunks are
-    /// on their way, so that whichever answer a page reads last says complete (J-033). Zero: not at
-    /// all; 1 s otherwise.
+    /// The same, but the answer to a chunk is delayed at most so long while the last other chunks
+    /// are on their way, so that whichever answer a page reads last says complete (J-033). Zero:
+    /// not at all; 1 s otherwise.
     #[must_use]
     pub fn with_answer_delay(self, delay: Duration) -> Self {
         self.with(|config| config.answer_delay = delay)
@@ -150,13 +150,13 @@ impl ResumableJs {
         self.with(|config| config.naming.set_owner_header(name))
     }
 
-    /// What the names of clients lead to. Another dialect with the same naming finds the uploads of this
-    /// one (J-054).
+    /// What the names of clients lead to. Another dialect with the same naming finds the uploads of
+    /// this one (J-054).
     pub fn naming(&self) -> &Naming {
         &self.config.naming
     }
 
-    /// The same, but callers who may not upload are told 404, which makes every client stop, and
+    /// The same, but callers who may not upload get 404, which makes every client stop, and
     /// not 401 or 403, on which pages can act.
     #[must_use]
     pub fn with_denial_as_not_found(self) -> Self {
@@ -182,7 +182,8 @@ impl Dialect for ResumableJs {
         &CORS
     }
 
-    /// A chunk in a form is just what a page of another site can send. Methods are not overridden here.
+    /// A chunk in a form is just what a page of another site can send. Methods are not overridden
+    /// here.
     fn is_forgeable(&self, head: &Parts) -> bool {
         !head.method.is_safe()
     }
@@ -249,7 +250,7 @@ impl Exchange for ResumableJsExchange {
             Err(rejection) => Err(Box::new(self.completed(match rejection {
                 Rejection::Fault(fault) => refuse::fault(self, &fault),
                 Rejection::NotAllowed { allow } => refuse::not_allowed(allow),
-                // Always, and of anybody: browsers send no credentials with it (F-32).
+                // Always: browsers send no credentials with it (F-32).
                 Rejection::Options => reply::empty(StatusCode::NO_CONTENT),
                 Rejection::Refused(refusal) => refuse::refuse(self, &refusal.into()),
             }))),

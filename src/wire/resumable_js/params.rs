@@ -100,8 +100,8 @@ impl Params {
     /// Takes in a query. Names may be written without percent-encoding: in its tests resumable.js
     /// does not encode them (C-55).
     pub(super) fn add_query(&mut self, query: &str) {
-        // A query may have as many pairs as the target has room for: what says nothing costs next to
-        // nothing.
+        // A query may have as many pairs as the target has room for: what says nothing costs next
+        // to nothing.
         let pairs = query.split('&').map(|pair| pair.split_once('=').unwrap_or((pair, "")));
         for (name, value) in pairs.filter(|(name, _)| !name.is_empty()) {
             let encoded = Some(name).filter(|name| name.contains('%'));
@@ -348,7 +348,8 @@ impl Chosen {
         }
     }
 
-    /// The size of the file's chunks, if it is given: of a file of one chunk any text is one (J-001).
+    /// The size of the file's chunks, if it is given: of a file of one chunk any text is one
+    /// (J-001).
     pub(super) fn size_of_chunks(&self) -> Result<Option<u64>, Fault> {
         let is_one = self.number(Parameter::TotalChunks)? == Some(1);
         self.positive(Parameter::ChunkSize).or_else(|fault| {

@@ -114,9 +114,9 @@ impl Profile {
         ])
     }
 
-    /// Dropzone 5 and 6. It numbers its chunks from 0 and makes an identifier for every file that is
-    /// added. It tells the file's name with the chunk alone; `dzfilename` is for other libraries that
-    /// borrow these names.
+    /// Dropzone 5 and 6. It numbers its chunks from 0 and makes an identifier for every file that
+    /// is added. It tells the file's name with the chunk alone; `dzfilename` is for other libraries
+    /// that borrow these names.
     pub fn dropzone() -> Self {
         let names = [
             "dzchunkindex",

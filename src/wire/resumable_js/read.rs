@@ -230,7 +230,8 @@ impl ResumableJsExchange {
         let check = move |part: &Part, value: &[u8]| Ok(chosen.check_late(&part.name, value)?);
         let content = form.payload(part, shape, Box::new(check));
         if expected == 0 {
-            // Nobody waits for the end of what is empty, and here the end is all there is.
+            // The engine does not wait for the end of an empty body, and here the end is all there
+            // is.
             return Ok((intent, ended(content).await?));
         }
         Ok((intent, content))
@@ -333,7 +334,7 @@ fn with_units(bytes: u64) -> String {
     }
 }
 
-/// What tus clients and downloads are told about the file (J-055). Where no parameter names it, the
+/// What tus clients and downloads see of the file (J-055). Where no parameter names it, the
 /// form may; that name is no part of its key, because a test could not tell it.
 fn metadata(ChunkRequest { file, part_name, .. }: &ChunkRequest) -> Result<Metadata, Refusal> {
     let entries = [

@@ -41,7 +41,7 @@ pub(super) const TOTAL_SIZE_MISMATCH: &str = "total_size_mismatch";
 
 const LENGTH_MISMATCH: &str = "length_mismatch";
 
-/// A sender that is told to come again does so within milliseconds.
+/// A client that gets 503 repeats its request within milliseconds.
 const RETRY_DELAY: Duration = Duration::from_secs(1);
 
 /// What is wrong with a request, in the words of this dialect.
@@ -166,7 +166,7 @@ pub(super) fn refuse(exchange: &ResumableJsExchange, refused: &Refused) -> Reply
     reply
 }
 
-/// What a person is told of `refusal`.
+/// The message for `refusal`.
 fn message(exchange: &ResumableJsExchange, refusal: &Refusal) -> String {
     let is_removal_by_anybody = exchange.kind == RequestKind::Removal && !exchange.has_owner;
     if is_removal_by_anybody && matches!(refusal, Refusal::Expired | Refusal::Unknown) {
@@ -221,7 +221,7 @@ pub(super) fn wording(
     }
 }
 
-/// The code for an upload that is not there: to a client that goes on with one it had expired
+/// The code for an upload that is not there: to a client that continues one it had expired
 /// (J-041).
 fn gone(exchange: &ResumableJsExchange) -> &'static str {
     match exchange.kind {
@@ -483,7 +483,8 @@ mod tests {
             "error": { "code": "bad_number", "message": "must be at least 1", "param": "ns.k" },
         });
         assert_eq!(told(reply).await, ("400".to_owned(), expected));
-        // Dropzone shows `error` as it is, also for a small file, which it sends without its fields.
+        // Dropzone shows `error` as it is, also for a small file, which it sends without its
+        // fields.
         for lines in [
             "POST /up?dzuuid=u&dzchunkindex=9&dzchunksize=1&dztotalfilesize=2",
             "POST /up\nAccept: application/json\nX-Requested-With: XMLHttpRequest",

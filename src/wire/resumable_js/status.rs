@@ -84,7 +84,7 @@ pub(super) fn read(
     exchange.identifier = Some(file.identifier);
     if removes {
         exchange.kind = RequestKind::Removal;
-        // Of a name that anybody may guess it cannot be told whose finished file it is.
+        // A name can be guessed, so it does not show whose finished file it is.
         let of = if exchange.has_owner { Subject::Key(key) } else { Subject::Unfinished(key) };
         return Ok(Intent::Terminate { of });
     }

@@ -24,8 +24,8 @@ use crate::{
 /// The checksum algorithms, the preferred first (T-085).
 const ALGORITHMS: HeaderValue = HeaderValue::from_static("sha1,sha256,sha512,md5");
 
-/// As many fields as all but a few answers have, so that the map need not grow. For one more it would be
-/// twice as large.
+/// As many fields as all but a few answers have, so that the map need not grow. For one more it
+/// would be twice as large.
 const FIELDS: usize = 12;
 
 /// The answer to what the request of `exchange` yielded.

@@ -68,9 +68,9 @@ impl Tus {
     }
 
     /// The same, but an upload whose metadata has a `resumableIdentifier` (and `filename` and
-    /// `relativePath`, if its client sends them) is the one that clients of another dialect with this
-    /// `naming` know by these names, so that either side goes on with what the other has begun (J-054).
-    /// Not one of unknown length, and not a part of another.
+    /// `relativePath`, if its client sends them) is the one that clients of another dialect with
+    /// this `naming` know by these names, so that either side continues what the other has begun
+    /// (J-054). Not one of unknown length, and not a part of another.
     #[must_use]
     pub fn with_naming(mut self, naming: Naming) -> Self {
         Arc::make_mut(&mut self.config).naming = Some(naming);
@@ -98,8 +98,8 @@ impl Dialect for Tus {
         &CORS
     }
 
-    /// Never: no form can send `Tus-Resumable` or `X-HTTP-Method-Override`, and without the one or the
-    /// other nothing is changed (D-57).
+    /// Never: no form can send `Tus-Resumable` or `X-HTTP-Method-Override`, and without the one or
+    /// the other nothing is changed (D-57).
     fn is_forgeable(&self, _head: &Parts) -> bool {
         false
     }
@@ -186,8 +186,8 @@ impl TusExchange {
         owner.map(naming::owner_text)
     }
 
-    /// Whether the answer says how the upload stands: to a `HEAD`, also to one that a cache has turned
-    /// into a `GET` (D-61).
+    /// Whether the answer says how the upload stands: to a `HEAD`, also to one that a cache has
+    /// turned into a `GET` (D-61).
     fn is_about_status(&self) -> bool {
         self.method == Method::HEAD || self.fetch.is_some()
     }

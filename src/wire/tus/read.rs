@@ -95,8 +95,9 @@ pub(super) fn read(
     }
 }
 
-/// Whether an upload that says nothing of tus comes from a page with resumable.js or one of its forks,
-/// sent to the wrong path. These take 412 and 405 for a passing trouble, and come again for ever.
+/// Whether an upload that says nothing of tus comes from a page with resumable.js or one of its
+/// forks, sent to the wrong path. These take 412 and 405 for a passing trouble, and come again for
+/// ever.
 fn is_resumable_js(exchange: &TusExchange, head: &Parts) -> bool {
     let is_upload = [Method::PATCH, Method::POST, Method::PUT].contains(&exchange.method);
     let names_chunk = || exchange.config.other.as_ref().is_some_and(|other| other.recognizes(head));
@@ -158,7 +159,8 @@ fn append(
     Ok((Intent::Write(write), content))
 }
 
-/// The same content; a checksum in its trailer is read if it was announced, and else ignored (D-22).
+/// The same content; a checksum in its trailer is read if it was announced, and else ignored
+/// (D-22).
 fn with_trailer(content: Content, checksum: &Checksum) -> Content {
     match checksum {
         Checksum::Trailing => content.with_trailer_checksum(trailer_checksum),
@@ -200,7 +202,7 @@ fn create(
     let naming =
         exchange.config.naming.as_ref().filter(|_| length.is_some() && role == Role::Whole);
     let key = naming.and_then(|naming| Some(naming.key_of(head, &File::described_by(&metadata)?)));
-    // Nobody is led to the upload of another by its name alone.
+    // A name alone never leads to the upload of another client.
     let has_owner = owner.is_some();
     let new = NewUpload {
         completion: Completion::WhenFull,
@@ -364,7 +366,8 @@ mod tests {
         Intent::Write(Write { content_bytes: Some(0), length, ..write })
     }
 
-    /// J-054: what clients of chunks know by name is found by it, unless it cannot be one of theirs.
+    /// J-054: what clients of chunks know by name is found by it, unless it cannot be one of
+    /// theirs.
     #[test]
     fn uploads_of_two_dialects_have_one_name() {
         let dialect = ResumableJs::new(Locations::new("/up".parse().expect("a path")), *b"secret");

@@ -42,12 +42,12 @@ fn plain(status: StatusCode, code: &'static str) -> Wording {
 }
 
 impl Wording {
-    /// The client is told `value` as well.
+    /// The answer has this field as well.
     fn with(self, name: HeaderName, value: impl Into<HeaderValue>) -> Self {
         Self { fact: Some((name, value.into())), ..self }
     }
 
-    /// The message goes on with `hint`.
+    /// The message ends with `hint`.
     fn hinting(self, hint: &'static str) -> Self {
         Self { hint, ..self }
     }
@@ -123,7 +123,7 @@ impl fmt::Display for Message<'_> {
 }
 
 /// The error catalogue (0.3). Passing troubles are 423, 503 and 507, which clients retry; what is
-/// wrong for good is 4xx (D-45).
+/// permanently wrong is 4xx (D-45).
 fn wording(refusal: &Refusal) -> Wording {
     match refusal {
         Refusal::AlreadyComplete | Refusal::Unfinished { .. } => {

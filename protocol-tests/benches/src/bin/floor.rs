@@ -1,6 +1,6 @@
 //! The floor: what receiving an upload costs at the very least. Accepts, reads a socket into a
-//! buffer, writes the buffer to a file, answers what a client needs to go on; nothing else. It trusts
-//! its client and keeps no promise, so nobody can be much faster, and nobody should use it.
+//! buffer, writes the buffer to a file, answers what a client needs to go on; nothing else. It
+//! trusts its client and keeps no promise, so nobody can be much faster, and nobody should use it.
 //!
 //! `floor ADDR:PORT DIR`
 

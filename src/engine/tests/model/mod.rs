@@ -1,13 +1,13 @@
-//! One engine, and two on one store, against a small sequential model, under random interleavings of
-//! requests, faults and time.
+//! One engine, and two on one store, against a small sequential model, under random interleavings
+//! of requests, faults and time.
 //!
-//! A walk runs on one thread in paused time. Nothing happens in it by itself: each call to the store
-//! and each completion step waits for its turn, bodies come frame by frame, and time stands still
-//! until it is moved. A seed decides what is next, so it alone decides the whole walk. After each
-//! step the store is looked at and the answers are judged, by what [`truth`] knows.
+//! A walk runs on one thread in paused time. Nothing happens in it by itself: each call to the
+//! store and each completion step waits for its turn, bodies come frame by frame, and time stands
+//! still until it is moved. A seed decides what is next, so it alone decides the whole walk. After
+//! each step the store is looked at and the answers are judged, by what [`truth`] knows.
 //!
-//! `cargo test` walks a few seeds. `WINDLASS_SEEDS=5000` walks more of them, and a failure prints its
-//! history and the seed to walk again: `WINDLASS_SEEDS=42..43`.
+//! `cargo test` walks a few seeds. `WINDLASS_SEEDS=5000` walks more of them, and a failure prints
+//! its history and the seed to walk again: `WINDLASS_SEEDS=42..43`.
 
 mod request;
 mod stage;

@@ -159,8 +159,8 @@ impl Backstage {
         std::mem::take(&mut self.lock().heard)
     }
 
-    /// A node dies: nothing that it has begun goes on, but for the calls on their way that `lands` says
-    /// true of. These are made some time later, and nobody hears of it.
+    /// A node dies: nothing that it has begun goes on, but for the calls on their way that `lands`
+    /// says true of. These are made some time later, and nobody hears of it.
     pub(super) fn die(&self, node: usize, mut lands: impl FnMut() -> bool) {
         let mut shared = self.lock();
         *shared.deaths.entry(node).or_default() += 1;
@@ -234,7 +234,8 @@ impl Stage {
         self.call(self.shared.number(id), call, made).await
     }
 
-    /// A call that asks. The answer takes its time as well: what it says may be old when it is heard.
+    /// A call that asks. The answer takes its time as well: what it says may be old when it is
+    /// heard.
     async fn ask<T: Send>(
         &self,
         id: &UploadId,

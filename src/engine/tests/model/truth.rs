@@ -1,9 +1,9 @@
 //! [`Truth`]: a plain sequential model of every upload, and what may be said of it. It knows no
-//! reservations, plans or checkpoints: only which bytes were sent by whom, and which records the store
-//! has had.
+//! reservations, plans or checkpoints: only which bytes were sent by whom, and which records the
+//! store has had.
 //!
-//! Nothing that was recorded is taken back, so nearly all follows from two rules: a record only grows,
-//! and an answer tells a record that there was between its request and itself.
+//! Nothing that was recorded is taken back, so nearly all follows from two rules: a record only
+//! grows, and an answer tells a record that there was between its request and itself.
 
 use std::{collections::BTreeMap, sync::Arc, time::SystemTime};
 
@@ -244,8 +244,8 @@ impl Truth {
         Ok(())
     }
 
-    /// Whether an upload of a name may follow the one that the name has led to: a session begins with
-    /// byte 0, and only where none is running (J-043).
+    /// Whether an upload of a name may follow the one that the name has led to: a session begins
+    /// with byte 0, and only where none is running (J-043).
     fn begun(&self, number: usize, new: &Upload, moment: &Moment<'_>) -> Checked {
         let book = &self.books[&number];
         let (Some(name), Some(r)) = (book.name, book.maker) else { return Ok(()) };

@@ -416,8 +416,8 @@ impl Walk {
             0 | 1 => Sum::Given { right: true },
             2 => Sum::Given { right: false },
             3 => Sum::Surprise,
-            // Chunks have none in their trailers. Whoever begins an empty file twice, because another
-            // engine was quicker and its upload was removed at once, has no trailer left.
+            // Chunks have none in their trailers. Whoever begins an empty file twice, because
+            // another engine was quicker and its upload was removed at once, has no trailer left.
             4..=6 if matches!(what, What::Chunk { .. } | What::Find { total: 0, .. }) => Sum::None,
             4 => Sum::Trailer { right: true },
             5 => Sum::Trailer { right: false },
@@ -534,8 +534,8 @@ impl Walk {
         })
     }
 
-    /// Lets every task run until it waits for its turn, then looks at what has become of things. Yields
-    /// the answers that have come.
+    /// Lets every task run until it waits for its turn, then looks at what has become of things.
+    /// Yields the answers that have come.
     async fn settle(&mut self) -> Result<Vec<Answer>, String> {
         let time = std::mem::take(&mut self.advance);
         if !time.is_zero() {
@@ -629,7 +629,8 @@ impl Walk {
     }
 
     /// Ends everything that runs, and shows that what is left can be used by a new client: no
-    /// reservation leaked, every upload goes on from the offset it tells, and what is over stays over.
+    /// reservation leaked, every upload goes on from the offset it tells, and what is over stays
+    /// over.
     async fn wind_down(&mut self) -> Result<(), String> {
         self.faulty = false;
         for r in self.open_bodies() {

@@ -2,8 +2,8 @@
 //! and of the rest whatever it likes. What another process then finds.
 //!
 //! The simulated disk promises no more than POSIX does. Content that was not synced may be there,
-//! be missing, be cut short or read as zeros. Names that were not synced may be made or not, each by
-//! itself, in any order; a rename happens wholly or not at all.
+//! be missing, be cut short or read as zeros. Names that were not synced may be made or not, each
+//! by itself, in any order; a rename happens wholly or not at all.
 
 use std::{
     collections::{BTreeMap, BTreeSet, hash_map::DefaultHasher},
@@ -164,8 +164,8 @@ enum Naming {
     Remove(String),
 }
 
-/// A file or directory: what is on the disk for sure, and what may be. Where a symbolic link leads is
-/// there with its name.
+/// A file or directory: what is on the disk for sure, and what may be. Where a symbolic link leads
+/// is there with its name.
 #[derive(Debug, Clone)]
 enum Node {
     Dir(BTreeMap<String, usize>, Vec<Naming>),
@@ -308,7 +308,8 @@ impl Simulated {
     /// How many forms a node may have after the loss of power.
     fn forms(&self, node: usize) -> usize {
         let bits = match &self.0[node] {
-            // Any of the changes; those of one name keep their order, and the others' does not show.
+            // Any of the changes; those of one name keep their order, and the others' does not
+            // show.
             Node::Dir(_, pending) => pending.len(),
             // Any of the changes, each whole, cut short, or as zeros.
             Node::File(_, pending) => 2 * pending.len(),
@@ -422,8 +423,8 @@ impl Simulated {
     }
 }
 
-/// Whether every upload that is known to be complete has its plain file, even before anybody looks at
-/// its record, or, for a final one, what that is made from.
+/// Whether every upload that is known to be complete has its plain file, even before anybody looks
+/// at its record, or, for a final one, what that is made from.
 fn published(path: &Path, known: &Known, doubt: Option<&Known>) -> Result<(), String> {
     let is_sure =
         |upload: &&Upload| doubt.is_none_or(|doubt| doubt.get(&upload.id) == Some(*upload));

@@ -317,8 +317,8 @@ fn joined(id: &str, parts: &[&str]) -> Upload {
     }
 }
 
-/// What the store says about all uploads and names of which something is known. It must be what is known,
-/// or all of what is known of a step in `doubt`, and every byte it counts must be right.
+/// What the store says about all uploads and names of which something is known. It must be what is
+/// known, or all of what is known of a step in `doubt`, and every byte it counts must be right.
 pub(super) async fn verify(
     store: &FileStore,
     known: &Known,
@@ -412,8 +412,8 @@ fn verify_names(path: &Path, known: &Known, after: After) -> Result<(), String> 
         found.remove(&format!("{}.join", upload.id));
     }
     if after == After::PowerLoss {
-        // An empty data file may get lost; the first write makes it again. A record whose first line
-        // never reached the disk may stay; it counts for nothing, and makes way for a new one.
+        // An empty data file may get lost; the first write makes it again. A record whose first
+        // line never reached the disk may stay; it counts for nothing, and makes way for a new one.
         let empty = |upload: &&Upload| upload.phase == Phase::Open && upload.received.runs() == 0;
         for upload in known.uploads().filter(empty) {
             expected.remove(&format!("{}.part", upload.id));

@@ -1,5 +1,5 @@
-//! A store of somebody else's around a [`FileStore`] that adds nothing: what is promised to outsiders
-//! does not hang on what only this crate can see.
+//! A store of somebody else's around a [`FileStore`] that adds nothing: what is promised to
+//! outsiders does not hang on what only this crate can see.
 
 use std::{ops::Range, path::PathBuf, sync::Arc};
 

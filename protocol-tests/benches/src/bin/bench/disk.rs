@@ -71,8 +71,8 @@ pub(crate) fn syncs_per_second(
     Ok(counts?.iter().sum::<u64>() as f64 / began.elapsed().as_secs_f64())
 }
 
-/// Makes files in `dir` as uploads of `bytes` do, in two threads: a record and a data file, bytes into
-/// both, another name for the data file. Gives the CPU time and what each upload took.
+/// Makes files in `dir` as uploads of `bytes` do, in two threads: a record and a data file, bytes
+/// into both, another name for the data file. Gives the CPU time and what each upload took.
 pub(crate) fn uploads(
     dir: &Path,
     bytes: usize,

@@ -1,6 +1,6 @@
 //! A long line: two network namespaces, and between them a link on which each packet takes its
-//! time. Both ends are TUN devices, and we carry the packets; unlike netem that works on any kernel.
-//! Needs root.
+//! time. Both ends are TUN devices, and we carry the packets; unlike netem that works on any
+//! kernel. Needs root.
 
 use std::{
     fs::File,
