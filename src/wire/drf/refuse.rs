@@ -1,5 +1,5 @@
-//! A refusal becomes an answer: JSON with the key `detail`, in the words of drf-chunked-upload 0.6,
-//! which clients compare (P-101 to P-113).
+//! A refusal becomes an answer: JSON with the key `detail`, in the words of drf-chunked-upload
+//! 0.6.0, which clients compare (P-101 to P-113).
 
 use std::fmt;
 
