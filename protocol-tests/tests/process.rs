@@ -374,7 +374,7 @@ fn bad_settings_are_refused_by_their_name_with_an_example() -> Verdict {
         ("WINDLASS_DURABILITY=high", "", "WINDLASS_DURABILITY", "synced"),
         ("WINDLASS_LISTEN=8080", "", "WINDLASS_LISTEN", "127.0.0.1:8080"),
         ("WINDLASS_EXPIRE_AFTER=1", "", "WINDLASS_EXPIRE_AFTER", "24h"),
-        ("", "--tus-path= --resumable-path=off", "--tus-path", "/files"),
+        ("", "--tus-path= --resumable-path=off --chunked-path=", "--tus-path", "/files"),
     ] {
         rows.row(format!("{environment} {flags}"), || {
             let mut command = Command::new("bash");
