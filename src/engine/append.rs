@@ -18,7 +18,7 @@ use crate::{
         write::{self, BodyEnd, Conclusion, Recorded, WritePlan},
     },
     store::Writer,
-    upload::{Digest, Digester, Ranges, Upload, UploadId},
+    upload::{Digest, Digester, IdForm, Ranges, Upload, UploadId},
 };
 
 /// What came of a write whose bytes count.
@@ -201,10 +201,7 @@ impl Engine {
         new: NewUpload,
         write: &Write,
     ) -> Result<(Upload, WritePlan), Refusal> {
-        let id = new.id.clone().map_or_else(UploadId::random, Ok).map_err(|error| {
-            tracing::error!(%error, "the system has no randomness to give");
-            Refusal::Internal
-        })?;
+        let id = fresh_id(new.id_form)?;
         let upload = create::create(new, id, self.limits(), self.now())?;
         let plan = write::plan(&upload, write, self.limits(), self.now())?;
         Ok((upload, plan))
@@ -286,6 +283,18 @@ impl Engine {
         let due = |now: &Upload| write::changes(now, plan, recorded, self.limits(), self.now());
         self.0.records.commit(upload, extensions, due).await
     }
+}
+
+/// An id that no upload has had.
+pub(super) fn fresh_id(form: IdForm) -> Result<UploadId, Refusal> {
+    let id = match form {
+        IdForm::Short => UploadId::random(),
+        IdForm::Uuid => UploadId::random_uuid(),
+    };
+    id.map_err(|error| {
+        tracing::error!(%error, "the system has no randomness to give");
+        Refusal::Internal
+    })
 }
 
 /// Waits for the end of a body that may have no bytes, and gives its trailer.

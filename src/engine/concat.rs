@@ -8,11 +8,11 @@ use std::{
 
 use http::Extensions;
 
-use super::{Action, Engine, refusal_of};
+use super::{Action, Engine, append::fresh_id, refusal_of};
 use crate::{
     content::{Content, Step},
     rules::{Finished, Join, Outcome, Refusal, Refused, join},
-    upload::{Role, Upload, UploadId},
+    upload::{IdForm, Role, Upload, UploadId},
 };
 
 impl Engine {
@@ -38,7 +38,7 @@ impl Engine {
         let idle_timeout = self.limits().idle_timeout;
         let no_bytes = tokio::time::timeout(idle_timeout, has_no_bytes(content));
         no_bytes.await.unwrap_or(Err(Refusal::Abandoned))?;
-        let id = UploadId::random().map_err(|_| Refusal::Internal)?;
+        let id = fresh_id(IdForm::Short)?;
         let upload = join::plan(join, id, &parts, self.limits(), self.now())?;
         if !parts.iter().all(|part| part.is_complete()) {
             self.0.records.create(&upload, None).await?;

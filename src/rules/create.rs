@@ -24,7 +24,7 @@ pub fn create(
     if new.metadata.as_text().len() > limits.max_metadata_bytes {
         return Err(Refusal::MetadataTooLong { limit_bytes: limits.max_metadata_bytes });
     }
-    let NewUpload { completion, id: _, key, length, metadata, owner, role } = new;
+    let NewUpload { completion, id_form: _, key, length, metadata, owner, role } = new;
     let created = Change::Created { completion, key, length, metadata, owner, role, at: now };
     let mut upload = Upload::new(id, &created).map_err(|_| Refusal::Internal)?;
     upload.expires = lifecycle::deadline(limits, now);

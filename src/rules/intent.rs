@@ -6,7 +6,8 @@ use bytes::Bytes;
 use futures_core::Stream;
 
 use crate::upload::{
-    Algorithm, Capabilities, Completion, Digest, Key, Limits, Metadata, Role, Upload, UploadId,
+    Algorithm, Capabilities, Completion, Digest, IdForm, Key, Limits, Metadata, Role, Upload,
+    UploadId,
 };
 
 /// What a request wants, in no dialect.
@@ -171,8 +172,8 @@ pub struct Test {
 pub struct NewUpload {
     /// When it is complete.
     pub completion: Completion,
-    /// Its id; a random one otherwise.
-    pub id: Option<UploadId>,
+    /// The form of its id, which is random.
+    pub id_form: IdForm,
     /// What the client's own name for it hashes to; set by [`Target::Keyed`].
     pub key: Option<Key>,
     /// Total bytes, if known.

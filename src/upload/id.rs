@@ -13,6 +13,16 @@ use sha2::Sha256;
 #[serde(try_from = "String", into = "String")]
 pub struct UploadId(Arc<str>);
 
+/// What a fresh id looks like.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum IdForm {
+    /// As [`UploadId::random`] makes it.
+    #[default]
+    Short,
+    /// As [`UploadId::random_uuid`] makes it.
+    Uuid,
+}
+
 /// The longest id, in bytes.
 pub const MAX_ID_BYTES: usize = 128;
 

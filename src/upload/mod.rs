@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 pub use self::{
     bounds::{Capabilities, Limits, MAX_POSITION_BYTES},
     checksum::{Algorithm, Digest, Digester},
-    id::{InvalidId, InvalidKey, Key, UploadId},
+    id::{IdForm, InvalidId, InvalidKey, Key, UploadId},
     metadata::{InvalidMetadata, Metadata},
     ranges::Ranges,
 };

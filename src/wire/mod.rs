@@ -25,7 +25,7 @@ pub use self::{
 };
 use crate::{
     content::Content,
-    fields::{Invalid, Reason, upload_checksum},
+    fields::{Invalid, Reason, content_encoding, upload_checksum},
     rules::{Intent, Outcome, Refusal, Refused},
     upload::{Digest, Limits},
 };
@@ -106,6 +106,17 @@ impl From<Invalid> for Refusal {
             Reason::WrongMediaType { expected } => Self::WrongMediaType { expected },
         }
     }
+}
+
+/// Checks that a body is sent as it is: stored bytes are those of the file.
+///
+/// # Errors
+/// [`Refusal::WrongMediaType`].
+fn check_uncoded(headers: &HeaderMap) -> Result<(), Refusal> {
+    if content_encoding::is_coded(headers) {
+        return Err(Refusal::WrongMediaType { expected: "sent without a content coding" });
+    }
+    Ok(())
 }
 
 /// The checksum among the fields of a trailer; see [`Content::with_trailer_checksum`].

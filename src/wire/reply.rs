@@ -191,6 +191,13 @@ pub fn retry_after(wait: Duration) -> HeaderValue {
     wait.as_secs().saturating_add(u64::from(wait.subsec_nanos() > 0)).into()
 }
 
+/// The value of `WWW-Authenticate` for the challenge of an application, if it gives one. RFC 9110 wants
+/// a challenge; the usual one makes no browser open a dialogue.
+pub fn challenge(given: Option<&str>) -> HeaderValue {
+    let given = given.and_then(|text| HeaderValue::from_str(text).ok());
+    given.unwrap_or(HeaderValue::from_static("Bearer"))
+}
+
 /// Adds what the application says, but for the names that `reply` has already and those that are a
 /// dialect's or HTTP's own.
 pub fn add_finished(reply: &mut Reply, finished: &Finished) {

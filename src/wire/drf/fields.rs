@@ -10,7 +10,7 @@ use serde_json::Value;
 use super::read::Rejection;
 use crate::{
     content::{Content, Step},
-    fields::content_type,
+    fields::{content_type, excerpt},
     rules::Refusal,
     upload::{Algorithm, Digest, Metadata},
     wire::form::{Form, MAX_FIELD_BYTES},
@@ -60,14 +60,9 @@ impl BodyKind {
                         .into()
                 })
             }
-            _ => Err(Rejection::WrongMediaType { given: content_type_excerpt(text) }),
+            _ => Err(Rejection::WrongMediaType { given: excerpt(text) }),
         }
     }
-}
-
-/// The media type as an error repeats it.
-fn content_type_excerpt(text: &str) -> String {
-    crate::fields::excerpt(text)
 }
 
 impl Fields {

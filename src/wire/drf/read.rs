@@ -14,14 +14,14 @@ use super::{
 };
 use crate::{
     content::{Content, Trailer},
-    fields::{content_encoding, content_range},
+    fields::content_range,
     rules::{
         At, Checksum, Finish, Intent, NewUpload, Refusal, Subject, Target, Write,
         create::check_length,
     },
-    upload::{Completion, Limits, Metadata, Role, UploadId},
+    upload::{Completion, IdForm, Limits, Metadata, Role, UploadId},
     wire::{
-        cors,
+        check_uncoded, cors,
         form::{Check, Form, Part, Shape},
         mount::Resource,
     },
@@ -89,7 +89,7 @@ pub(super) async fn read(
         (&Method::GET | &Method::HEAD, Resource::Upload(id)) => {
             Ok((Intent::Status { of: Subject::Owned(id, owner()) }, content.ignored()))
         }
-        (&Method::POST, Resource::Collection) => exchange.whole_file(head, content, limits).await,
+        (&Method::POST, Resource::Collection) => exchange.whole_file(head, content).await,
         (&Method::POST, Resource::Upload(id)) => exchange.finish(head, id, content).await,
         (&Method::PUT, Resource::Collection) => exchange.chunk(head, None, content, limits).await,
         (&Method::PUT, Resource::Upload(id)) => {
@@ -135,7 +135,7 @@ impl DrfExchange {
             Some(id) => Target::Owned(id, self.owner.clone()),
             None => {
                 let metadata = if named { fields.metadata()? } else { Metadata::default() };
-                Target::New(self.new_upload(metadata, Some(total))?)
+                Target::New(self.new_upload(metadata, Some(total)))
             }
         };
         let bytes = range.end.saturating_sub(range.start);
@@ -153,7 +153,7 @@ impl DrfExchange {
     }
 
     /// `POST` to the collection: a whole file and its checksum (P-004).
-    async fn whole_file(&self, head: &Parts, content: Content, _: &Limits) -> Read {
+    async fn whole_file(&self, head: &Parts, content: Content) -> Read {
         let AtFile { fields, form, part } = self.file(body_kind(head)?, content).await?;
         let algorithm = self.config.checksum;
         let late = LateFields::new(fields);
@@ -169,7 +169,7 @@ impl DrfExchange {
                 checksum => Ok(Trailer { checksum, metadata }),
             }
         }));
-        let target = Target::New(self.new_upload(Metadata::default(), None)?);
+        let target = Target::New(self.new_upload(Metadata::default(), None));
         Ok((self.write(target, None, None), content))
     }
 
@@ -202,20 +202,16 @@ impl DrfExchange {
         Err(Rejection::WithoutFile)
     }
 
-    fn new_upload(&self, metadata: Metadata, length: Option<u64>) -> Result<NewUpload, Refusal> {
-        let id = UploadId::random_uuid().map_err(|error| {
-            tracing::error!(%error, "the system has no randomness to give");
-            Refusal::Internal
-        })?;
-        Ok(NewUpload {
+    fn new_upload(&self, metadata: Metadata, length: Option<u64>) -> NewUpload {
+        NewUpload {
             completion: Completion::OnRequest,
-            id: Some(id),
+            id_form: IdForm::Uuid,
             length,
             metadata,
             owner: self.owner.clone(),
             role: Role::Whole,
             ..NewUpload::default()
-        })
+        }
     }
 
     /// A write of the bytes in `range`, or of a whole file.
@@ -232,9 +228,7 @@ impl DrfExchange {
 }
 
 fn body_kind(head: &Parts) -> Result<BodyKind, Rejection> {
-    if content_encoding::is_coded(&head.headers) {
-        return Err(Refusal::WrongMediaType { expected: "sent without a content coding" }.into());
-    }
+    check_uncoded(&head.headers)?;
     BodyKind::of(&head.headers)
 }
 

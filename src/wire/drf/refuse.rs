@@ -4,7 +4,7 @@
 use std::fmt;
 
 use http::{
-    HeaderValue, Method, StatusCode,
+    Method, StatusCode,
     header::{RETRY_AFTER, WWW_AUTHENTICATE},
 };
 use serde_json::{Value, json};
@@ -156,8 +156,7 @@ fn denied(denial: &Denial) -> Reply {
         DenialKind::Invalid | DenialKind::TooLarge => bad(denial),
         DenialKind::Unauthenticated { challenge } => {
             let mut reply = detail(StatusCode::UNAUTHORIZED, denial);
-            let challenge = challenge.as_deref().and_then(|text| HeaderValue::from_str(text).ok());
-            let challenge = challenge.unwrap_or(HeaderValue::from_static("Bearer"));
+            let challenge = reply::challenge(challenge.as_deref());
             reply.response.headers_mut().insert(WWW_AUTHENTICATE, challenge);
             reply
         }

@@ -17,11 +17,11 @@ use super::{
 };
 use crate::{
     content::{Content, Step},
-    fields::{Invalid, content_encoding, content_type, single, upload_checksum},
+    fields::{Invalid, content_type, single, upload_checksum},
     rules::{At, Checksum, Intent, NewUpload, Refusal, Target, Test, Write, create::check_length},
     upload::{Completion, Digest, Limits, Metadata, Role},
     wire::{
-        cors,
+        check_uncoded, cors,
         form::{Form, Part, Shape},
         mount::Resource,
         naming::{self, File},
@@ -363,13 +363,6 @@ fn checksum(headers: &HeaderMap, params: &Params) -> Result<Checksum, Rejection>
             Err(Fault::about("checksum", refuse::CONFLICTING, message).into())
         }
     }
-}
-
-fn check_uncoded(headers: &HeaderMap) -> Result<(), Refusal> {
-    if content_encoding::is_coded(headers) {
-        return Err(Refusal::WrongMediaType { expected: "sent without a content coding" });
-    }
-    Ok(())
 }
 
 /// Reads `content`, which must be empty, to its end.

@@ -249,9 +249,7 @@ fn add_denial(reply: &mut Reply, denial: &Denial) {
         DenialKind::Unauthenticated { challenge }
             if reply.response.status() == StatusCode::UNAUTHORIZED =>
         {
-            let challenge = challenge.as_deref().and_then(|text| HeaderValue::from_str(text).ok());
-            // RFC 9110 wants a challenge; this one makes no browser open a dialogue.
-            let challenge = challenge.unwrap_or(HeaderValue::from_static("Bearer"));
+            let challenge = reply::challenge(challenge.as_deref());
             reply.response.headers_mut().insert(WWW_AUTHENTICATE, challenge);
         }
         DenialKind::Unavailable { retry_after } => {

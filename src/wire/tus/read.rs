@@ -7,7 +7,7 @@ use super::{TusExchange, etag};
 use crate::{
     content::Content,
     fields::{
-        Invalid, Reason, content_encoding, content_type, if_none_match, if_range,
+        Invalid, Reason, content_type, if_none_match, if_range,
         range::{self, Range},
         tus_resumable, upload_checksum, upload_concat, upload_defer_length, upload_length,
         upload_metadata, upload_offset,
@@ -17,7 +17,7 @@ use crate::{
         create::check_length, lifecycle,
     },
     upload::{Completion, Limits, Role, UploadId},
-    wire::{cors, location, mount::Resource, naming::File, trailer_checksum},
+    wire::{check_uncoded, cors, location, mount::Resource, naming::File, trailer_checksum},
 };
 
 /// Why a head has no intent.
@@ -265,13 +265,6 @@ fn first_bytes(
     }
     check_uncoded(headers)?;
     Ok((with_trailer(content, &checksum), checksum))
-}
-
-fn check_uncoded(headers: &HeaderMap) -> Result<(), Refusal> {
-    if content_encoding::is_coded(headers) {
-        return Err(Refusal::WrongMediaType { expected: "sent without a content coding" });
-    }
-    Ok(())
 }
 
 /// The checksum of the body, which is in the head or announced for the trailer, not both (D-22).

@@ -200,10 +200,8 @@ fn denied(denial: &Denial) -> Wording {
         DenialKind::Invalid => plain(StatusCode::BAD_REQUEST, REJECTED),
         DenialKind::TooLarge => plain(StatusCode::PAYLOAD_TOO_LARGE, REJECTED),
         DenialKind::Unauthenticated { challenge } => {
-            let challenge = challenge.as_deref().and_then(|text| HeaderValue::from_str(text).ok());
-            // RFC 9110 wants a challenge; this one makes no browser open a dialogue.
-            let challenge = challenge.unwrap_or(HeaderValue::from_static("Bearer"));
-            plain(StatusCode::UNAUTHORIZED, "ERR_UNAUTHENTICATED").with(WWW_AUTHENTICATE, challenge)
+            plain(StatusCode::UNAUTHORIZED, "ERR_UNAUTHENTICATED")
+                .with(WWW_AUTHENTICATE, reply::challenge(challenge.as_deref()))
         }
         DenialKind::Unavailable { retry_after } => plain(StatusCode::SERVICE_UNAVAILABLE, REJECTED)
             .with(RETRY_AFTER, reply::retry_after(*retry_after)),
