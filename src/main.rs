@@ -73,10 +73,8 @@ fn start_log(lines: Lines, level: tracing::Level) {
 
 /// Runs the server on threads of its own until it is asked to stop.
 fn start(config: Config, output: &Lines) -> Result<(), String> {
-    // One worker is kept free while the others write to the disk (see `store::file`), and some of
-    // them wait for a processor then: with as many workers as processors half of the writes would
-    // go to the blocking pool, at twice their cost.
-    let workers = thread::available_parallelism().map_or(1, NonZero::get) * 2;
+    // One of them is spare, for the case that the disk hangs.
+    let workers = thread::available_parallelism().map_or(1, NonZero::get) + 1;
     let runtime = runtime::Builder::new_multi_thread().worker_threads(workers).enable_all().build();
     let runtime = runtime.map_err(|error| format!("cannot start: {error}"))?;
     let ended = runtime.block_on(run(config, output));
@@ -93,6 +91,7 @@ async fn run(config: Config, output: &Lines) -> Result<(), String> {
         .file_mode(config.file_mode)
         .open(&config.data_dir);
     let store = Arc::new(store.map_err(|error| error.to_string())?);
+    tokio::spawn(store.spare_worker());
     let listener = bind(&config.listen).map_err(|error| {
         let listen = &config.listen;
         format!("cannot listen on {listen}: {error}; use another address, such as --listen :8081")

@@ -93,6 +93,11 @@ impl Dispatcher {
         Some(Inline { dispatcher: self, _permit: self.in_place.permit()? })
     }
 
+    /// See [`InPlace::spare_worker`].
+    pub(super) fn spare_worker(&self) -> impl Future<Output = ()> + Send + use<> {
+        self.in_place.spare_worker()
+    }
+
     /// Records how long a call took.
     fn note(&self, took: Duration) {
         if took <= SLOW_CALL {

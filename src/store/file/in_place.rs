@@ -7,7 +7,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use tokio::runtime::Handle;
+use tokio::{runtime::Handle, time::sleep};
 
 use super::lock;
 
@@ -17,7 +17,8 @@ use super::lock;
 /// worker thread. Three measures keep all other tasks running:
 ///
 /// - At least one worker thread of the runtime stays free. While a call is overdue, no other one
-///   begins.
+///   begins. The free worker may be one that sleeps as long as no call is overdue, see
+///   [`Self::spare_worker`].
 /// - The task in the LIFO slot of the worker, which other workers cannot steal, is moved to the run
 ///   queue first.
 /// - The worker may be the one that polled the I/O driver while the others slept. The watchdog, a
@@ -36,6 +37,8 @@ struct Shared {
     state: Mutex<State>,
     /// Notified when the watchdog has something to do.
     wake: Condvar,
+    /// Notified when a call is overdue, and when the watchdog stops.
+    alarm: Condvar,
     /// A call that takes longer is overdue.
     overdue_after: Duration,
 }
@@ -82,8 +85,21 @@ pub(super) struct Permit<'a> {
 impl InPlace {
     /// Creates an instance without calls. A call longer than `overdue_after` counts as hanging.
     pub(super) fn new(overdue_after: Duration) -> Self {
-        let (state, wake) = (Mutex::default(), Condvar::new());
-        Self(Arc::new(Shared { state, wake, overdue_after }))
+        let (state, wake, alarm) = (Mutex::default(), Condvar::new(), Condvar::new());
+        Self(Arc::new(Shared { state, wake, alarm, overdue_after }))
+    }
+
+    /// Keeps the worker thread that polls it asleep until a call is overdue, so that the calls may
+    /// use all other workers. Completes when the instance is dropped.
+    pub(super) fn spare_worker(&self) -> impl Future<Output = ()> + Send + use<> {
+        let shared = Arc::clone(&self.0);
+        async move {
+            while shared.wait_for_alarm() {
+                while shared.is_overdue(&lock(&shared.state)) {
+                    sleep(shared.overdue_after).await;
+                }
+            }
+        }
     }
 
     /// Returns the right to make a blocking call on this thread; `None` when that would leave the
@@ -99,10 +115,8 @@ impl InPlace {
 
     /// Registers a call, starts or wakes the watchdog, and returns the number of the call.
     fn begin(&self, runtime: &Handle, workers: usize) -> Option<u64> {
-        let begin = Instant::now();
         let mut state = lock(&self.0.state);
-        let is_overdue = |call: &Running| begin - call.begin > self.0.overdue_after;
-        if state.running.len() + 1 >= workers || state.running.iter().any(is_overdue) {
+        if state.running.len() + 1 >= workers || self.0.is_overdue(&state) {
             return None;
         }
         match state.watch {
@@ -120,7 +134,7 @@ impl InPlace {
         }
         let number = state.next;
         state.next += 1;
-        let runtime = runtime.clone();
+        let (begin, runtime) = (Instant::now(), runtime.clone());
         state.running.push(Running { number, begin, runtime, is_reported: false });
         Some(number)
     }
@@ -130,6 +144,7 @@ impl Drop for InPlace {
     fn drop(&mut self) {
         lock(&self.0.state).watch = Watchdog::Stopped;
         self.0.wake.notify_one();
+        self.0.alarm.notify_all();
     }
 }
 
@@ -140,7 +155,19 @@ impl Drop for Permit<'_> {
 }
 
 impl Shared {
-    /// Wakes another worker for each call that is overdue.
+    fn is_overdue(&self, state: &State) -> bool {
+        state.running.iter().any(|call| call.begin.elapsed() > self.overdue_after)
+    }
+
+    /// Blocks until a call is overdue; returns false once the watchdog has stopped.
+    fn wait_for_alarm(&self) -> bool {
+        let is_quiet =
+            |state: &mut State| state.watch != Watchdog::Stopped && !self.is_overdue(state);
+        let state = self.alarm.wait_while(lock(&self.state), is_quiet);
+        state.unwrap_or_else(PoisonError::into_inner).watch != Watchdog::Stopped
+    }
+
+    /// Wakes the spare worker, and another one for each call that is overdue.
     fn watch(&self) {
         let mut state = lock(&self.state);
         while state.watch != Watchdog::Stopped {
@@ -154,6 +181,7 @@ impl Shared {
             for call in &mut state.running {
                 if !call.is_reported && call.begin.elapsed() > self.overdue_after {
                     call.is_reported = true;
+                    self.alarm.notify_all();
                     // Spawning from outside of the runtime wakes a worker, which then finds the
                     // other tasks.
                     call.runtime.spawn(async {});
@@ -211,12 +239,17 @@ mod tests {
     }
 
     /// A task hangs on the only worker that was awake. The other one, which it may have woken just
-    /// before, needs a timer.
+    /// before, needs a timer. The worker that serves it then is parked, or is the spare one.
     #[test]
     fn call_that_hangs_takes_no_other_task_along() {
-        for (round, wakes) in (0..40).zip([true, false].into_iter().cycle()) {
+        for (round, (wakes, spare)) in (0..80)
+            .zip([(true, false), (false, false), (true, true), (false, true)].into_iter().cycle())
+        {
             let runtime = runtime(2);
             let in_place = InPlace::new(OVERDUE_AFTER);
+            if spare {
+                runtime.spawn(in_place.spare_worker());
+            }
             let (go, gone) = oneshot::channel::<()>();
             let (thaw, frozen) = mpsc::channel::<()>();
             let (done, is_done) = mpsc::channel();

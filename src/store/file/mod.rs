@@ -182,6 +182,33 @@ impl FileStore {
         scan::recover(&self.shared).await
     }
 
+    /// Returns a task that keeps one worker thread of its runtime asleep, for the case that the disk
+    /// hangs. It completes when the store is dropped.
+    ///
+    /// Short calls to the disk are made on the workers themselves, at half the cost of a blocking
+    /// pool, on all but one at the same time: a worker is left when the disk hangs. On a runtime
+    /// with one worker more than processors, this task is that one, and all processors may make
+    /// such calls.
+    ///
+    /// ```
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// use windlass::{Durability, store::file::FileStore};
+    ///
+    /// # let dir = std::env::temp_dir().join(format!("windlass-doc-{}", std::process::id()));
+    /// let processors = std::thread::available_parallelism()?.get();
+    /// let mut runtime = tokio::runtime::Builder::new_multi_thread();
+    /// let runtime = runtime.worker_threads(processors + 1).enable_all().build()?;
+    /// let store = FileStore::open(&dir, Durability::Synced)?;
+    /// runtime.spawn(store.spare_worker());
+    /// # drop(store);
+    /// # std::fs::remove_dir_all(&dir)?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn spare_worker(&self) -> impl Future<Output = ()> + Send + use<> {
+        self.shared.disk.dispatcher().spare_worker()
+    }
+
     /// Waits until every final upload has been materialized as a plain file, or has failed and
     /// waits for its retry.
     ///
