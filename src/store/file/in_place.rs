@@ -94,7 +94,13 @@ impl InPlace {
     pub(super) fn spare_worker(&self) -> impl Future<Output = ()> + Send + use<> {
         let shared = Arc::clone(&self.0);
         async move {
-            while shared.wait_for_alarm() {
+            loop {
+                // This worker may be the one that polled the I/O driver while the others slept.
+                // The second task makes the runtime wake another worker, which polls it then.
+                drop([tokio::spawn(async {}), tokio::spawn(async {})]);
+                if !shared.wait_for_alarm() {
+                    return;
+                }
                 while shared.is_overdue(&lock(&shared.state)) {
                     sleep(shared.overdue_after).await;
                 }
@@ -236,6 +242,29 @@ mod tests {
             drop(hanging);
             assert!(in_place.permit().is_some());
         });
+    }
+
+    /// The spare worker is woken by the driver, and nobody polls that when it falls asleep again.
+    #[test]
+    fn spare_worker_takes_no_other_task_along() {
+        let runtime = runtime(2);
+        let in_place = Arc::new(InPlace::new(OVERDUE_AFTER));
+        runtime.spawn(in_place.spare_worker());
+        for round in 0..20 {
+            let in_place = Arc::clone(&in_place);
+            let slow = runtime.spawn(async move {
+                let permit = in_place.permit();
+                thread::sleep(2 * OVERDUE_AFTER);
+                permit.is_some()
+            });
+            assert!(runtime.block_on(slow).expect("no panic"), "round {round}");
+            let (done, is_done) = mpsc::channel();
+            runtime.spawn(async move {
+                sleep(3 * OVERDUE_AFTER).await;
+                done.send(())
+            });
+            assert!(is_done.recv_timeout(Duration::from_secs(10)).is_ok(), "round {round}");
+        }
     }
 
     /// A task hangs on the only worker that was awake. The other one, which it may have woken just
