@@ -115,6 +115,17 @@ impl Setup {
     }
 }
 
+/// When a case runs; in this order.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Pace {
+    /// A rule makes it wait for seconds.
+    Long,
+    /// Beside others.
+    Short,
+    /// It measures what happens within microseconds: beside others, it would measure the machine.
+    Alone,
+}
+
 /// One case: a name, the rules that it holds, and an exchange.
 #[derive(Clone, Copy, Debug)]
 pub struct Case {
@@ -130,8 +141,8 @@ pub struct Case {
     pub setups: &'static [Setup],
     /// The extensions that the server must announce.
     pub extensions: &'static [&'static str],
-    /// Whether a rule makes it wait for seconds; such cases start first.
-    pub waits: bool,
+    /// What it does to the others, and they to it.
+    pub pace: Pace,
     /// The exchange.
     pub run: fn(&Site) -> Verdict,
 }
@@ -151,7 +162,7 @@ impl Case {
         run: fn(&Site) -> Verdict,
     ) -> Self {
         let (setups, extensions): (&[Setup], _) = (&[Setup::Plain], &["creation"]);
-        Self { name, rules, level, says, setups, extensions, waits: false, run }
+        Self { name, rules, level, says, setups, extensions, pace: Pace::Short, run }
     }
 
     /// A case for a MUST.
@@ -206,6 +217,11 @@ impl Case {
 
     /// The same case, started before those that do not wait.
     pub const fn waiting(self) -> Self {
-        Self { waits: true, ..self }
+        Self { pace: Pace::Long, ..self }
+    }
+
+    /// The same case, run when no other does.
+    pub const fn alone(self) -> Self {
+        Self { pace: Pace::Alone, ..self }
     }
 }

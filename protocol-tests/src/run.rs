@@ -1,13 +1,13 @@
 //! Holds every case against a server, or against one started for each setup.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::fmt::Write as _;
 use std::panic::AssertUnwindSafe;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use crate::case::{Case, Setup};
+use crate::case::{Case, Pace, Setup};
 use crate::contract::Contract;
 use crate::failure::{Failure, Verdict};
 use crate::server::Windlass;
@@ -87,7 +87,8 @@ pub fn run(
         .collect();
     let order: Vec<&str> = jobs.iter().map(|(_, case, _)| case.name).collect();
     // Those that wait start first, so that the run lasts little longer than the longest of them.
-    jobs.sort_by_key(|(_, case, _)| case.waits);
+    jobs.sort_by_key(|(_, case, _)| case.pace);
+    let alone = jobs.partition_point(|(_, case, _)| case.pace < Pace::Alone);
 
     let (places, servers) = prepare(target, &jobs)?;
     let watch = Arc::new(Watch::default());
@@ -95,7 +96,9 @@ pub fn run(
         Target::Running(..) => None,
         Target::Binary(path) => Some(path.as_path()),
     };
-    let mut rows = work(jobs, &places, binary, &watch);
+    let alone = jobs.split_off(alone);
+    let mut rows = work(jobs, WORKERS, &places, binary, &watch);
+    rows.extend(work(alone, 1, &places, binary, &watch));
     rows.sort_by_key(|row| order.iter().position(|name| *name == row.name));
     let checks = contracts.iter().flat_map(|contract| contract.checks);
     rows.extend(checks.map(|check| check_row(check, &watch)));
@@ -165,14 +168,20 @@ fn extensions(contract: &'static Contract, base: &Base) -> Vec<String> {
     options.map(|options| options.list("Tus-Extension")).unwrap_or_default()
 }
 
-fn work(jobs: Vec<Job>, places: &Places, binary: Option<&Path>, watch: &Arc<Watch>) -> Vec<Row> {
-    let queue = Mutex::new(jobs);
+fn work(
+    jobs: Vec<Job>,
+    workers: usize,
+    places: &Places,
+    binary: Option<&Path>,
+    watch: &Arc<Watch>,
+) -> Vec<Row> {
+    let queue = Mutex::new(VecDeque::from(jobs));
     let rows = Mutex::new(Vec::new());
     std::thread::scope(|scope| {
-        for _ in 0..WORKERS {
+        for _ in 0..workers {
             scope.spawn(|| {
                 loop {
-                    let job = queue.lock().unwrap_or_else(PoisonError::into_inner).pop();
+                    let job = queue.lock().unwrap_or_else(PoisonError::into_inner).pop_front();
                     let Some(job) = job else { return };
                     let row = run_one(job, places, binary, watch);
                     rows.lock().unwrap_or_else(PoisonError::into_inner).push(row);
