@@ -8,7 +8,7 @@ use tokio::time::timeout;
 use super::{
     Action, Engine, Running,
     ingest::{Arrived, Ingest},
-    records::{Leaves, refusal_of},
+    records::{Completing, Leaves, refusal_of},
     writers::{Kind, Reservation},
 };
 use crate::{
@@ -18,7 +18,7 @@ use crate::{
         write::{self, BodyEnd, Conclusion, Recorded, WritePlan},
     },
     store::Writer,
-    upload::{Digest, Digester, IdForm, Ranges, Upload, UploadId},
+    upload::{Completion, Digest, Digester, IdForm, Ranges, Upload, UploadId},
 };
 
 /// What came of a write whose bytes count.
@@ -236,15 +236,16 @@ impl Engine {
     async fn conclude(
         &self,
         plan: &WritePlan,
-        mut arrived: Arrived,
+        arrived: Arrived,
         extensions: &Extensions,
     ) -> Result<Written, Refusal> {
-        let end = match arrived.end {
+        let Arrived { mut blocks, digester, end, mut pushed, reached, mut trailer, upload } =
+            arrived;
+        let mut writer = pushed.as_mut().map(|(_, writer)| writer);
+        let end = match end {
             BodyEnd::Whole => {
-                let writer = arrived.pushed.as_mut().map(|(_, writer)| writer);
-                let (due, digester) =
-                    (arrived.trailer.checksum.take(), arrived.digester.as_deref());
-                match verify_body(plan, due, digester, writer).await {
+                let due = trailer.checksum.take();
+                match verify_body(plan, due, digester.as_deref(), writer.as_deref_mut()).await {
                     Ok(()) => BodyEnd::Whole,
                     Err(refusal) => BodyEnd::Refused(refusal),
                 }
@@ -256,7 +257,11 @@ impl Engine {
             Conclusion::KeepReceived(refusal) => Some(refusal),
             Conclusion::Drop(refusal) => return Err(refusal),
         };
-        let Arrived { mut blocks, digester, pushed, reached, trailer, upload, .. } = arrived;
+        let may_complete = interrupted.is_none()
+            && reached == plan.fills_at()
+            && upload.completion == Completion::WhenFull;
+        let writer = writer.filter(|_| may_complete);
+        let digester = self.digester_of_all(plan, &upload, digester, writer).await?;
         if let Some((range, writer)) = pushed {
             let finished = writer.finish().await;
             let receipt = finished.map_err(|error| refusal_of(&upload.id, &error))?;
@@ -264,12 +269,43 @@ impl Engine {
         }
         let metadata = trailer.metadata.as_ref();
         let recorded = Recorded { blocks: &blocks, is_whole: interrupted.is_none(), metadata };
-        let (upload, finished) = self.record(upload, plan, recorded, extensions).await?;
-        if let (Some(_), Some(digester)) = (plan.digest, digester) {
-            self.0.digests.keep(&upload, reached, *digester);
+        let completing = Completing { checksum: None, digester: digester.as_ref(), extensions };
+        let (upload, finished) = self.record(upload, plan, recorded, completing).await?;
+        if let Some(digester) = digester
+            && !upload.is_complete()
+        {
+            self.0.records.digests.keep(&upload.id, reached, digester);
         }
         let changed = !plan.present.covers(&(plan.at..reached));
         Ok(Written { finished, interrupted, changed, offset: reached, upload })
+    }
+
+    /// Returns the digester that has seen all bytes of `upload` up to the end of a body, if one is
+    /// wanted: that of the body, or else one for which they are read, those of the body from
+    /// `writer`.
+    async fn digester_of_all(
+        &self,
+        plan: &WritePlan,
+        upload: &Upload,
+        digester: Option<Box<Digester>>,
+        writer: Option<&mut Box<dyn Writer>>,
+    ) -> Result<Option<Digester>, Refusal> {
+        let Some(algorithm) = plan.digest else {
+            return Ok(None);
+        };
+        let is_of_all = plan.at == 0 || plan.checksum == Checksum::None;
+        let digester = digester.map(|digester| *digester);
+        let seen = digester.filter(|seen| is_of_all && seen.algorithm() == algorithm);
+        let before = 0..plan.at;
+        let is_readable = upload.received.covers(&before) && plan.present == Ranges::new();
+        match writer {
+            Some(writer) if seen.is_none() && is_readable => {
+                let digester = algorithm.digester();
+                let digester = self.0.records.read(upload, before, digester).await?;
+                Ok(Some(Box::pin(read_again(digester, writer)).await?))
+            }
+            Some(_) | None => Ok(seen),
+        }
     }
 
     /// Makes what arrived part of an upload, completing it if that is due.
@@ -278,10 +314,10 @@ impl Engine {
         upload: Arc<Upload>,
         plan: &WritePlan,
         recorded: Recorded<'_>,
-        extensions: &Extensions,
+        completing: impl Into<Completing<'_>>,
     ) -> Result<(Arc<Upload>, Finished), Refusal> {
         let due = |now: &Upload| write::changes(now, plan, recorded, self.limits(), self.now());
-        self.0.records.commit(upload, extensions, due).await
+        self.0.records.commit(upload, completing, due).await
     }
 }
 
@@ -332,7 +368,9 @@ async fn verify_body(
         (Some(digester), _) => digester.clone().finish(),
         (None, None) => due.algorithm.digester().finish(),
         // Which checksum was wanted became known only after the bytes: they are read once more.
-        (None, Some(writer)) => Box::pin(read_again(due.algorithm.digester(), writer)).await?,
+        (None, Some(writer)) => {
+            Box::pin(read_again(due.algorithm.digester(), writer)).await?.finish()
+        }
     };
     write::verify(&due, &computed)
 }
@@ -340,7 +378,7 @@ async fn verify_body(
 async fn read_again(
     mut digester: Digester,
     writer: &mut Box<dyn Writer>,
-) -> Result<Digest, Refusal> {
+) -> Result<Digester, Refusal> {
     let failed = |error: &dyn std::fmt::Display| {
         tracing::error!(%error, "bytes just written cannot be read");
         Refusal::StoreTrouble
@@ -349,5 +387,5 @@ async fn read_again(
     while let Some(bytes) = stream.next().await {
         digester.update(&bytes.map_err(|error| failed(&error))?);
     }
-    Ok(digester.finish())
+    Ok(digester)
 }

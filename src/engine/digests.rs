@@ -5,10 +5,18 @@
 
 use std::{
     collections::{HashMap, VecDeque},
+    ops::Range,
     sync::{Mutex, MutexGuard, PoisonError},
 };
 
-use crate::upload::{Algorithm, Digester, Upload, UploadId};
+use super::{Records, refusal_of};
+use crate::{
+    rules::{Refusal, write},
+    upload::{Algorithm, Digest, Digester, Upload, UploadId},
+};
+
+/// Bytes that are hashed on a thread of the blocking pool at once.
+const HASHED_BYTES: usize = 1 << 20;
 
 /// Uploads whose digests are kept, a few hundred bytes each. The one that was kept first is dropped
 /// for another.
@@ -41,17 +49,13 @@ impl Digests {
         (*at == offset && digester.algorithm() == algorithm).then(|| digester.clone())
     }
 
-    /// Keeps the digester of all bytes of `upload` before `offset`, until the upload is complete.
-    pub(super) fn keep(&self, upload: &Upload, offset: u64, digester: Digester) {
-        if upload.is_complete() {
-            self.drop(&upload.id);
-            return;
-        }
+    /// Keeps the digester of all bytes of `id` before `offset`, which are recorded.
+    pub(super) fn keep(&self, id: &UploadId, offset: u64, digester: Digester) {
         let mut kept = self.lock();
-        if kept.by_upload.insert(upload.id.clone(), (offset, digester)).is_some() {
+        if kept.by_upload.insert(id.clone(), (offset, digester)).is_some() {
             return;
         }
-        kept.order.push_back(upload.id.clone());
+        kept.order.push_back(id.clone());
         if kept.order.len() > MAX_KEPT
             && let Some(oldest) = kept.order.pop_front()
         {
@@ -72,6 +76,69 @@ impl Digests {
     }
 }
 
+impl Records {
+    /// Checks all bytes of `upload`, which is full, against `due`. They are read if no digester has
+    /// seen them.
+    pub(super) async fn verify(
+        &self,
+        upload: &Upload,
+        due: &Digest,
+        digester: Option<&Digester>,
+        are_recorded: bool,
+    ) -> Result<(), Refusal> {
+        let end = upload.offset();
+        let algorithm = due.algorithm;
+        let known = digester.filter(|digester| digester.algorithm() == algorithm).cloned();
+        let known = known.or_else(|| self.digests.up_to(upload, end, algorithm));
+        let digester = match known {
+            Some(digester) => digester,
+            None => self.read(upload, 0..end, algorithm.digester()).await?,
+        };
+        if are_recorded {
+            // Asked again, as after a wrong checksum, it is known.
+            self.digests.keep(&upload.id, end, digester.clone());
+        }
+        write::verify(due, &digester.finish())
+    }
+
+    /// Returns `digester` after the bytes of `range` of `upload`.
+    pub(super) async fn read(
+        &self,
+        upload: &Upload,
+        range: Range<u64>,
+        mut digester: Digester,
+    ) -> Result<Digester, Refusal> {
+        let failed = |error| refusal_of(&upload.id, &error);
+        let mut stream = self.store.read(upload, range).await.map_err(failed)?;
+        let mut blocks = Vec::new();
+        let mut bytes = 0;
+        loop {
+            let next = stream.next().await.transpose().map_err(|error| {
+                tracing::error!(id = %upload.id, %error, "bytes to be verified cannot be read");
+                Refusal::StoreTrouble
+            })?;
+            let is_end = next.is_none();
+            if let Some(block) = next {
+                bytes += block.len();
+                blocks.push(block);
+            }
+            if is_end || bytes >= HASHED_BYTES {
+                let blocks = std::mem::take(&mut blocks);
+                bytes = 0;
+                let hashed = tokio::task::spawn_blocking(move || {
+                    blocks.iter().for_each(|block| digester.update(block));
+                    digester
+                });
+                digester = hashed.await.map_err(|_| Refusal::Internal)?;
+            }
+            if is_end {
+                break;
+            }
+        }
+        Ok(digester)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use std::time::UNIX_EPOCH;
@@ -79,7 +146,7 @@ mod tests {
     use super::*;
     use crate::{
         rules::{NewUpload, create::create},
-        upload::{Limits, Phase},
+        upload::Limits,
     };
 
     fn upload(id: &str) -> Upload {
@@ -89,10 +156,10 @@ mod tests {
 
     #[test]
     fn digests_are_kept_for_one_offset_and_one_algorithm() {
-        let (digests, mut upload) = (Digests::default(), upload("a"));
+        let (digests, upload) = (Digests::default(), upload("a"));
         let mut digester = Algorithm::Md5.digester();
         digester.update(b"abc");
-        digests.keep(&upload, 3, digester.clone());
+        digests.keep(&upload.id, 3, digester.clone());
         for (offset, algorithm, is_known) in [
             (0, Algorithm::Sha1, true),
             (2, Algorithm::Md5, false),
@@ -104,8 +171,7 @@ mod tests {
         }
         let kept = digests.up_to(&upload, 3, Algorithm::Md5).expect("kept");
         assert_eq!(kept.finish(), digester.clone().finish());
-        upload.phase = Phase::Complete { at: UNIX_EPOCH };
-        digests.keep(&upload, 3, digester);
+        digests.drop(&upload.id);
         assert!(digests.up_to(&upload, 3, Algorithm::Md5).is_none());
     }
 
@@ -114,7 +180,7 @@ mod tests {
         let digests = Digests::default();
         let uploads: Vec<_> = (0..=MAX_KEPT).map(|n| upload(&n.to_string())).collect();
         for upload in &uploads {
-            digests.keep(upload, 1, Algorithm::Md5.digester());
+            digests.keep(&upload.id, 1, Algorithm::Md5.digester());
         }
         let is_kept = |upload: &Upload| digests.up_to(upload, 1, Algorithm::Md5).is_some();
         assert!(!is_kept(&uploads[0]));

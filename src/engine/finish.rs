@@ -4,14 +4,11 @@ use std::sync::Arc;
 
 use http::Extensions;
 
-use super::{Action, Engine, refusal_of, writers::Kind};
+use super::{Action, Engine, records::Completing, writers::Kind};
 use crate::{
-    rules::{Finish, MAX_LISTED, Outcome, Refusal, finish, write},
-    upload::{Algorithm, Completion, Digest, Upload, UploadId},
+    rules::{Finish, MAX_LISTED, Outcome, Refusal, finish},
+    upload::{Completion, Upload, UploadId},
 };
-
-/// Bytes that are hashed on a thread of the blocking pool at once.
-const HASHED_BYTES: usize = 1 << 20;
 
 impl Engine {
     /// Completes an upload, if all its bytes are there and have the checksum given.
@@ -28,54 +25,11 @@ impl Engine {
         let _reservation = reserved.await?;
         let upload = self.load(id).await?;
         finish::check(&upload, self.now())?;
-        if let Some(given) = &request.checksum {
-            let computed = self.digest(&upload, given.algorithm).await?;
-            write::verify(given, &computed)?;
-        }
+        let checksum = request.checksum.as_ref();
+        let completing = Completing { checksum, digester: None, extensions };
         let due = |now: &Upload| finish::changes(now, self.now());
-        let (upload, finished) = self.0.records.commit(upload, extensions, due).await?;
-        self.0.digests.drop(&upload.id);
+        let (upload, finished) = self.0.records.commit(upload, completing, due).await?;
         Ok(Outcome::Written { finished, changed: true, offset: upload.offset(), upload })
-    }
-
-    /// Returns the digest over all bytes of `upload`, which is full.
-    async fn digest(&self, upload: &Upload, algorithm: Algorithm) -> Result<Digest, Refusal> {
-        let end = upload.offset();
-        if let Some(digester) = self.0.digests.up_to(upload, end, algorithm) {
-            return Ok(digester.finish());
-        }
-        let failed = |error| refusal_of(&upload.id, &error);
-        let mut stream = self.store().read(upload, 0..end).await.map_err(failed)?;
-        let mut digester = algorithm.digester();
-        let mut blocks = Vec::new();
-        let mut bytes = 0;
-        loop {
-            let next = stream.next().await.transpose().map_err(|error| {
-                tracing::error!(id = %upload.id, %error, "bytes to be verified cannot be read");
-                Refusal::StoreTrouble
-            })?;
-            let is_end = next.is_none();
-            if let Some(block) = next {
-                bytes += block.len();
-                blocks.push(block);
-            }
-            if is_end || bytes >= HASHED_BYTES {
-                let blocks = std::mem::take(&mut blocks);
-                bytes = 0;
-                let hashed = tokio::task::spawn_blocking(move || {
-                    blocks.iter().for_each(|block| digester.update(block));
-                    digester
-                });
-                digester = hashed.await.map_err(|_| Refusal::Internal)?;
-            }
-            if is_end {
-                break;
-            }
-        }
-        let digest = digester.clone().finish();
-        // Asked again, as after a wrong checksum, it is known.
-        self.0.digests.keep(upload, end, digester);
-        Ok(digest)
     }
 
     /// Lists the uploads of `owner` that are complete on request, in no particular order.

@@ -71,8 +71,8 @@ struct Original {
 pub(super) struct Arrived {
     /// Blocks that are durable and not recorded.
     pub(super) blocks: Vec<Block>,
-    /// The digest over it, or over all bytes of the upload up to its end, as far as one was known
-    /// to be wanted.
+    /// The digest over it if it has a checksum, otherwise over all bytes of the upload up to its
+    /// end, if one was wanted and known.
     pub(super) digester: Option<Box<Digester>>,
     pub(super) end: BodyEnd,
     /// The bytes that are not durable yet, and not recorded.
@@ -110,11 +110,12 @@ impl<'a> Ingest<'a> {
         reservation: &'a Reservation,
         content: &'a mut Content,
     ) -> Self {
+        let known = |algorithm| engine.0.records.digests.up_to(&upload, plan.at, algorithm);
         let digester = match &plan.checksum {
             Checksum::Given(digest) => Some(digest.algorithm.digester()),
-            Checksum::None | Checksum::Trailing => plan
-                .digest
-                .and_then(|algorithm| engine.0.digests.up_to(&upload, plan.at, algorithm)),
+            // What comes in the trailer is over this body alone.
+            Checksum::Trailing if plan.at > 0 => None,
+            Checksum::None | Checksum::Trailing => plan.digest.and_then(known),
         };
         let now = Instant::now();
         Self {

@@ -68,7 +68,6 @@ pub struct Engine(Arc<Inner>);
 struct Inner {
     /// Woken when a session of a client's own name begins.
     begun: Notify,
-    digests: Digests,
     gate: Arc<dyn Gate>,
     /// See [`Engine::start`].
     is_started: AtomicBool,
@@ -84,11 +83,11 @@ impl Engine {
     pub fn builder(store: Arc<dyn Store>) -> Builder {
         Builder(Inner {
             begun: Notify::new(),
-            digests: Digests::default(),
             gate: Arc::new(NoHooks),
             is_started: AtomicBool::new(false),
             records: Records {
                 clock: Arc::new(SystemTime::now),
+                digests: Digests::default(),
                 finisher: Arc::new(NoHooks),
                 limits: Limits::default(),
                 observer: Arc::new(NoHooks),

@@ -7,11 +7,11 @@ use std::{sync::Arc, time::Duration, time::SystemTime};
 use http::Extensions;
 use tokio::time::{Instant, sleep};
 
-use super::{Clock, Finisher, Finishing, Observer};
+use super::{Clock, Finisher, Finishing, Observer, digests::Digests};
 use crate::{
     rules::{Finished, Refusal, lifecycle},
     store::{Store, StoreError},
-    upload::{Change, Event, Key, Limits, Upload, UploadId, VoidReason},
+    upload::{Change, Digest, Digester, Event, Key, Limits, Upload, UploadId, VoidReason},
 };
 
 /// How long a change that meets other changes of the same record is tried again.
@@ -26,10 +26,27 @@ const PAUSE: (Duration, Duration) = (Duration::from_millis(2), Duration::from_mi
 /// The records of a store, and who hears of their changes.
 pub(super) struct Records {
     pub(super) clock: Clock,
+    pub(super) digests: Digests,
     pub(super) finisher: Arc<dyn Finisher>,
     pub(super) limits: Limits,
     pub(super) observer: Arc<dyn Observer>,
     pub(super) store: Arc<dyn Store>,
+}
+
+/// What is known when an upload may become complete.
+#[derive(Clone, Copy)]
+pub(super) struct Completing<'a> {
+    /// What all its bytes, which are recorded, must hash to by this request.
+    pub(super) checksum: Option<&'a Digest>,
+    /// The digester that has seen all its bytes, if there is one.
+    pub(super) digester: Option<&'a Digester>,
+    pub(super) extensions: &'a Extensions,
+}
+
+impl<'a> From<&'a Extensions> for Completing<'a> {
+    fn from(extensions: &'a Extensions) -> Self {
+        Self { checksum: None, digester: None, extensions }
+    }
 }
 
 impl Records {
@@ -78,9 +95,10 @@ impl Records {
     pub(super) async fn commit(
         &self,
         mut upload: Arc<Upload>,
-        extensions: &Extensions,
+        completing: impl Into<Completing<'_>>,
         due: impl Fn(&Upload) -> Result<Vec<Change>, Refusal>,
     ) -> Result<(Arc<Upload>, Finished), Refusal> {
+        let completing = completing.into();
         let mut finished = None;
         let mut retries = Retries::new();
         loop {
@@ -90,7 +108,7 @@ impl Records {
             }
             if finished.is_none() && changes.iter().any(Change::completes) {
                 let done = upload.after(&changes).map_err(|_| Refusal::Internal)?;
-                match self.finish(&done, extensions).await {
+                match self.finish(&done, completing).await {
                     Ok(headers) => finished = Some(headers),
                     Err(refusal) => {
                         if matches!(&refusal, Refusal::Denied(denial) if denial.is_final()) {
@@ -104,6 +122,9 @@ impl Records {
             match self.store.commit(&upload, &changes).await {
                 Ok(upload) => {
                     self.notify(&upload, &changes);
+                    if upload.is_complete() {
+                        self.digests.drop(&upload.id);
+                    }
                     return Ok((upload, finished.unwrap_or_default()));
                 }
                 Err(StoreError::Stale) => {
@@ -115,13 +136,18 @@ impl Records {
         }
     }
 
-    /// Runs the completion step for `upload`, complete from the next change on. Partial uploads
-    /// have none.
+    /// Verifies the bytes of `upload`, complete from the next change on, and runs the completion
+    /// step. Partial uploads have none.
     pub(super) async fn finish(
         &self,
         upload: &Upload,
-        extensions: &Extensions,
+        completing: impl Into<Completing<'_>>,
     ) -> Result<Finished, Refusal> {
+        let Completing { checksum, digester, extensions } = completing.into();
+        let of_upload = upload.metadata.checksum().and_then(Result::ok);
+        for due in checksum.into_iter().chain(&of_upload) {
+            self.verify(upload, due, digester, checksum.is_some()).await?;
+        }
         if upload.is_partial() {
             return Ok(Finished::default());
         }

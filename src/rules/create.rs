@@ -8,7 +8,8 @@ use crate::upload::{Capabilities, Change, Limits, Role, Upload, UploadId};
 /// The upload that `new` asks for.
 ///
 /// # Errors
-/// [`Refusal::OverLimit`], [`Refusal::MetadataTooLong`].
+/// [`Refusal::OverLimit`], [`Refusal::MetadataTooLong`]; [`Refusal::Malformed`] for the checksum in
+/// the metadata.
 ///
 /// # Source
 /// tus 1.0 "Creation"; T-055.
@@ -23,6 +24,9 @@ pub fn create(
     }
     if new.metadata.as_text().len() > limits.max_metadata_bytes {
         return Err(Refusal::MetadataTooLong { limit_bytes: limits.max_metadata_bytes });
+    }
+    if let Some(Err(reason)) = new.metadata.checksum() {
+        return Err(Refusal::Malformed { field: "checksum", reason: reason.to_owned() });
     }
     let NewUpload { completion, id_form: _, key, length, metadata, owner, role } = new;
     let created = Change::Created { completion, key, length, metadata, owner, role, at: now };

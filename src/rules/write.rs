@@ -28,7 +28,7 @@ pub struct WritePlan {
     pub conflict: Option<Refusal>,
     /// The length that this write declares for the upload, if it is news.
     pub declares: Option<u64>,
-    /// See [`Write::digest`].
+    /// The algorithm of the digest over all bytes of the upload, if one will be asked for.
     pub digest: Option<Algorithm>,
     /// The position that no byte may reach, and the refusal of a body that does.
     pub end: u64,
@@ -161,13 +161,15 @@ pub fn plan(
         fragments(upload, &(at..end), limits)?;
     }
     let present = upload.received.within(&(at..end));
+    let of_upload = upload.metadata.checksum().and_then(Result::ok);
+    let digest = write.digest.or(of_upload.map(|digest| digest.algorithm));
     Ok(WritePlan {
         at,
         checksum: write.checksum.clone(),
         completes: write.completes,
         conflict,
         declares,
-        digest: write.digest.filter(|_| !is_repeat),
+        digest: digest.filter(|_| !is_repeat),
         end,
         exact,
         overflow,

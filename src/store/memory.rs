@@ -188,11 +188,11 @@ impl Store for MemoryStore {
 
     async fn read(&self, upload: &Upload, range: Range<u64>) -> Result<ByteStream, StoreError> {
         let state = lock(&self.state);
-        let (record, data) = state.find(&upload.id)?;
-        if record.is_void() {
+        let slot = state.slots.get(&upload.id).ok_or(StoreError::Absent)?;
+        if slot.record.as_ref().is_some_and(|record| record.is_void()) {
             return Err(StoreError::Absent);
         }
-        Ok(blocks(&copy(data, range)?))
+        Ok(blocks(&copy(&slot.data, range)?))
     }
 
     async fn remove(&self, upload: &Upload) -> Result<(), StoreError> {

@@ -206,7 +206,8 @@ pub trait Store: Send + Sync + fmt::Debug + 'static {
     /// removed; [`StoreError::Full`] or [`StoreError::Io`].
     async fn join(&self, upload: &Upload, partials: &[Arc<Upload>]) -> Result<(), StoreError>;
 
-    /// Reads `range`, which `upload` has received, as a stream of exactly those bytes.
+    /// Reads `range`, which `upload` has received or was joined from, as a stream of exactly those
+    /// bytes.
     ///
     /// # Errors
     /// [`StoreError::Absent`], also when they have been freed since; [`StoreError::Damaged`] when

@@ -1,7 +1,8 @@
-//! [`Algorithm`], [`Digest`], [`Digester`]: checksums over the bytes of one request.
+//! [`Algorithm`], [`Digest`], [`Digester`]: checksums over the bytes of a request or an upload.
 
 use std::fmt;
 
+use base64::{Engine as _, engine::general_purpose::STANDARD};
 use sha1::Digest as _;
 
 /// A checksum algorithm.
@@ -54,6 +55,25 @@ pub struct Digest {
     pub algorithm: Algorithm,
     /// The value; of the wrong length it matches nothing.
     pub value: Vec<u8>,
+}
+
+impl Digest {
+    /// Parses the checksum that a client may give for all bytes of an upload: an algorithm, a space
+    /// and the value in base64, as in `Upload-Checksum`. `None` when `text` does not begin with the
+    /// name of an algorithm and a space.
+    ///
+    /// # Errors
+    /// When the value is not base64, or of the wrong length.
+    pub fn of_upload(text: &str) -> Option<Result<Self, &'static str>> {
+        let (name, value) = text.split_once(' ')?;
+        let algorithm = Algorithm::named(name)?;
+        let value = STANDARD.decode(value).unwrap_or_default();
+        let length = algorithm.digester().finish().value.len();
+        let is_valid = value.len() == length;
+        Some(is_valid.then_some(Self { algorithm, value }).ok_or(
+            "the checksum of an upload is an algorithm, a space and its value in padded base64",
+        ))
+    }
 }
 
 /// The running computation of one checksum.
@@ -129,5 +149,26 @@ mod tests {
             assert_eq!(Algorithm::named(&algorithm.name().to_uppercase()), Some(algorithm));
         }
         assert_eq!(Algorithm::named("crc32"), None);
+    }
+
+    #[test]
+    fn checksum_of_an_upload_is_an_algorithm_and_a_value_of_its_length() {
+        for (text, expected) in [
+            ("sha1 Lve95gjOVATpfV8EL5X4nxwjKHE=", Some(Ok(Algorithm::Sha1))),
+            ("MD5 kAFQmDzST7DWlj99KOF/cg==", Some(Ok(Algorithm::Md5))),
+            ("sha256 Lve95gjOVATpfV8EL5X4nxwjKHE=", Some(Err(()))),
+            ("sha1 2ef7bde608ce5404e97d5f042f95f89f1c232871", Some(Err(()))),
+            ("sha1 Lve95gjOVATpfV8EL5X4nxwjKHE", Some(Err(()))),
+            ("sha1 ", Some(Err(()))),
+            ("sha1", None),
+            ("crc32 AAAAAA==", None),
+            ("2ef7bde608ce5404e97d5f042f95f89f1c232871", None),
+            ("", None),
+        ] {
+            let parsed = Digest::of_upload(text);
+            let algorithm =
+                parsed.map(|parsed| parsed.map(|digest| digest.algorithm).map_err(|_| ()));
+            assert_eq!(algorithm, expected, "{text:?}");
+        }
     }
 }

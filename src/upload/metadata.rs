@@ -9,6 +9,8 @@ use base64::{
 };
 use serde::{Deserialize, Serialize};
 
+use super::Digest;
+
 /// Keys and values about an upload, in the order given.
 ///
 /// The text form is a comma list of `key` or `key base64(value)`. The text as received is kept, so
@@ -77,6 +79,16 @@ impl Metadata {
     /// The value of `key`, if it is UTF-8.
     pub fn get_str(&self, key: &str) -> Option<&str> {
         self.get(key).and_then(|value| std::str::from_utf8(value).ok())
+    }
+
+    /// The checksum that all bytes of the upload must have: the value of `checksum`, such as
+    /// `sha256 47DEQpj8HBSa+/TImW+5JCeuQeRkm5NMpJWZG3hSuFU=`. `None` when there is none, or when the
+    /// value does not begin with the name of an algorithm, and is plain metadata.
+    ///
+    /// # Errors
+    /// As [`Digest::of_upload`].
+    pub fn checksum(&self) -> Option<Result<Digest, &'static str>> {
+        self.get_str("checksum").and_then(Digest::of_upload)
     }
 
     /// All keys and values in the order given.

@@ -1,6 +1,7 @@
 //! The cases for tus 1.0 and its extensions, one file per section group.
 
 mod checksum;
+mod checksum_of_upload;
 mod checksum_trailer;
 mod completion;
 mod concatenation;
@@ -56,6 +57,7 @@ const GROUPS: &[&[Case]] = &[
     defer_length::CASES,
     expiration::CASES,
     checksum::CASES,
+    checksum_of_upload::CASES,
     checksum_trailer::CASES,
     termination::CASES,
     concatenation::CASES,

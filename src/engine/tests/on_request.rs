@@ -79,6 +79,57 @@ async fn checksum_of_bytes_that_came_in_order_is_known_p_149() {
     }
 }
 
+/// Each row: whether the bytes must be read for it, and the requests by which they come: their ends,
+/// and whether they have checksums of their own.
+#[tokio::test(start_paused = true)]
+async fn checksum_in_the_metadata_is_verified_at_completion_d_62() {
+    let digest = |bytes: &[u8]| {
+        let mut digester = Algorithm::Sha1.digester();
+        digester.update(bytes);
+        digester.finish()
+    };
+    let sum = "sha1 h6zsF82dzSCnFsws9nQXtxyKcBY=";
+    for (is_read, steps) in [
+        (false, &[(10, false)][..]),
+        (false, &[(4, false), (7, false), (10, false)]),
+        (true, &[(4, true), (10, false)]),
+        (true, &[(4, false), (10, true)]),
+    ] {
+        for is_right in [true, false] {
+            let store = FaultyStore::new(Arc::new(MemoryStore::default()));
+            let faults = store.faults();
+            let bench = Bench::on(Arc::new(store), Limits::default());
+            let metadata = Metadata::from_entries([("checksum", sum)]).expect("valid");
+            let new = NewUpload { length: Some(10), metadata, ..NewUpload::default() };
+            let made = bench.run(creation(new, Checksum::None), Content::empty()).await;
+            let id = stored(made).expect("made").0.id.clone();
+            let content = if is_right { CONTENT } else { b"0123456780" };
+            let mut at = 0;
+            let mut last = Ok(0);
+            for (end, has_checksum) in steps {
+                let bytes = &content[usize::try_from(at).expect("small")..*end];
+                let checksum = match has_checksum {
+                    true => Checksum::Given(digest(bytes)),
+                    false => Checksum::None,
+                };
+                let target = Target::Existing(id.clone());
+                let write = Write { checksum, ..write_to(target, At::Offset(at)) };
+                if *end == 10 && !is_read {
+                    faults.fail(Operation::Read, 1, faulty::injected_error);
+                }
+                last = stored(bench.run(Intent::Write(write), whole(bytes)).await)
+                    .map(|written| written.1);
+                at = u64::try_from(*end).expect("small");
+            }
+            let expected = if is_right { Ok(10) } else { Err(Refusal::ChecksumMismatch) };
+            assert_eq!(last, expected, "{is_read} {steps:?}");
+            let upload = bench.engine.store().load(&id).await.expect("there");
+            assert_eq!(upload.is_complete(), is_right, "{is_read} {steps:?}");
+            assert_eq!(upload.is_full(), is_right, "I-05");
+        }
+    }
+}
+
 #[tokio::test(start_paused = true)]
 async fn upload_is_completed_once_by_its_checksum() {
     let bench = bench();
