@@ -1,13 +1,14 @@
-//! Forms, as they stream in, and the parameters of ResumableJS clients. Where the frames of a body
+//! Forms, as they stream in, and the requests of ResumableJS and drf-chunked-upload clients. Where the frames of a body
 //! end must make no difference.
 
-use http::Request;
+use http::{Request, request::Parts};
 use windlass::{
     content::{Content, Step},
     rules::{Intent, Refusal},
     upload::Limits,
     wire::{
-        Dialect as _,
+        Dialect,
+        drf::Drf,
         form::{Form, MAX_FIELD_BYTES, MAX_FIELDS, Shape},
         location::Locations,
         resumable_js::ResumableJs,
@@ -84,28 +85,50 @@ pub fn resumable(data: &[u8]) {
     let Ok(uri) = http::Uri::try_from([b"/resumable?".as_slice(), query].concat()) else {
         return;
     };
+    let head = Request::builder().method(method).uri(uri).header("content-type", media_type);
+    let (head, ()) = head.body(()).expect("a request").into_parts();
+    let dialect = ResumableJs::new(Locations::new("/resumable".parse().expect("a path")), "secret");
+    same_in_any_frames(&dialect, &head, body, most);
+}
+
+/// A request of a drf-chunked-upload client.
+pub fn chunked(data: &[u8]) {
+    let mut input = Input::new(data);
+    let most = usize::from(input.byte()) + 1;
+    let method = input.pick(&["PUT", "POST", "GET", "HEAD", "DELETE"]);
+    let path = input.pick(&["/chunked/", "/chunked/c0ffee00-0000-4000-8000-000000000000/"]);
+    let media_type = input.pick(&[
+        "multipart/form-data; boundary=B",
+        "application/json",
+        "application/x-www-form-urlencoded",
+    ]);
+    let range = input.line();
+    let body = input.rest();
+    let head = Request::builder().method(method).uri(path).header("content-type", media_type);
+    let Ok(head) = head.header("content-range", range).body(()) else {
+        return;
+    };
+    let dialect = Drf::new(Locations::new("/chunked".parse().expect("a path")));
+    same_in_any_frames(&dialect, &head.into_parts().0, body, most);
+}
+
+fn same_in_any_frames(dialect: &dyn Dialect, head: &Parts, body: &[u8], most: usize) {
     let (whole, cut) = in_paused_time(async {
-        let whole = ask(method, &uri, media_type, body, body.len()).await;
-        (whole, ask(method, &uri, media_type, body, most).await)
+        (ask(dialect, head, body, body.len()).await, ask(dialect, head, body, most).await)
     });
     assert_eq!(whole, cut, "it depends on the frames");
 }
 
 /// What a request comes to: an intent and whether its data can be had, or the status of a refusal.
 async fn ask(
-    method: &str,
-    uri: &http::Uri,
-    media_type: &str,
+    dialect: &dyn Dialect,
+    head: &Parts,
     body: &[u8],
     most: usize,
 ) -> Result<(Intent, Option<Vec<u8>>), u16> {
-    let head =
-        Request::builder().method(method).uri(uri).header("content-type", media_type).body(());
-    let (head, ()) = head.expect("a request").into_parts();
-    let dialect = ResumableJs::new(Locations::new("/resumable".parse().expect("a path")), "secret");
-    let mut exchange = dialect.open(&head);
+    let mut exchange = dialect.open(head);
     let content = Content::new(Frames::cut(body, most));
-    match exchange.read(&head, content, &Limits::default()).await {
+    match exchange.read(head, content, &Limits::default()).await {
         Ok((intent, content)) => Ok((intent, all(content).await.ok())),
         Err(reply) => {
             let status = reply.response.status().as_u16();

@@ -10,7 +10,7 @@ mod parsers;
 mod service;
 
 pub use self::{
-    form::{form, resumable},
+    form::{chunked, form, resumable},
     parsers::{concat, fields, ids, metadata, record},
     service::service,
 };
@@ -25,7 +25,8 @@ pub struct Target {
 }
 
 /// All targets.
-pub const TARGETS: [Target; 8] = [
+pub const TARGETS: [Target; 9] = [
+    Target { name: "chunked", run: chunked },
     Target { name: "concat", run: concat },
     Target { name: "fields", run: fields },
     Target { name: "form", run: form },

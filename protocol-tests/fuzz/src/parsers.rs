@@ -6,7 +6,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, Request, request::Parts};
 use sha1::{Digest as _, Sha1};
 use windlass::{
     fields::{
-        content_encoding, content_type, forwarded, host, if_none_match, if_range,
+        content_encoding, content_range, content_type, forwarded, host, if_none_match, if_range,
         range::{self, Range},
         tus_resumable, upload_checksum, upload_concat, upload_defer_length, upload_length,
         upload_metadata, upload_offset, x_http_method_override,
@@ -19,7 +19,7 @@ use windlass::{
 use crate::input::Input;
 
 /// The fields that something reads.
-const NAMES: [&str; 19] = [
+const NAMES: [&str; 20] = [
     "content-encoding",
     "content-length",
     "content-type",
@@ -39,6 +39,7 @@ const NAMES: [&str; 19] = [
     "x-forwarded-host",
     "x-forwarded-proto",
     "x-http-method-override",
+    "content-range",
 ];
 
 /// Header fields: what is understood is written as it was read.
@@ -58,6 +59,9 @@ pub fn fields(data: &[u8]) {
     let _ = content_type::is_offset_octet_stream(headers);
     if let Ok(Some(boundary)) = content_type::form_boundary(headers) {
         assert!((1..=70).contains(&boundary.len()), "{boundary:?}");
+    }
+    if let Ok(chunk) = content_range::decode(headers) {
+        assert!(!chunk.range.is_empty(), "{chunk:?}");
     }
     let _ = forwarded::decode(headers);
     let _ = tus_resumable::decode(headers);
