@@ -21,7 +21,7 @@ use crate::{
     },
     upload::{Completion, IdForm, Limits, Metadata, Role, UploadId},
     wire::{
-        check_uncoded, cors,
+        check_uncoded,
         form::{Check, Form, Part, Shape},
         mount::Resource,
     },
@@ -73,13 +73,13 @@ pub(super) async fn read(
     content: Content,
     limits: &Limits,
 ) -> Read {
-    if cors::is_preflight(head) {
+    // On every path (P-007).
+    if head.method == Method::OPTIONS {
         return Err(Rejection::Options);
     }
     let owner = || exchange.owner.clone();
     let resource = exchange.config.locations.mount.resource(head.uri.path());
     match (&head.method, resource.ok_or(Rejection::NotFound)?) {
-        (&Method::OPTIONS, _) => Err(Rejection::Options),
         (&Method::GET | &Method::HEAD, Resource::Collection) => {
             if owner().is_none() && !exchange.config.is_list_open {
                 return Err(Rejection::NotFound);
