@@ -143,6 +143,10 @@ pub struct Case {
     pub extensions: &'static [&'static str],
     /// What it does to the others, and they to it.
     pub pace: Pace,
+    /// Whether requests race in it, so that a server without locks may pass or fail by chance.
+    pub races: bool,
+    /// Why no other server of the dialect can be held against it, if none can.
+    pub ours_alone: Option<&'static str>,
     /// The exchange.
     pub run: fn(&Site) -> Verdict,
 }
@@ -162,7 +166,8 @@ impl Case {
         run: fn(&Site) -> Verdict,
     ) -> Self {
         let (setups, extensions): (&[Setup], _) = (&[Setup::Plain], &["creation"]);
-        Self { name, rules, level, says, setups, extensions, pace: Pace::Short, run }
+        let (pace, races, ours_alone) = (Pace::Short, false, None);
+        Self { name, rules, level, says, setups, extensions, pace, races, ours_alone, run }
     }
 
     /// A case for a MUST.
@@ -223,5 +228,15 @@ impl Case {
     /// The same case, run when no other does.
     pub const fn alone(self) -> Self {
         Self { pace: Pace::Alone, ..self }
+    }
+
+    /// The same case, whose end on other servers may be a matter of chance.
+    pub const fn racing(self) -> Self {
+        Self { races: true, ..self }
+    }
+
+    /// The same case for Windlass alone, with the reason.
+    pub const fn for_windlass_alone(self, why: &'static str) -> Self {
+        Self { ours_alone: Some(why), ..self }
     }
 }

@@ -7,6 +7,10 @@ use std::panic::Location;
 #[derive(Clone, Debug)]
 pub struct Failure {
     message: String,
+    /// The rows that failed, if it is about a table of them.
+    rows: Vec<Self>,
+    /// File and line.
+    place: String,
 }
 
 /// What a case returns.
@@ -18,18 +22,29 @@ impl Failure {
     pub fn new(message: impl fmt::Display) -> Self {
         let place = Location::caller();
         let file = place.file().rsplit('/').next().unwrap_or_default();
-        Self { message: format!("{message} ({file}:{})", place.line()) }
+        let place = format!("{file}:{}", place.line());
+        Self { message: message.to_string(), rows: Vec::new(), place }
     }
 
     /// The same failure, saying which row or step it belongs to.
     pub fn within(self, step: impl fmt::Display) -> Self {
-        Self { message: format!("{step}: {}", self.message) }
+        Self { message: format!("{step}: {}", self.message), ..self }
+    }
+
+    /// The same without the places in the source: a line, then one for each row that failed.
+    pub fn reason(&self) -> Vec<String> {
+        let rows = self.rows.iter().flat_map(Self::reason);
+        std::iter::once(self.message.clone()).chain(rows).collect()
     }
 }
 
 impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.message)
+        f.write_str(&self.message)?;
+        for (number, row) in self.rows.iter().take(SHOWN_ROWS).enumerate() {
+            write!(f, "{} {row}", if number == 0 { ":" } else { ";" })?;
+        }
+        write!(f, " ({})", self.place)
     }
 }
 
@@ -61,7 +76,7 @@ const SHOWN_ROWS: usize = 6;
 /// Rows of a table-driven case: every row runs, all that fail are reported together.
 #[derive(Debug, Default)]
 pub struct Rows {
-    failed: Vec<String>,
+    failed: Vec<Failure>,
     total: usize,
 }
 
@@ -75,7 +90,7 @@ impl Rows {
     pub fn row(&mut self, name: impl fmt::Display, check: impl FnOnce() -> Verdict) {
         self.total += 1;
         if let Err(failure) = check() {
-            self.failed.push(failure.within(name).to_string());
+            self.failed.push(failure.within(name));
         }
     }
 
@@ -86,7 +101,7 @@ impl Rows {
             return Ok(());
         }
         let (failed, total) = (self.failed.len(), self.total);
-        let shown = self.failed.iter().take(SHOWN_ROWS).cloned().collect::<Vec<_>>().join("; ");
-        Err(Failure::new(format!("{failed} of {total} rows: {shown}")))
+        let failure = Failure::new(format!("{failed} of {total} rows"));
+        Err(Failure { rows: self.failed, ..failure })
     }
 }

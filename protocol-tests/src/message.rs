@@ -194,9 +194,15 @@ impl Response {
         values.map(|v| v.trim().to_owned()).filter(|v| !v.is_empty()).collect()
     }
 
-    /// The body as text, shortened for messages.
+    /// The body as text, shortened for messages; of a page in HTML its title.
     pub fn text(&self) -> String {
-        String::from_utf8_lossy(&self.body).chars().take(120).collect::<String>().trim().to_owned()
+        let text = String::from_utf8_lossy(&self.body);
+        let is_page = self.field("Content-Type").is_some_and(|kind| kind.starts_with("text/html"));
+        let title = text.split_once("<title>").and_then(|(_, rest)| rest.split_once("</title>"));
+        match title {
+            Some((title, _)) if is_page => format!("a page: {}", title.trim()),
+            _ => text.chars().take(120).collect::<String>().trim().to_owned(),
+        }
     }
 
     /// Expects this status.
@@ -211,11 +217,12 @@ impl Response {
         if statuses.contains(&self.status) {
             return Ok(self);
         }
-        let (status, text) = (self.status, self.text());
-        Err(Failure::new(format!(
-            "{} answers {status} {text:?}, expected {statuses:?}",
-            self.about
-        )))
+        let (about, status) = (&self.about, self.status);
+        // What went well has no reason to tell.
+        let text = if status < 300 { String::new() } else { self.text() };
+        let text = if text.is_empty() { text } else { format!(" {text:?}") };
+        let expected = statuses.iter().map(u16::to_string).collect::<Vec<_>>().join(" or ");
+        Err(Failure::new(format!("{about} answers {status}{text}, expected {expected}")))
     }
 
     /// Expects any 2xx.

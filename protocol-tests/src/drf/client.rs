@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use crate::failure::{Failure, Verdict, ensure_eq};
+use crate::failure::{Failure, Verdict, ensure};
 use crate::message::{Request, Response};
 use crate::site::{Site, path_of};
 
@@ -63,8 +63,9 @@ pub fn md5(content: &[u8]) -> String {
 
 /// The JSON of an answer.
 pub fn json(response: &Response) -> Result<Value, Failure> {
-    serde_json::from_slice(&response.body)
-        .map_err(|error| Failure::new(format!("{error}: {}", response.text())))
+    serde_json::from_slice(&response.body).map_err(|_| {
+        Failure::new(format!("{} says no JSON but {}", response.about, response.text()))
+    })
 }
 
 /// The state that an answer of 200 tells.
@@ -72,24 +73,45 @@ pub fn state(response: Response) -> Result<Value, Failure> {
     json(&response.is(200)?)
 }
 
+/// Holds a member of a state against a value.
+#[track_caller]
+pub fn tells(state: &Value, name: &str, expected: impl Into<Value>) -> Verdict {
+    let (found, expected) = (&state[name], expected.into());
+    ensure(*found == expected, format!("{name} is {found}, expected {expected}"))
+}
+
 /// Holds an answer against a status and its whole JSON.
+#[track_caller]
 pub fn says(response: Response, status: u16, body: Value) -> Verdict {
     let response = response.is(status)?;
-    ensure_eq("the body", json(&response)?, body)
+    let found = json(&response)?;
+    ensure(found == body, format!("{} says {found}, expected {body}", response.about))
 }
 
 /// Holds an answer against a status and the text of `detail`.
+#[track_caller]
 pub fn fails(response: Response, status: u16, detail: &str) -> Verdict {
     let response = response.is(status)?;
-    ensure_eq("detail", &json(&response)?["detail"], &Value::from(detail))
+    let found = &json(&response)?["detail"];
+    let expected = Value::from(detail);
+    ensure(*found == expected, format!("{} says {found}, expected {expected}", response.about))
+}
+
+/// The path of the collection, with the slash at its end that clients send.
+pub fn collection(site: &Site) -> String {
+    site.below("")
+}
+
+/// The path of a URL that a state tells.
+pub fn path_in(state: &Value, name: &str) -> String {
+    path_of(state[name].as_str().unwrap_or_default()).to_owned()
 }
 
 /// The path of a new upload that has `content` of `total` bytes.
 pub fn begun(site: &Site, content: &[u8], total: usize) -> Result<String, Failure> {
     let range = format!("0-{}/{total}", content.len() - 1);
-    let made = site.ask(&chunk(site.collection(), &range, &[NAMED, file(content)]))?;
-    let url = state(made)?["url"].as_str().unwrap_or_default().to_owned();
-    Ok(path_of(&url).to_owned())
+    let made = site.ask(&chunk(&collection(site), &range, &[NAMED, file(content)]))?;
+    Ok(path_in(&state(made)?, "url"))
 }
 
 /// The offset that the state of an upload tells.
