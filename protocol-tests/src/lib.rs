@@ -22,6 +22,7 @@ pub mod frames;
 pub mod http1;
 pub mod http2;
 pub mod message;
+pub mod original;
 pub mod page;
 pub mod resumable;
 pub mod rules;

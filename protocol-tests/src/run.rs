@@ -1,6 +1,6 @@
 //! Holds every case against a server, or against one started for each setup.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::fmt::Write as _;
 use std::panic::AssertUnwindSafe;
 use std::path::{Path, PathBuf};
@@ -12,7 +12,7 @@ use crate::contract::Contract;
 use crate::failure::{Failure, Verdict};
 use crate::server::Windlass;
 use crate::site::{Base, Site};
-use crate::watch::Watch;
+use crate::watch::{Check, Watch};
 
 /// Cases wait for sockets and clocks more than they compute.
 const WORKERS: usize = 16;
@@ -25,6 +25,8 @@ pub enum Target {
     Running(String, Vec<Setup>),
     /// A binary, started once for each setup.
     Binary(PathBuf),
+    /// Another server of the dialect, behind a program that takes the flags of the binary.
+    Other(PathBuf),
 }
 
 /// How one case ended in one setup.
@@ -49,6 +51,8 @@ pub struct Row {
     pub setup: &'static str,
     /// How it ended.
     pub ending: Ending,
+    /// Why it failed, without what differs from run to run; empty if it did not.
+    pub reason: Vec<String>,
     /// How long it took.
     pub took: Duration,
 }
@@ -88,24 +92,39 @@ pub fn run(
     let order: Vec<&str> = jobs.iter().map(|(_, case, _)| case.name).collect();
     // Those that wait start first, so that the run lasts little longer than the longest of them.
     jobs.sort_by_key(|(_, case, _)| case.pace);
-    let alone = jobs.partition_point(|(_, case, _)| case.pace < Pace::Alone);
+
+    let mut rows = Vec::new();
+    if matches!(target, Target::Other(_)) {
+        rows.extend(jobs.iter().filter_map(not_asked));
+        jobs.retain(|job| not_asked(job).is_none());
+    }
 
     let (places, servers) = prepare(target, &jobs)?;
     let watch = Arc::new(Watch::default());
     let binary = match target {
         Target::Running(..) => None,
-        Target::Binary(path) => Some(path.as_path()),
+        Target::Binary(path) | Target::Other(path) => Some(path.as_path()),
     };
+    let alone = jobs.partition_point(|(_, case, _)| case.pace < Pace::Alone);
     let alone = jobs.split_off(alone);
-    let mut rows = work(jobs, WORKERS, &places, binary, &watch);
+    rows.extend(work(jobs, WORKERS, &places, binary, &watch));
     rows.extend(work(alone, 1, &places, binary, &watch));
     rows.sort_by_key(|row| order.iter().position(|name| *name == row.name));
-    let checks = contracts.iter().flat_map(|contract| contract.checks);
-    rows.extend(checks.map(|check| check_row(check, &watch)));
-    if binary.is_some() {
+    for contract in contracts {
+        rows.extend(contract.checks.iter().map(|check| check_row(contract, check, &watch)));
+    }
+    if matches!(target, Target::Binary(_)) {
         rows.push(panic_row(&servers));
     }
     Ok(Report { rows })
+}
+
+/// The row of a job that other servers are not given, if it is one.
+fn not_asked((_, case, setup): &Job) -> Option<Row> {
+    // Behind Django HTTP/2 ends at a proxy.
+    let reason = if *setup == Setup::Http2 { Some("HTTP/1.1 alone") } else { case.ours_alone };
+    let ending = Ending::NotOffered(reason?.to_owned());
+    Some(Row::of(case, *setup, ending, Vec::new(), Duration::ZERO))
 }
 
 /// Starts or asks the servers for these jobs.
@@ -118,7 +137,7 @@ fn prepare(target: &Target, jobs: &[Job]) -> Result<(Places, Vec<Windlass>), Fai
         }
         let place = match target {
             Target::Running(url, declared) => running(contract, url, declared, *setup),
-            Target::Binary(binary) => {
+            Target::Binary(binary) | Target::Other(binary) => {
                 if !servers.contains_key(setup) {
                     servers.insert(*setup, Windlass::start(binary, setup.flags())?);
                 }
@@ -199,6 +218,7 @@ fn run_one(
     watch: &Arc<Watch>,
 ) -> Row {
     let started = Instant::now();
+    let mut reason = Vec::new();
     let ending = match places.get(&(contract.name, setup)) {
         None => Ending::Failed("no server for this setup".to_owned()),
         Some(Err(reason)) => Ending::NotOffered(reason.clone()),
@@ -214,12 +234,17 @@ fn run_one(
                     let site =
                         Site::new(contract, base.clone(), setup, case.name, Arc::clone(watch));
                     let site = site.with_binary(binary.map(Path::to_owned));
-                    ending(std::panic::catch_unwind(AssertUnwindSafe(|| (case.run)(&site))))
+                    let run = AssertUnwindSafe(|| (case.run)(&site));
+                    let verdict = std::panic::catch_unwind(run);
+                    if let Ok(Err(failure)) = &verdict {
+                        reason = failure.reason();
+                    }
+                    ending(verdict)
                 }
             }
         }
     };
-    Row { name: case.name, rules: case.rules, setup: setup.name(), ending, took: started.elapsed() }
+    Row::of(case, setup, ending, reason, started.elapsed())
 }
 
 fn ending(verdict: std::thread::Result<Verdict>) -> Ending {
@@ -230,7 +255,7 @@ fn ending(verdict: std::thread::Result<Verdict>) -> Ending {
     }
 }
 
-fn check_row(check: &'static crate::watch::Check, watch: &Watch) -> Row {
+fn check_row(contract: &Contract, check: &'static Check, watch: &Watch) -> Row {
     let findings = watch.findings(check.name);
     let mut ending = Ending::Passed;
     if let Some(first) = findings.first() {
@@ -238,7 +263,17 @@ fn check_row(check: &'static crate::watch::Check, watch: &Watch) -> Row {
         ending =
             Ending::Failed(format!("{count} answers, first in {}: {}", first.case, first.exchange));
     }
-    Row { name: check.name, rules: check.rules, setup: "always", ending, took: Duration::ZERO }
+    // Which answers a race sees is chance.
+    let races = |name| contract.cases().any(|case| case.name == name && case.races);
+    let kinds: BTreeSet<_> =
+        findings.into_iter().filter(|f| !races(f.case)).map(|finding| finding.kind).collect();
+    let mut reason = Vec::new();
+    if !kinds.is_empty() {
+        let kinds: Vec<_> = kinds.into_iter().collect();
+        reason.push(format!("answers to {}", kinds.join(", ")));
+    }
+    let (setup, took) = ("always", Duration::ZERO);
+    Row { name: check.name, rules: check.rules, setup, ending, reason, took }
 }
 
 fn panic_row(servers: &[Windlass]) -> Row {
@@ -246,7 +281,13 @@ fn panic_row(servers: &[Windlass]) -> Row {
     let ending =
         panics.first().map_or(Ending::Passed, |first| Ending::Failed(first.trim().to_owned()));
     let (name, rules) = (crate::watch::NO_PANIC, crate::tus::CONTRACT.panic_rules);
-    Row { name, rules, setup: "always", ending, took: Duration::ZERO }
+    Row { name, rules, setup: "always", ending, reason: Vec::new(), took: Duration::ZERO }
+}
+
+impl Row {
+    fn of(case: &Case, setup: Setup, ending: Ending, reason: Vec<String>, took: Duration) -> Self {
+        Self { name: case.name, rules: case.rules, setup: setup.name(), ending, reason, took }
+    }
 }
 
 impl Report {

@@ -50,6 +50,8 @@ pub struct Finding {
     pub case: &'static str,
     /// The exchange.
     pub exchange: String,
+    /// What kind of exchange it is: method and status.
+    pub kind: String,
 }
 
 impl Watch {
@@ -69,7 +71,8 @@ impl Watch {
             let fields = response.fields.iter().map(|(name, value)| format!("{name}: {value}"));
             let fields = fields.collect::<Vec<_>>().join(", ");
             let exchange = format!("{} -> {} [{fields}]", request.about(), response.status);
-            let finding = Finding { check: check.name, case, exchange };
+            let kind = format!("{} {}", request.method, response.status);
+            let finding = Finding { check: check.name, case, exchange, kind };
             self.findings.lock().unwrap_or_else(PoisonError::into_inner).push(finding);
         }
     }

@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 use std::path::Path;
 
-use protocol_tests::{contract, page};
+use protocol_tests::{contract, original, page};
 
 #[test]
 fn page_is_up_to_date() {
@@ -13,6 +13,21 @@ fn page_is_up_to_date() {
         found == page::markdown(),
         "docs/conformance.md is out of date; write it anew with \
          `cargo run -p protocol-tests --bin conformance -- --markdown docs/conformance.md`"
+    );
+}
+
+/// What the package did with each is measured by `protocol-tests/original/run`.
+#[test]
+fn table_of_differences_has_every_case() {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/drf-chunked-upload.md");
+    let page = std::fs::read_to_string(path).unwrap_or_default();
+    let missing: Vec<_> =
+        original::beginnings().filter(|line| !page.lines().any(|l| l.starts_with(line))).collect();
+    assert!(
+        missing.is_empty(),
+        "docs/drf-chunked-upload.md is out of date; write it anew with \
+         `protocol-tests/original/run --renew`\n{}",
+        missing.join("\n")
     );
 }
 

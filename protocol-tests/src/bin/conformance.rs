@@ -1,18 +1,19 @@
 //! Holds a server against the contracts: `conformance --url http://127.0.0.1:1080/files`, or
 //! `conformance --dialect resumable --url http://127.0.0.1:1080/resumable`.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use protocol_tests::case::Setup;
 use protocol_tests::contract::{self, Contract};
 use protocol_tests::run::{Target, run};
-use protocol_tests::{page, server, tus};
+use protocol_tests::{original, page, server, tus};
 
 const HELP: &str = "\
 usage: conformance [--dialect NAME] [--url URL [--has SETUP]...] [--filter TEXT] [--failures]
        conformance --list
        conformance --markdown FILE
+       conformance --original PROGRAM (--into FILE | --check FILE) [--failures]
 
   --dialect NAME  tus, resumable or chunked; without it all, and tus at a URL
   --url URL       where to test; without it the windlass binary is started
@@ -24,6 +25,11 @@ usage: conformance [--dialect NAME] [--url URL [--has SETUP]...] [--filter TEXT]
   --failures      print only what failed
   --list          print every case and stop
   --markdown FILE write the page of rules and cases and stop
+  --original PROGRAM
+                  run the cases of chunked against windlass and against PROGRAM, which takes
+                  its flags (protocol-tests/original/app.py)
+  --into FILE     write the table of differences into FILE, between its marks
+  --check FILE    fail if the table in FILE is another
 ";
 
 #[derive(Default)]
@@ -35,6 +41,9 @@ struct Arguments {
     failures: bool,
     list: bool,
     markdown: Option<PathBuf>,
+    original: Option<PathBuf>,
+    into: Option<PathBuf>,
+    check: Option<PathBuf>,
     help: bool,
 }
 
@@ -60,6 +69,9 @@ fn parse() -> Result<Arguments, String> {
             "--has" => arguments.has.push(setup(&value()?)?),
             "--filter" => arguments.filter = value()?,
             "--markdown" => arguments.markdown = Some(PathBuf::from(value()?)),
+            "--original" => arguments.original = Some(PathBuf::from(value()?)),
+            "--into" => arguments.into = Some(PathBuf::from(value()?)),
+            "--check" => arguments.check = Some(PathBuf::from(value()?)),
             "--failures" => arguments.failures = true,
             "--list" => arguments.list = true,
             "--help" | "-h" => arguments.help = true,
@@ -89,6 +101,9 @@ fn act(arguments: &Arguments) -> Result<bool, String> {
         std::fs::write(path, page::markdown()).map_err(|e| format!("{}: {e}", path.display()))?;
         return Ok(true);
     }
+    if let Some(program) = &arguments.original {
+        return compare(program, arguments);
+    }
     let target = match &arguments.url {
         Some(url) => Target::Running(url.clone(), arguments.has.clone()),
         None => Target::Binary(server::binary().ok_or("no windlass binary; build it first")?),
@@ -102,4 +117,32 @@ fn act(arguments: &Arguments) -> Result<bool, String> {
         run(&contracts, &target, &arguments.filter).map_err(|failure| failure.to_string())?;
     print!("{}", report.text(!arguments.failures));
     Ok(report.counts().1 == 0)
+}
+
+/// Measures the table of differences, then writes it or holds the one in a file against it.
+fn compare(program: &Path, arguments: &Arguments) -> Result<bool, String> {
+    let (path, is_check) = match (&arguments.into, &arguments.check) {
+        (Some(path), None) => (path, false),
+        (None, Some(path)) => (path, true),
+        _ => return Err("--original needs one of --into and --check".to_owned()),
+    };
+    let about = |error: &dyn std::fmt::Display| format!("{}: {error}", path.display());
+    let found = std::fs::read_to_string(path).map_err(|error| about(&error))?;
+    let binary = server::binary().ok_or("no windlass binary; build it first")?;
+    let comparison = original::compare(&binary, program).map_err(|failure| failure.to_string())?;
+    if !arguments.failures {
+        print!("{}", comparison.theirs.text(true));
+    }
+    if let Some(failures) = comparison.own_failures() {
+        return Err(format!("windlass itself fails\n{failures}"));
+    }
+    let page = original::insert(&found, &comparison.markdown()).map_err(|error| about(&error))?;
+    if !is_check {
+        std::fs::write(path, page).map_err(|error| about(&error))?;
+    } else if found != page {
+        print!("{}", original::difference(&found, &page));
+        return Err(about(&"another table was measured; `protocol-tests/original/run --renew`"));
+    }
+    println!("{}: the table is what was measured", path.display());
+    Ok(true)
 }
