@@ -54,7 +54,8 @@ async fn main() -> Result<(), Box<dyn Error>> {
     let store = Arc::new(FileStore::open(dir, Durability::Synced)?);
     let engine = Engine::builder(store).finisher(NoPrograms).build();
     engine.start();
-    // The path is the whole one, so the routes below must not strip a prefix.
+    // The path is the whole one, so the routes below must not strip a prefix. With `nest_service`
+    // that is named by `Locations::with_outer`.
     let windlass =
         Windlass::new(engine.clone()).mount(Tus::new(Locations::new("/media/uploads".parse()?)));
 

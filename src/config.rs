@@ -264,8 +264,11 @@ impl Flags {
         check_routes(&routes)?;
         let [(_, Route(tus)), (_, Route(resumable)), (_, Route(chunked))] = routes;
         let (public_url, trust_forwarded) = (self.public_url, self.trust_forwarded);
-        let locations =
-            |mount| Locations { mount, public_url: public_url.clone(), trust_forwarded };
+        let locations = |mount| Locations {
+            public_url: public_url.clone(),
+            trust_forwarded,
+            ..Locations::new(mount)
+        };
         let limits = Limits {
             expire_after: self.expire_after,
             head_timeout: self.head_timeout,

@@ -47,7 +47,7 @@ pub mod wire;
 
 pub use self::{
     engine::{Action, Admission, Engine, Finisher, Finishing, Gate, Observer},
-    listen::serve,
+    listen::{Accept, serve},
     rules::{Denial, Finished},
     service::{Aborted, Windlass},
     store::{Durability, Store},

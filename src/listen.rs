@@ -1,37 +1,42 @@
 //! [`serve`]: a [`Windlass`] on a listener, HTTP/1.1 and cleartext HTTP/2 on one port, with a
 //! graceful end. For those who have no server of their own.
+//!
+//! Connections come from anything that is [`Accept`]: a TCP listener, the same behind TLS, streams
+//! of another kind. Whatever they are, the same limits hold for them.
+
+mod accept;
+mod socket;
+mod tcp;
+#[cfg(test)]
+mod tests;
 
 use std::{
     future::Future,
     io,
-    ops::Range,
     pin::{Pin, pin},
     sync::Arc,
-    task::{Context, Poll, ready},
     time::Duration,
 };
 
 use hyper::{
+    Request,
     body::Incoming,
     server::conn::{http1, http2},
     service::service_fn,
 };
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
-use rustix::net::{Shutdown, shutdown};
 use tokio::{
-    io::{AsyncRead, AsyncReadExt as _, AsyncWrite, ReadBuf},
-    net::{
-        TcpListener, TcpStream,
-        tcp::{OwnedReadHalf, OwnedWriteHalf},
-    },
+    io::{AsyncRead, AsyncWrite},
     sync::watch,
-    time::{Sleep, sleep, timeout},
+    time::{sleep, timeout},
 };
 
+use self::socket::{Opening, Socket};
+pub use self::{
+    accept::{Accept, Connection, Handshake, WithHandshake},
+    tcp::Tcp,
+};
 use crate::service::{Peer, Windlass};
-
-/// What a client says first that speaks HTTP/2 (RFC 9113, 3.4). No HTTP/1 request begins so.
-const HTTP2_PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
 /// The largest HTTP/2 header list: a final upload of 500 absolute URLs is about 45 KB (D-58).
 const HTTP2_HEADER_BYTES: u32 = 256 << 10;
@@ -66,24 +71,24 @@ const HTTP2_PING_TIME: Duration = Duration::from_secs(20);
 /// within 10 s.
 const DRAIN_TIME: Duration = Duration::from_secs(8);
 
-/// How long a closed connection is still read from, so that the peer finds the last answer and not
-/// a reset (D-48).
-const LINGER_TIME: Duration = Duration::from_secs(2);
-
-/// How much is read in that time. A peer that sends more than this after the answer is not going to
-/// read it; the reset that follows stops a useless transfer.
-const LINGER_BYTES: usize = 4 << 20;
+/// How long no connection is accepted after that has failed.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
 /// Serves connections of `listener` until `stop` resolves; then running bodies are stopped at their
 /// next frame, what they brought is recorded, and connections are closed.
 ///
+/// A [`TcpListener`](tokio::net::TcpListener) is given as it is; for TLS, see
+/// [`Accept::with_handshake`]. [`Limits::head_timeout`](crate::Limits::head_timeout) covers
+/// handshakes, and [`Limits::idle_timeout`](crate::Limits::idle_timeout) clients that do not read.
+///
 /// # Errors
-/// When the listener fails permanently. A single connection that fails is only logged.
+/// None at present. A listener that fails is logged and tried again, a connection that fails is
+/// logged.
 ///
 /// # Cancel safety
 /// Dropping it closes the listener; connections go on by themselves.
-pub async fn serve(
-    listener: TcpListener,
+pub async fn serve<A: Accept>(
+    mut listener: A,
     service: Windlass,
     stop: impl Future<Output = ()>,
 ) -> io::Result<()> {
@@ -91,20 +96,20 @@ pub async fn serve(
     let connections = Arc::new(Connections::new(service, stopped));
     let mut stop = pin!(stop);
     loop {
-        let stream = tokio::select! {
+        let handshake = tokio::select! {
             () = &mut stop => break,
             accepted = listener.accept() => match accepted {
-                Ok((stream, _)) => stream,
+                Ok(handshake) => handshake,
                 Err(error) if is_of_one_connection(&error) => continue,
                 Err(error) => {
                     // Out of descriptors, most likely: those in use will be given back.
                     tracing::error!(%error, "cannot accept a connection");
-                    sleep(Duration::from_millis(100)).await;
+                    sleep(ACCEPT_PAUSE).await;
                     continue;
                 }
             },
         };
-        tokio::spawn(Arc::clone(&connections).serve(stream));
+        tokio::spawn(Arc::clone(&connections).serve(handshake));
     }
     drop(listener);
     let engine = connections.service.engine().clone();
@@ -154,32 +159,36 @@ impl Connections {
     }
 
     /// Serves one connection to its end.
-    async fn serve(self: Arc<Self>, mut stream: TcpStream) {
+    async fn serve<Io>(self: Arc<Self>, handshake: Handshake<Io>)
+    where
+        Io: AsyncRead + AsyncWrite + Send + Unpin + 'static,
+    {
         let mut stopped = self.stopped.clone();
-        let _ = stream.set_nodelay(true);
         let limits = self.service.engine().limits();
-        let opening = tokio::select! {
-            opening = timeout(limits.head_timeout, Opening::read(&mut stream)) => opening,
+        let opened = tokio::select! {
+            opened = timeout(limits.head_timeout, open(handshake)) => opened,
             _ = stopped.changed() => return,
         };
-        let Ok(Ok(opening)) = opening else {
-            return;
+        let (Connection { io, extensions, peer }, opening) = match opened {
+            Ok(Ok(opened)) => opened,
+            Ok(Err(error)) => return tracing::debug!(%error, "connection did not open"),
+            Err(_) => return,
         };
         let is_http2 = opening.is_http2();
-        let socket = Socket::new(stream, opening, limits.idle_timeout);
-        let peer = Peer::of(&socket.write);
-        let io = TokioIo::new(socket);
+        let io = TokioIo::new(Socket::new(io, opening, limits.idle_timeout));
+        // While a request waits hyper reads, and so notices the end, only over HTTP/2.
+        let peer = if is_http2 { Peer::default() } else { peer };
         let service = self.service.clone();
+        let service = service_fn(move |mut request: Request<Incoming>| {
+            request.extensions_mut().extend(extensions.clone());
+            service.handle_of(peer.clone(), request)
+        });
         // The one that is larger and rarer is kept apart.
         let end = if is_http2 {
             let mut connection = Box::pin(self.http2.serve_connection(io, service));
             let finish = http2::Connection::graceful_shutdown;
             until_stopped(connection.as_mut(), finish, &mut stopped).await
         } else {
-            // hyper does not read, and so does not notice the end, while a request waits.
-            let service = service_fn(move |request: hyper::Request<Incoming>| {
-                service.handle_of(peer.clone(), request)
-            });
             let mut connection = pin!(self.http1.serve_connection(io, service));
             let finish = http1::Connection::graceful_shutdown;
             until_stopped(connection.as_mut(), finish, &mut stopped).await
@@ -188,6 +197,15 @@ impl Connections {
             tracing::debug!(%error, "connection ended");
         }
     }
+}
+
+/// A connection and the bytes that say which version of HTTP it carries.
+async fn open<Io: AsyncRead + Unpin>(
+    handshake: Handshake<Io>,
+) -> io::Result<(Connection<Io>, Opening)> {
+    let mut connection = handshake.await?;
+    let opening = Opening::read(&mut connection.io).await?;
+    Ok((connection, opening))
 }
 
 /// Drives `connection` to its end; when the server stops, `finish` tells it to take no more
@@ -213,164 +231,4 @@ fn is_of_one_connection(error: &io::Error) -> bool {
             | io::ErrorKind::ConnectionAborted
             | io::ErrorKind::ConnectionReset
     )
-}
-
-/// What came of a connection before its version was known.
-struct Opening {
-    bytes: [u8; HTTP2_PREFACE.len()],
-    /// Which of them are still to be read by hyper.
-    unread: Range<usize>,
-}
-
-impl Opening {
-    /// Reads no more than it takes to tell the version.
-    async fn read(stream: &mut TcpStream) -> io::Result<Self> {
-        let mut bytes = [0; HTTP2_PREFACE.len()];
-        let mut end = 0;
-        while end < bytes.len() && HTTP2_PREFACE.starts_with(&bytes[..end]) {
-            match stream.read(&mut bytes[end..]).await? {
-                0 => break,
-                count => end += count,
-            }
-        }
-        let unread = 0..end;
-        Ok(Self { bytes, unread })
-    }
-
-    fn is_http2(&self) -> bool {
-        self.bytes == *HTTP2_PREFACE
-    }
-
-    /// Moves what is unread to `buf`.
-    fn move_to(&mut self, buf: &mut ReadBuf<'_>) {
-        let count = self.unread.len().min(buf.remaining());
-        buf.put_slice(&self.bytes[self.unread.start..][..count]);
-        self.unread.start += count;
-    }
-}
-
-/// A stream that does not wait for ever for a peer that does not read what it is sent, where hyper
-/// would.
-///
-/// It is closed in two steps: nothing more is sent, then what the peer still sends is read for a
-/// moment. Closed at once, data in flight would make the kernel send a reset, and the peer would
-/// lose the answer it has not read yet.
-struct Socket {
-    opening: Opening,
-    read_timeout: Duration,
-    /// Runs while the peer takes nothing.
-    stalled: Option<Timer>,
-    left_bytes: usize,
-    linger: Option<Timer>,
-    read: OwnedReadHalf,
-    /// Shared with the [`Peer`], which does not write.
-    write: Arc<OwnedWriteHalf>,
-}
-
-type Timer = Pin<Box<Sleep>>;
-
-impl Socket {
-    /// The rest of `stream` after `opening`, which hyper gets to see first.
-    fn new(stream: TcpStream, opening: Opening, read_timeout: Duration) -> Self {
-        let (read, write) = stream.into_split();
-        Self {
-            opening,
-            read_timeout,
-            stalled: None,
-            left_bytes: LINGER_BYTES,
-            linger: None,
-            read,
-            write: Arc::new(write),
-        }
-    }
-
-    /// Makes a write as soon as there is room for it, or ends the patience with a peer that takes
-    /// nothing.
-    fn poll_taken(
-        &mut self,
-        cx: &mut Context<'_>,
-        write: impl Fn(&OwnedWriteHalf) -> io::Result<usize>,
-    ) -> Poll<io::Result<usize>> {
-        let half = &*self.write;
-        while half.as_ref().poll_write_ready(cx)?.is_ready() {
-            match write(half) {
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-                written => {
-                    self.stalled = None;
-                    return Poll::Ready(written);
-                }
-            }
-        }
-        let wait = self.read_timeout;
-        let timer = self.stalled.get_or_insert_with(|| Box::pin(sleep(wait)));
-        ready!(timer.as_mut().poll(cx));
-        Poll::Ready(Err(io::ErrorKind::TimedOut.into()))
-    }
-}
-
-impl AsyncRead for Socket {
-    fn poll_read(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buf: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        if self.opening.unread.is_empty() {
-            return Pin::new(&mut self.read).poll_read(cx, buf);
-        }
-        // Together with what follows, so that a head that came in one piece stays one.
-        self.opening.move_to(buf);
-        if buf.remaining() > 0
-            && let Poll::Ready(Err(error)) = Pin::new(&mut self.read).poll_read(cx, buf)
-        {
-            return Poll::Ready(Err(error));
-        }
-        Poll::Ready(Ok(()))
-    }
-}
-
-impl AsyncWrite for Socket {
-    fn poll_write(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buf: &[u8],
-    ) -> Poll<io::Result<usize>> {
-        self.poll_taken(cx, |half| half.try_write(buf))
-    }
-
-    fn poll_write_vectored(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        bufs: &[io::IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        self.poll_taken(cx, |half| half.try_write_vectored(bufs))
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        self.write.is_write_vectored()
-    }
-
-    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
-        // The kernel has everything.
-        Poll::Ready(Ok(()))
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        if self.linger.is_none() {
-            shutdown((*self.write).as_ref(), Shutdown::Write)?;
-            self.linger = Some(Box::pin(sleep(LINGER_TIME)));
-        }
-        let Self { left_bytes, linger, read, .. } = &mut *self;
-        let late = linger.as_mut().is_some_and(|linger| linger.as_mut().poll(cx).is_ready());
-        let mut waste = [0; 16 << 10];
-        while !late && *left_bytes > 0 {
-            let mut buf = ReadBuf::new(&mut waste);
-            match ready!(Pin::new(&mut *read).poll_read(cx, &mut buf)) {
-                Ok(()) if !buf.filled().is_empty() => {
-                    *left_bytes = left_bytes.saturating_sub(buf.filled().len());
-                }
-                Ok(()) | Err(_) => break,
-            }
-        }
-        Poll::Ready(Ok(()))
-    }
 }

@@ -59,6 +59,43 @@ const NOTHING: CorsFields = CorsFields {
 
 /// The upload service: an [`Engine`] behind one or more dialects. A handle: clones are the same
 /// service.
+///
+/// # Inside a router
+///
+/// Dialects are mounted at whole paths, so give the service to what leaves paths as they are, such
+/// as axum's `route_service`, for the path and for all below it, or `fallback_service`. Behind
+/// `nest_service`, and in a router that was nested, the service sees paths without their beginning:
+/// mount at the rest, and name the beginning with
+/// [`Locations::with_outer`](crate::wire::location::Locations::with_outer), or the URLs of uploads
+/// lack it.
+///
+/// ```
+/// # use std::sync::Arc;
+/// # use axum::{Router, body::Body, extract::Request};
+/// # use tower_service::Service as _;
+/// # use windlass::{Engine, Windlass, store::memory::MemoryStore};
+/// # use windlass::wire::{location::Locations, tus::Tus};
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let engine = Engine::builder(Arc::new(MemoryStore::default())).build();
+/// let windlass = Windlass::new(engine.clone())
+///     .mount(Tus::new(Locations::new("/media/files".parse()?)));
+/// let routed = Router::new()
+///     .route_service("/media/files", windlass.clone())
+///     .route_service("/media/files/{*id}", windlass);
+///
+/// let locations = Locations::new("/".parse()?).with_outer("/media/files".parse()?);
+/// let windlass = Windlass::new(engine).mount(Tus::new(locations));
+/// let nested = Router::new().nest_service("/media/files", windlass);
+/// # for mut router in [routed, nested] {
+/// #     let request = Request::post("/media/files").header("Host", "h");
+/// #     let request = request.header("Tus-Resumable", "1.0.0").header("Upload-Length", "1");
+/// #     let answer = router.call(request.body(Body::empty())?).await?;
+/// #     assert!(answer.headers()["Location"].to_str()?.starts_with("/media/files/"));
+/// # }
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone)]
 pub struct Windlass(Arc<Inner>);
 
@@ -440,6 +477,42 @@ mod tests {
                 let found = service.dialect(&head).map(|d| d.locations().mount.to_string());
                 assert_eq!(found.as_deref(), Some(expected), "{target} among {paths:?}");
             }
+        }
+    }
+
+    #[tokio::test]
+    async fn uploads_in_a_router_are_found_where_their_location_says() {
+        use axum::{Router, body::Body};
+        use tower_service::Service as _;
+
+        let windlass = |mount: &str, outer: Option<&str>| {
+            let engine = Engine::builder(Arc::new(MemoryStore::default())).build();
+            let outer = outer.map(|outer| outer.parse().expect("a path"));
+            let locations = Locations { outer, ..Locations::new(mount.parse().expect("a path")) };
+            Windlass::new(engine).mount(Tus::new(locations))
+        };
+        let routed = |path: &str, service: Windlass| {
+            let below = format!("{path}/{{*id}}");
+            Router::new().route_service(path, service.clone()).route_service(&below, service)
+        };
+        for (name, mut router) in [
+            ("route_service", routed("/a/b", windlass("/a/b", None))),
+            ("fallback_service", Router::new().fallback_service(windlass("/a/b", None))),
+            ("nest_service", Router::new().nest_service("/a/b", windlass("/", Some("/a/b")))),
+            ("half", Router::new().nest_service("/a", windlass("/b", Some("/a")))),
+            ("nest", Router::new().nest("/a", routed("/b", windlass("/b", Some("/a"))))),
+        ] {
+            let request =
+                Request::post("/a/b").header("host", "h").header("tus-resumable", "1.0.0");
+            let request = request.header("upload-length", "1").body(Body::empty()).expect("plain");
+            let answer = router.call(request).await.expect("answered");
+            assert_eq!(answer.status(), StatusCode::CREATED, "{name}");
+            let location = answer.headers()["location"].to_str().expect("text");
+            assert!(location.starts_with("/a/b/"), "{name}: {location}");
+            let request = Request::head(location).header("host", "h");
+            let request = request.header("tus-resumable", "1.0.0").body(Body::empty());
+            let answer = router.call(request.expect("plain")).await.expect("answered");
+            assert_eq!(answer.status(), StatusCode::OK, "{name}: {location}");
         }
     }
 }

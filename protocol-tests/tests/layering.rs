@@ -1,9 +1,13 @@
 //! The arrows between the modules of the server: data flows one way, a dialect never leaks below
-//! `wire/`, clocks and files stay out of the rules. Read from the text of `../src`, without the
-//! comments and without the test modules.
+//! `wire/`, clocks and files stay out of the rules. Read from the code of `../src`, without the
+//! comments and without the test modules, however a path is written.
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
+
+use proc_macro2::{Delimiter, Group, Spacing, TokenStream, TokenTree};
+use quote::ToTokens as _;
+use syn::{Attribute, Item};
 
 /// One module and what it may know.
 struct Layer {
@@ -11,7 +15,7 @@ struct Layer {
     name: &'static str,
     /// The modules of ours that it may name.
     may_use: &'static [&'static str],
-    /// Paths that it must not name, as they are written.
+    /// Paths that it must not name, or the beginnings of such.
     never: &'static [&'static str],
     /// Whether the names of dialects are foreign to it.
     below_wire: bool,
@@ -88,10 +92,10 @@ const DIALECTS: &[&str] = &["tus", "resumable", "drf", "ietf"];
 #[test]
 fn modules_use_only_what_lies_below_them() {
     let mut broken = Vec::new();
-    for (layer, file, text) in layered_files() {
-        for used in used_modules(&text) {
-            if !layer.may_use.contains(&used.as_str()) {
-                let allowed = layer.may_use.join(", ");
+    for (layer, module) in layered_modules() {
+        for used in used_modules(&module.names) {
+            if !layer.may_use.contains(&used) {
+                let (file, allowed) = (&module.file, layer.may_use.join(", "));
                 broken
                     .push(format!("{file}: uses crate::{used}; {} may use {allowed}", layer.name));
             }
@@ -103,8 +107,10 @@ fn modules_use_only_what_lies_below_them() {
 #[test]
 fn modules_keep_away_from_what_is_not_theirs() {
     let mut broken = Vec::new();
-    for (layer, file, text) in layered_files() {
-        for path in layer.never.iter().filter(|path| names_path(&text, path)) {
+    for (layer, module) in layered_modules() {
+        let is_named = |path: &&&str| module.names.iter().any(|name| names_path(name, path));
+        for path in layer.never.iter().filter(is_named) {
+            let file = &module.file;
             broken.push(format!("{file}: names {path}, which {} must not know", layer.name));
         }
     }
@@ -114,9 +120,10 @@ fn modules_keep_away_from_what_is_not_theirs() {
 #[test]
 fn dialects_stay_in_wire() {
     let mut broken = Vec::new();
-    for (_, file, text) in layered_files().into_iter().filter(|(layer, ..)| layer.below_wire) {
-        for word in words(&text).iter().filter(|word| DIALECTS.contains(&word.as_str())) {
-            broken.push(format!("{file}: says {word:?}, a dialect's name"));
+    for (_, module) in layered_modules().into_iter().filter(|(layer, _)| layer.below_wire) {
+        let words: BTreeSet<_> = module.names.iter().flat_map(|name| words(name)).collect();
+        for word in words.iter().filter(|word| DIALECTS.contains(&word.as_str())) {
+            broken.push(format!("{}: says {word:?}, a dialect's name", module.file));
         }
     }
     report(&broken);
@@ -124,26 +131,38 @@ fn dialects_stay_in_wire() {
 
 #[test]
 fn unsafe_is_nowhere() {
-    let files = sources(&source_root()).into_iter();
-    let texts = files.map(|path| (shown(&path), without_comments(&read(&path))));
-    let unsafe_words = |text: &str| identifiers(text).any(|word| word == "unsafe");
-    let broken: Vec<_> = texts
-        .filter(|(_, text)| unsafe_words(text))
-        .map(|(file, _)| format!("{file}: says unsafe"))
+    let is_unsafe = |path: &PathBuf| names_in(tokens(path), &[]).contains("unsafe");
+    let broken: Vec<_> = sources(&source_root())
+        .iter()
+        .filter(|path| is_unsafe(path))
+        .map(|path| format!("{}: says unsafe", shown(path)))
         .collect();
     report(&broken);
 }
 
 #[test]
-fn scanner_ignores_comments_and_test_modules() {
-    let text = "use crate::a; // crate::b\n/* crate::c */ let s = \"// crate::d\";\n\
-                let c = '\"'; fn f<'a>() {} // crate::e\n\
-                #[cfg(test)]\nmod tests { use crate::f; }\n";
-    let code = without_tests(&without_comments(text));
-    let used: Vec<_> = used_modules(&code).into_iter().collect();
-    assert_eq!(used, ["a", "d"]);
-    let grouped = used_modules("use crate::{a::{b, c}, d, e::f};");
-    assert_eq!(grouped.into_iter().collect::<Vec<_>>(), ["a", "d", "e"]);
+fn paths_are_seen_however_they_are_written() {
+    for (code, expected) in [
+        ("use crate::{a::{b, c}, d as e, f::*};", &["crate::a::b", "crate::a::c", "crate::d"][..]),
+        ("use {std::{fs, io::{self, Read}}, crate::a};", &["std::fs", "std::io::self", "crate::a"]),
+        ("use super::super::a::b; use super::c;", &["crate::a::b", "crate::x::c"]),
+        ("pub(in crate::a) fn f() -> self::g::G { ::std::fs::read() }", &["crate::x::y::g::G"]),
+        (
+            "fn f() { ::std::fs::read(<T as crate::a::B>::C::<crate::d::E>::new) }",
+            &["std::fs::read", "crate::a::B", "crate::d::E"],
+        ),
+        ("fn f() { log!(\"{}\", crate::a::B); let x = [\"say\"]; }", &["crate::a::B", "\"say\""]),
+        ("macro_rules! m { () => { $crate::a::b() } }", &["crate::a::b"]),
+    ] {
+        let tokens: TokenStream = code.parse().expect("tokens");
+        let names = names_in(tokens, &["x".to_owned(), "y".to_owned()]);
+        for path in expected {
+            assert!(names.contains(*path), "{code}: {names:?}");
+        }
+    }
+    let commented = "/// crate::a\nfn f() {} // crate::b\n/* crate::c */ //! crate::d";
+    let names = names_in(commented.parse().expect("tokens"), &[]);
+    assert_eq!(names.into_iter().collect::<Vec<_>>(), ["f", "fn"]);
     assert!(words("HeadStatus status_tus TusHead").contains("tus"));
     assert!(!words("Status status statuses").contains("tus"));
 }
@@ -152,27 +171,67 @@ fn report(broken: &[String]) {
     assert!(broken.is_empty(), "the arrows of the design are broken:\n{}", broken.join("\n"));
 }
 
-fn source_root() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("../src")
+/// A module and what it says, without its tests and without the modules in it.
+struct Module {
+    file: String,
+    /// The names that lead to it from the root of the crate.
+    path: Vec<String>,
+    /// See [`names_in`].
+    names: BTreeSet<String>,
 }
 
-/// Every file of a layer with its code: no comments, no tests.
-fn layered_files() -> Vec<(&'static Layer, String, String)> {
-    let root = source_root();
-    let files = sources(&root);
-    assert!(!files.is_empty(), "no source files below {}", root.display());
-    let test_files: BTreeSet<PathBuf> = files.iter().flat_map(|path| test_modules(path)).collect();
-    let mut found = Vec::new();
-    for path in files.iter().filter(|path| !test_files.contains(*path)) {
-        let inside = path.strip_prefix(&root).expect("sources lie below the root");
-        let first = inside.components().next().map(|part| part.as_os_str().to_string_lossy());
-        let name = first.unwrap_or_default().trim_end_matches(".rs").to_owned();
-        if let Some(layer) = LAYERS.iter().find(|layer| layer.name == name) {
-            let text = without_tests(&without_comments(&read(path)));
-            found.push((layer, shown(path), text));
+/// The modules of the layers.
+fn layered_modules() -> Vec<(&'static Layer, Module)> {
+    let mut modules = Vec::new();
+    collect(&source_root().join("lib.rs"), &[], &mut modules);
+    let layer = |module: &Module| {
+        LAYERS.iter().find(|layer| module.path.first().is_some_and(|name| name == layer.name))
+    };
+    let layered: Vec<_> =
+        modules.into_iter().filter_map(|module| Some((layer(&module)?, module))).collect();
+    for layer in LAYERS {
+        let is_there = layered.iter().any(|(of, _)| of.name == layer.name);
+        assert!(is_there, "there is no module {}", layer.name);
+    }
+    layered
+}
+
+/// Adds the module `path`, which is in `file`, and those in it.
+fn collect(file: &Path, path: &[String], modules: &mut Vec<Module>) {
+    let parsed = syn::parse_file(&read(file));
+    let parsed = parsed.unwrap_or_else(|error| panic!("{}: {error}", file.display()));
+    collect_items(file, path, &parsed.items, modules);
+}
+
+fn collect_items(file: &Path, path: &[String], items: &[Item], modules: &mut Vec<Module>) {
+    let mut names = BTreeSet::new();
+    for item in items {
+        let Item::Mod(module) = item else {
+            names.extend(names_in(item.to_token_stream(), path));
+            continue;
+        };
+        if module.attrs.iter().any(is_test) {
+            continue;
+        }
+        let path = [path, &[module.ident.to_string()]].concat();
+        if let Some((_, items)) = &module.content {
+            collect_items(file, &path, items, modules);
+        } else {
+            let place = path.iter().fold(source_root(), |place, name| place.join(name));
+            let inner = place.join("mod.rs");
+            let file = if inner.is_file() { inner } else { place.with_extension("rs") };
+            collect(&file, &path, modules);
         }
     }
-    found
+    modules.push(Module { file: shown(file), path: path.to_owned(), names });
+}
+
+fn is_test(attribute: &Attribute) -> bool {
+    attribute.meta.to_token_stream().to_string().replace(' ', "") == "cfg(test)"
+}
+
+fn source_root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../src")
 }
 
 fn shown(path: &Path) -> String {
@@ -181,7 +240,11 @@ fn shown(path: &Path) -> String {
 }
 
 fn read(path: &Path) -> String {
-    std::fs::read_to_string(path).unwrap_or_default()
+    std::fs::read_to_string(path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
+}
+
+fn tokens(path: &Path) -> TokenStream {
+    read(path).parse().unwrap_or_else(|error| panic!("{}: {error}", path.display()))
 }
 
 fn sources(directory: &Path) -> Vec<PathBuf> {
@@ -198,127 +261,93 @@ fn sources(directory: &Path) -> Vec<PathBuf> {
     files
 }
 
-/// The files that `path` declares by `#[cfg(test)] mod name;`.
-fn test_modules(path: &Path) -> Vec<PathBuf> {
-    let text = without_comments(&read(path));
-    let stem = path.file_stem().map(|stem| stem.to_string_lossy().into_owned()).unwrap_or_default();
-    let parent = path.parent().unwrap_or(path).to_owned();
-    let own = ["mod", "lib", "main"].contains(&stem.as_str());
-    let directory = if own { parent } else { parent.join(&stem) };
-    let declared = text.split("#[cfg(test)]").skip(1).filter_map(|rest| {
-        let rest = rest.trim_start().strip_prefix("mod ")?;
-        let end = rest.find([';', '{'])?;
-        rest[end..].starts_with(';').then(|| rest[..end].trim().to_owned())
-    });
-    declared
-        .flat_map(|name| {
-            [directory.join(format!("{name}.rs")), directory.join(name).join("mod.rs")]
-        })
-        .collect()
+/// The paths and the literals in the code of `module`. Each path of a group is one of its own, and
+/// those that begin with `self` or `super` begin with `crate` instead.
+fn names_in(tokens: TokenStream, module: &[String]) -> BTreeSet<String> {
+    let mut names = Names { module, found: BTreeSet::new() };
+    names.read(tokens, &[]);
+    names.found
 }
 
-/// The text up to the test module at its end.
-fn without_tests(text: &str) -> String {
-    let mut from = 0;
-    while let Some(at) = text[from..].find("#[cfg(test)]") {
-        let start = from + at;
-        let rest = text[start + "#[cfg(test)]".len()..].trim_start();
-        if rest.starts_with("mod ") && rest.find('{') < rest.find(';').or(Some(usize::MAX)) {
-            return text[..start].to_owned();
-        }
-        from = start + 1;
-    }
-    text.to_owned()
+struct Names<'a> {
+    module: &'a [String],
+    found: BTreeSet<String>,
 }
 
-/// The text without comments; string literals stay.
-fn without_comments(text: &str) -> String {
-    let bytes: Vec<char> = text.chars().collect();
-    let mut code = String::with_capacity(text.len());
-    let mut at = 0;
-    while at < bytes.len() {
-        let rest = &bytes[at..];
-        let end = match rest {
-            ['/', '/', ..] => {
-                at += rest.iter().position(|c| *c == '\n').unwrap_or(rest.len());
+impl Names<'_> {
+    /// Reads what is in a group after `start::`, or in any other if `start` is empty.
+    fn read(&mut self, tokens: TokenStream, start: &[String]) {
+        let mut path = start.to_vec();
+        // Whether the next name is of the same path, and whether half of a `::` has been read.
+        let (mut is_open, mut is_half) = (true, false);
+        for token in tokens {
+            if let TokenTree::Punct(colon) = &token
+                && colon.as_char() == ':'
+                && (is_half || colon.spacing() == Spacing::Joint)
+            {
+                is_open |= is_half;
+                is_half = !is_half;
                 continue;
             }
-            ['/', '*', ..] => {
-                at += block_comment(rest);
-                continue;
+            is_half = false;
+            let continues = std::mem::take(&mut is_open);
+            match token {
+                TokenTree::Ident(name) if continues => path.push(name.to_string()),
+                TokenTree::Ident(name) => {
+                    self.add(&mut path);
+                    path.push(name.to_string());
+                }
+                TokenTree::Group(group) if continues && group.delimiter() == Delimiter::Brace => {
+                    self.read(group.stream(), &std::mem::take(&mut path));
+                }
+                TokenTree::Group(group) => {
+                    self.add(&mut path);
+                    if !is_doc(&group) {
+                        self.read(group.stream(), &[]);
+                    }
+                }
+                TokenTree::Punct(star) if continues && star.as_char() == '*' => {
+                    path.push("*".to_owned());
+                }
+                TokenTree::Punct(other) => {
+                    self.add(&mut path);
+                    if other.as_char() == ',' {
+                        path = start.to_vec();
+                        is_open = true;
+                    }
+                }
+                TokenTree::Literal(text) => {
+                    self.add(&mut path);
+                    self.found.insert(text.to_string());
+                }
             }
-            ['"', ..] => string_literal(rest),
-            ['r', '"' | '#', ..] => raw_literal(rest),
-            ['\'', '\\', _, '\'', ..] => 4,
-            ['\'', _, '\'', ..] => 3,
-            _ => 1,
-        };
-        code.extend(&rest[..end.min(rest.len())]);
-        at += end;
+        }
+        self.add(&mut path);
     }
-    code
-}
 
-fn block_comment(rest: &[char]) -> usize {
-    let end = rest.windows(2).skip(2).position(|pair| pair == ['*', '/']);
-    end.map_or(rest.len(), |end| end + 4)
-}
-
-fn string_literal(rest: &[char]) -> usize {
-    let mut at = 1;
-    while at < rest.len() && rest[at] != '"' {
-        at += if rest[at] == '\\' { 2 } else { 1 };
-    }
-    at + 1
-}
-
-/// The length of `r#"…"#` with any number of marks, or 1 if this is no raw string.
-fn raw_literal(rest: &[char]) -> usize {
-    let marks = rest[1..].iter().take_while(|c| **c == '#').count();
-    if rest.get(1 + marks) != Some(&'"') {
-        return 1;
-    }
-    let mut close = vec!['"'];
-    close.extend(std::iter::repeat_n('#', marks));
-    let body = 2 + marks;
-    let end = rest[body..].windows(close.len()).position(|window| window == close);
-    end.map_or(rest.len(), |end| body + end + close.len())
-}
-
-/// The modules directly below the crate that a text names by `crate::`.
-fn used_modules(text: &str) -> BTreeSet<String> {
-    let mut used = BTreeSet::new();
-    for (at, _) in text.match_indices("crate::") {
-        let rest = text[at + "crate::".len()..].trim_start();
-        match rest.strip_prefix('{') {
-            Some(group) => used.extend(group_heads(group)),
-            None => used.extend(identifiers(rest).next().map(str::to_owned)),
+    /// Adds `path` and makes it empty.
+    fn add(&mut self, path: &mut Vec<String>) {
+        let mut path = std::mem::take(path);
+        let supers = path.iter().take_while(|name| *name == "super").count();
+        if supers > 0 || (path.len() > 1 && path[0] == "self") {
+            let above = &self.module[..self.module.len().saturating_sub(supers)];
+            path = [&["crate".to_owned()], above, &path[supers.max(1)..]].concat();
+        }
+        if !path.is_empty() {
+            self.found.insert(path.join("::"));
         }
     }
-    used
 }
 
-/// The first word of each element of `a::{b, c}, d, e::f}`.
-fn group_heads(group: &str) -> Vec<String> {
-    let mut heads = Vec::new();
-    let (mut depth, mut element) = (1, String::new());
-    for c in group.chars() {
-        depth += match c {
-            '{' => 1,
-            '}' => -1,
-            _ => 0,
-        };
-        if depth == 0 || (depth == 1 && c == ',') {
-            heads.extend(identifiers(&element).next().map(str::to_owned));
-            element.clear();
-        } else {
-            element.push(c);
-        }
-        if depth == 0 {
-            break;
-        }
-    }
-    heads
+/// Whether this is of an attribute that a comment stands for.
+fn is_doc(group: &Group) -> bool {
+    group.delimiter() == Delimiter::Bracket && group.to_string().starts_with("[doc =")
+}
+
+/// The modules directly below the crate that `names` are of.
+fn used_modules(names: &BTreeSet<String>) -> BTreeSet<&str> {
+    let inside = names.iter().filter_map(|name| name.strip_prefix("crate::"));
+    inside.filter_map(|name| name.split("::").next()).collect()
 }
 
 /// Whether a text names a path, at the beginning of a word.

@@ -31,6 +31,7 @@ pub struct Admission<'a> {
     /// What the request would do.
     pub action: Action<'a>,
     /// What the layers in front of the service have put on the request: the caller's identity.
+    /// With [`serve`](crate::serve), what [`Connection::extensions`](crate::listen::Connection) has.
     pub extensions: &'a Extensions,
 }
 

@@ -15,6 +15,8 @@ use crate::{
 pub struct Locations {
     /// The path they are under.
     pub mount: Mount,
+    /// What a router in front takes off the paths of requests, before they are under `mount`.
+    pub outer: Option<Mount>,
     /// What stands before that path in the URLs given out; `None` = nothing, which is right behind
     /// every proxy that keeps paths as they are (D-40).
     pub public_url: Option<PublicUrl>,
@@ -37,17 +39,25 @@ pub struct InvalidPublicUrl;
 impl Locations {
     /// Uploads under `mount`, named by their path alone.
     pub const fn new(mount: Mount) -> Self {
-        Self { mount, public_url: None, trust_forwarded: false }
+        Self { mount, outer: None, public_url: None, trust_forwarded: false }
+    }
+
+    /// The same behind a router that takes `outer` off the paths of requests, as axum's `nest` and
+    /// `nest_service` do: clients hear the whole path.
+    #[must_use]
+    pub fn with_outer(self, outer: Mount) -> Self {
+        Self { outer: Some(outer), ..self }
     }
 
     /// What stands before the path in URLs for the client that sent `head`; nothing unless that is
     /// known (D-40).
     pub fn base_url(&self, head: &Parts) -> String {
-        match &self.public_url {
+        let start = match &self.public_url {
             Some(url) => url.start.clone(),
             None if self.trust_forwarded => forwarded_start(head),
             None => String::new(),
-        }
+        };
+        start + self.outer.as_ref().map_or("", Mount::prefix)
     }
 
     /// The origin of the pages that come from where clients reach this server, if that is known.
@@ -155,6 +165,7 @@ mod tests {
         ] {
             let locations = Locations {
                 mount: mount.parse().expect("a path"),
+                outer: None,
                 public_url: public_url.map(|url| url.parse().expect("a URL")),
                 trust_forwarded,
             };
@@ -167,6 +178,11 @@ mod tests {
             assert_eq!(location, expected, "{public_url:?} {lines:?}");
             let path = path_of(expected).trim_end_matches("/a").trim_end_matches("/files");
             assert_eq!(path_of(&start), path, "{start}");
+            let nested = locations.with_outer("/out/er".parse().expect("a path"));
+            let nested = nested.location(&nested.base_url(&head), &"a".parse().expect("an id"));
+            let end = if mount == "/" { "/a" } else { "/files/a" };
+            let expected = format!("{}/out/er{end}", expected.trim_end_matches(end));
+            assert_eq!(nested, expected, "{public_url:?} {lines:?}");
         }
     }
 }

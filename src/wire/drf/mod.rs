@@ -198,10 +198,11 @@ impl DrfExchange {
     fn new(config: Arc<Config>, head: &Parts) -> Self {
         // Answers name absolute URLs (P-031).
         let absolute = |locations: &Locations| match locations.base_url(head) {
-            known if known.is_empty() => {
-                host::decode(head).map(|host| format!("http://{host}")).unwrap_or_default()
-            }
-            known => known,
+            known if known.contains("://") => known,
+            path => match host::decode(head) {
+                Some(host) => format!("http://{host}{path}"),
+                None => path,
+            },
         };
         let owner = naming::owner(head, config.owner_header.as_ref()).map(naming::owner_text);
         Self {
@@ -289,6 +290,26 @@ mod tests {
         ] {
             let read = read(dialect, Method::PUT, "/chunked/", field).await;
             assert_eq!(read.is_ok(), is_taken, "{field}");
+        }
+    }
+
+    #[test]
+    fn urls_are_absolute_p_031() {
+        let plain = Locations::new("/chunked".parse().expect("a path"));
+        let nested = plain.clone().with_outer("/media".parse().expect("a path"));
+        let forwarded = Locations { trust_forwarded: true, ..plain.clone() };
+        let known = Locations { public_url: "https://p/x".parse().ok(), ..nested.clone() };
+        for (locations, expected) in [
+            (plain, "http://h:1"),
+            (nested, "http://h:1/media"),
+            (forwarded, "http://h:1/up"),
+            (known, "https://p/x/media"),
+        ] {
+            let request = Request::put("/chunked/").header("host", "h:1");
+            let request = request.header("x-forwarded-prefix", "/up");
+            let (head, ()) = request.body(()).expect("plain").into_parts();
+            let exchange = DrfExchange::new(Drf::new(locations.clone()).config, &head);
+            assert_eq!(exchange.base_url, expected, "{locations:?}");
         }
     }
 }
