@@ -488,7 +488,7 @@ mod tests {
         assert_eq!(granted, Ok(()));
         let (waited, ()) = tokio::join!(content.while_present(forever()), async { drop(present) });
         assert_eq!(waited, Err(Refusal::Busy));
-        // It does not come back, and takes what is to be had without waiting.
+        // It stays absent: only futures that are ready complete.
         assert_eq!(content.while_present(forever()).await, Err(Refusal::Busy));
         assert_eq!(content.while_present(async { Ok(()) }).await, Ok(()));
         assert!(matches!(content.next().await, Some(Ok(Step::Data(_)))));

@@ -301,7 +301,7 @@ impl Engine {
         match writer {
             Some(writer) if seen.is_none() && is_readable => {
                 let digester = algorithm.digester();
-                let digester = self.0.records.read(upload, before, digester).await?;
+                let digester = self.0.records.digest_stored(upload, before, digester).await?;
                 Ok(Some(Box::pin(read_again(digester, writer)).await?))
             }
             Some(_) | None => Ok(seen),

@@ -92,7 +92,7 @@ impl Records {
         let known = known.or_else(|| self.digests.up_to(upload, end, algorithm));
         let digester = match known {
             Some(digester) => digester,
-            None => self.read(upload, 0..end, algorithm.digester()).await?,
+            None => self.digest_stored(upload, 0..end, algorithm.digester()).await?,
         };
         if are_recorded {
             // Asked again, as after a wrong checksum, it is known.
@@ -102,7 +102,7 @@ impl Records {
     }
 
     /// Returns `digester` after the bytes of `range` of `upload`.
-    pub(super) async fn read(
+    pub(super) async fn digest_stored(
         &self,
         upload: &Upload,
         range: Range<u64>,

@@ -12,10 +12,10 @@ use crate::{
     upload::{Event, Upload},
 };
 
-/// Asked before a request may do anything to an upload, or disturb another request.
+/// Decides on requests before they change an upload or displace another request.
 #[async_trait]
 pub trait Gate: Send + Sync + 'static {
-    /// Whether the request may go on; what is to be created may be amended.
+    /// Decides whether the request is allowed. The upload to be created can be changed.
     ///
     /// # Errors
     /// A [`Denial`]; its message goes to the client.

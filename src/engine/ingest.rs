@@ -275,7 +275,7 @@ impl<'a> Ingest<'a> {
                 Segment::Missing => self.put(run).await?,
                 Segment::Present => {
                     if let Err(end) = self.compare(run).await {
-                        // A new upload may yet take this frame, and what is equal before it.
+                        // A new upload may still take this frame, and the equal bytes before it.
                         self.pushed = start;
                         self.content.put_back(frame);
                         return Err(end);

@@ -17,10 +17,10 @@ use crate::{
     upload::Upload,
 };
 
-/// Between two sweeps when uploads do not expire: what is left of removed ones does.
+/// The interval of sweeps when uploads do not expire: tombstones of removed ones still do.
 const RARE: Duration = Duration::from_secs(60 * 60);
 
-/// Between two sweeps at least, and at most, when uploads expire or finals wait for their parts.
+/// The shortest and the longest interval when uploads expire or finals wait for their parts.
 const INTERVAL: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(300));
 
 /// What one sweep did.

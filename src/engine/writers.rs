@@ -1,8 +1,8 @@
-//! Who is writing which byte range of which upload in this process, and how one writer gives way to
-//! another (D-46, D-47).
+//! [`Writers`]: the byte ranges that requests of this process are writing, and how one writer is
+//! displaced by another (D-46, D-47).
 //!
-//! The only memory of the engine, and a hint: it saves writers from getting into each other's way.
-//! Nothing is wrong without it, because a commit is refused when another one came before it.
+//! A hint: it spares writers conflicts with each other. Correctness does not depend on it, because
+//! a commit is refused when another one came before it.
 
 use std::{
     collections::HashMap,
@@ -134,14 +134,14 @@ struct Place<'a> {
 }
 
 impl Writers {
-    /// The right to write `range` of `id`. A silent writer of an overlapping range is asked to
+    /// Reserves `range` of `id` for writing. A silent writer of an overlapping range is asked to
     /// stop, a live one is waited for.
     ///
     /// # Errors
     /// [`Refusal::Busy`] at the deadline, or when too many wait already; [`Refusal::ShuttingDown`].
     ///
     /// # Cancel safety
-    /// Safe: a reservation is returned, or nothing is left behind.
+    /// Cancel safe: a reservation is returned, or there is no trace of the call.
     pub(super) async fn reserve(
         &self,
         id: &UploadId,
@@ -152,7 +152,7 @@ impl Writers {
         self.wait_for(id, range, kind, wait, None).await
     }
 
-    /// The right to remove `id`: every writer is asked to stop at once.
+    /// Reserves all of `id` for its removal: every writer is asked to stop at once.
     ///
     /// # Errors
     /// [`Refusal::Busy`] when one does not within the time allowed; [`Refusal::ShuttingDown`].
@@ -198,8 +198,7 @@ impl Writers {
         }
     }
 
-    /// The right to all of `id` if no range of it is reserved, to clean up: also while the server
-    /// shuts down.
+    /// Reserves all of `id` for cleaning up, if no range of it is reserved; also during shutdown.
     pub(super) fn reserve_idle(&self, id: &UploadId) -> Option<Reservation> {
         self.try_reserve(id, 0..u64::MAX, Kind::Guard, Duration::MAX).ok()
     }
@@ -233,8 +232,8 @@ impl Writers {
         self.0.lock().writers(id).iter().any(|writer| writer.range.contains(&0))
     }
 
-    /// Returns when the first of the writers of `id` is gone, if they have all of `gaps` between
-    /// them. False when they do not, or not in time.
+    /// Waits until the first of the writers of `id` releases its reservation, if together they have
+    /// reserved all of `gaps`. Returns false when they have not, and at the deadline.
     pub(super) async fn one_released(
         &self,
         id: &UploadId,
@@ -255,7 +254,7 @@ impl Writers {
         !is_alone && timeout_at(deadline, released).await.is_ok()
     }
 
-    /// Returns when every writer of `id` has made its bytes durable or is gone, or time is up. A
+    /// Waits until every writer of `id` has made its bytes durable or is gone, within limits. A
     /// silent one is asked to stop, so that a write at the offset that is acknowledged next
     /// succeeds.
     pub(super) async fn flush(&self, id: &UploadId, limits: &Limits) {
@@ -280,7 +279,7 @@ impl Writers {
         self.0.lock().closed
     }
 
-    /// Refuses new reservations, asks every writer to stop, and returns when the last one is gone.
+    /// Refuses new reservations, asks every writer to stop, and waits until the last one is gone.
     pub(super) async fn close(&self) {
         let writers: Vec<_> = {
             let mut active = self.0.lock();
@@ -363,8 +362,8 @@ impl Writer {
         self.wake();
     }
 
-    /// Asks the writer to make its bytes durable. Gives the number of flushes that must be done
-    /// then; bytes that count only as a whole have nothing to flush.
+    /// Asks the writer to make its bytes durable. Returns the number of flushes to wait for; bytes
+    /// that count only as a whole have nothing to flush.
     fn ask_to_flush(&self) -> u64 {
         let mut state = self.lock();
         if self.kind == Kind::Incremental {
@@ -380,7 +379,7 @@ impl Writer {
     }
 
     /// Waits until the writer is gone, asking it to stop once it has been silent for too long.
-    /// False at the deadline.
+    /// Returns false at the deadline.
     async fn released(&self, deadline: Instant) -> bool {
         self.until(self.stall_after, deadline, |state| state.released).await
     }
@@ -423,15 +422,15 @@ impl Writer {
 }
 
 impl Reservation {
-    /// Whether the writer is asked for something. Cheap: called for every frame.
+    /// Whether there is a signal to the writer. Cheap: called for every frame.
     pub(super) fn signalled(&self) -> bool {
         self.writer.signalled.load(Ordering::Acquire)
     }
 
-    /// What the writer is asked for, now or later.
+    /// Waits for the next signal to the writer.
     ///
     /// # Cancel safety
-    /// Safe: what is asked stays asked until it is returned.
+    /// Cancel safe: a signal is kept until it is returned.
     pub(super) async fn signal(&self) -> Signal {
         loop {
             let signalled = self.writer.signal.notified();
@@ -448,19 +447,19 @@ impl Reservation {
         }
     }
 
-    /// Answers all requests to flush up to this number.
+    /// Completes all flushes up to this number.
     pub(super) fn flushed(&self, flush: u64) {
         let mut state = self.writer.lock();
         state.flushes_done = state.flushes_done.max(flush);
         self.writer.changed.notify_waiters();
     }
 
-    /// The writer begins to wait for its client, if it does not already.
+    /// Records that the writer waits for its client from now on, if it does not already.
     pub(super) fn waits(&self) {
         self.writer.lock().waiting_since.get_or_insert_with(Instant::now);
     }
 
-    /// The writer does not wait for its client any more.
+    /// Records that the writer does not wait for its client.
     pub(super) fn works(&self) {
         self.writer.lock().waiting_since = None;
     }

@@ -15,7 +15,7 @@ use crate::upload::{
 #[non_exhaustive]
 #[expect(clippy::large_enum_variant, reason = "nearly all intents are writes")]
 pub enum Intent {
-    /// To know what is offered here.
+    /// Describe the server.
     Discover,
     /// An upload completed that is complete on request.
     Finish(Finish),

@@ -37,8 +37,8 @@ pub fn touched(upload: &Upload, limits: &Limits, now: SystemTime) -> Option<Chan
     is_worthwhile.then(|| renewed(upload, limits, now)).flatten()
 }
 
-/// The change that tells an upload which another client was told of from one that only its creation
-/// knows, if it has had no change yet: a creation that is refused removes only the latter.
+/// The change that marks an upload as acknowledged to another client, if it has had no change yet:
+/// a creation that is refused removes only uploads that no other client knows.
 pub fn shared(upload: &Upload, limits: &Limits, now: SystemTime) -> Option<Change> {
     let expires = deadline(limits, now).max(upload.expires);
     is_unused(upload).then_some(Change::ExpiryMoved { expires })

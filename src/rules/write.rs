@@ -202,9 +202,9 @@ pub fn check_role(upload: &Upload) -> Result<(), Refusal> {
     }
 }
 
-/// The offset to write at. A keyed upload may have moved past its client, and what that client was
-/// answered is not remembered: any offset up to its own is right, and what is present is compared
-/// (J-051).
+/// The offset to write at. A keyed upload may have advanced beyond what its client knows, and
+/// acknowledged offsets are not remembered: any offset up to its own is accepted, and bytes that
+/// are present are compared (J-051).
 fn offset(upload: &Upload, given: u64) -> Result<u64, Refusal> {
     let expected = upload.offset();
     if given == expected || (upload.key.is_some() && given < expected) {
@@ -251,7 +251,7 @@ fn declared(upload: &Upload, given: Option<u64>, limits: &Limits) -> Result<Opti
 /// How a body ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum BodyEnd {
-    /// The store failed, or the upload is going away: what is not recorded is lost.
+    /// The store failed, or the upload is being removed: bytes not yet recorded are lost.
     Failed(Refusal),
     /// It was cut off; the bytes received so far are good.
     Interrupted(Refusal),

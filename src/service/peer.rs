@@ -7,17 +7,17 @@ use tokio::{io::Interest, net::tcp::OwnedWriteHalf, time::sleep};
 /// How long a client that has ended its side of the connection is still waited for.
 ///
 /// A client that is gone and one that only has nothing more to send look the same: both have sent
-/// FIN. (To send something and see whether a reset comes back would tell them apart; HTTP has
-/// nothing that every client would ignore.) So a request that can be served is served. One that has
-/// to wait for others is told after this time that they are busy: a server that kept the
-/// connections of clients that have left would soon have none for others.
+/// FIN. (Sending something and watching for a reset would distinguish them; HTTP has nothing that
+/// every client would ignore.) So a request that can be served is served. One that has to wait for
+/// others is refused as busy after this time: otherwise the connections of clients that have left
+/// would add up.
 ///
 /// The FIN comes behind what was sent before it. A body that is larger than the kernel's buffer,
 /// and is not read while its request waits, keeps it away.
 const HALF_CLOSED_TIME: Duration = Duration::from_secs(1);
 
-/// What tells that a peer sends nothing more, whether or not all that it has sent was read. Reads
-/// that end would do as well, but are ready as long as anything is unread.
+/// The readiness that says that a peer sends nothing more, whether or not all it has sent was read.
+/// Reads that end would do as well, but are ready as long as anything is unread.
 #[cfg(any(target_os = "linux", target_os = "android"))]
 const ENDED: Interest = Interest::PRIORITY.add(Interest::ERROR);
 

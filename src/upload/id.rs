@@ -78,8 +78,8 @@ impl UploadId {
     }
 }
 
-/// What a client's own name for an upload hashes to: with a secret, so that the name cannot be
-/// told from the key, and so that no text of a client goes any further.
+/// The keyed hash of a client's own name for an upload. The secret keeps the name from being
+/// guessed from the key; no text of a client is used beyond it.
 #[derive(Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct Key([u8; 32]);

@@ -80,7 +80,8 @@ pub(super) fn owner<'h>(head: &'h Parts, header: Option<&HeaderName>) -> Option<
     owner.filter(|owner| !owner.is_empty())
 }
 
-/// An owner as records hold it: what is not UTF-8 is Latin-1, so that no two owners become one.
+/// The text of an owner in records: bytes that are not UTF-8 are read as Latin-1, so that different
+/// owners stay different.
 pub(super) fn owner_text(owner: &[u8]) -> String {
     match str::from_utf8(owner) {
         Ok(text) => text.to_owned(),

@@ -9,6 +9,7 @@ use super::client::{
     NAMED, begun, chunk, collection, completion, fails, file, json as json_of, md5, offset,
     path_in, says, state, tells,
 };
+use super::requests::over_tus;
 use crate::case::{Case, OWN, Setup};
 use crate::content::bytes;
 use crate::failure::{Failure, Rows, Verdict, ensure, ensure_eq};
@@ -67,6 +68,15 @@ pub(super) const CASES: &[Case] = &[
         restarted,
     )
     .under(OWN),
+    Case::ours(
+        "hundred_kills_lose_no_acknowledged_chunk",
+        &["P-140", "P-119", "P-110", "I-09"],
+        "in a chunk, just after one was sent, and after its answer: the same request then succeeds",
+        killed,
+    )
+    .under(OWN)
+    .waiting()
+    .for_windlass_alone("a hundred restarts"),
     Case::ours(
         "expired_upload_is_gone_for_writers",
         &["P-101", "P-126"],
@@ -213,6 +223,58 @@ fn restarted(site: &Site) -> Verdict {
     fails(own.site.ask(&completion(&path, &md5(b"")))?, 400, "checksum does not match")?;
     let done = state(own.site.ask(&completion(&path, &md5(&content)))?)?;
     tells(&done, "status", 2)
+}
+
+fn killed(site: &Site) -> Verdict {
+    const CHUNK_BYTES: usize = 300_000;
+    let mut own = site.launch(&[])?;
+    let mut kills = 0;
+    for seed in 0.. {
+        let content = bytes(10 * CHUNK_BYTES, seed);
+        let total = content.len();
+        let path = begun(&own.site, &content[..CHUNK_BYTES], total)?;
+        for start in (CHUNK_BYTES..total).step_by(CHUNK_BYTES) {
+            let (within, end) = (format!("kill {kills}"), start + CHUNK_BYTES);
+            let range = format!("{start}-{}/{total}", end - 1);
+            let request = chunk(&path, &range, &[file(&content[start..end])]);
+            let acknowledged = match kills % 3 {
+                0 | 1 => {
+                    let mut link = own.site.connect()?;
+                    let mut sent = head(&request, &own.site.base.host);
+                    sent.extend_from_slice(&body(&request.body));
+                    let cut = if kills % 3 == 0 { sent.len() / 2 } else { sent.len() };
+                    link.raw.send(&sent[..cut])?;
+                    start
+                }
+                _ => {
+                    state(own.site.ask(&request)?).map_err(|f| f.within(within.clone()))?;
+                    end
+                }
+            };
+            own.crash_and_restart()?;
+            let found = usize::try_from(offset(&own.site, &path)?).unwrap_or_default();
+            // A chunk that was sent whole may have been stored, and its answer lost.
+            let may_be = found == acknowledged || (kills % 3 == 1 && found == end);
+            ensure(may_be, format!("offset {found} after {acknowledged}"))
+                .map_err(|f| f.within(within.clone()))?;
+            let again = state(own.site.ask(&request)?).map_err(|f| f.within(within))?;
+            tells(&again, "offset", end)?;
+            kills += 1;
+        }
+        let completing = completion(&path, &md5(&content));
+        tells(&state(own.site.ask(&completing)?)?, "status", 2)?;
+        own.crash_and_restart()?;
+        kills += 1;
+        fails(own.site.ask(&completing)?, 400, "Upload has already been marked as \"complete\"")?;
+        let stored = state(own.site.ask(&Request::plain("GET", &path))?)?;
+        let download = Request::plain("GET", &path_in(&stored, "file"));
+        let stored = over_tus(&own.site).ask(&download)?.is(200)?;
+        ensure(stored.body == content, "other bytes are stored")?;
+        if kills >= 100 {
+            break;
+        }
+    }
+    Ok(())
 }
 
 fn expired(site: &Site) -> Verdict {

@@ -104,7 +104,7 @@ pub(super) const CASES: &[Case] = &[
 ];
 
 /// The same server as tus clients see it, and everything else outside the collection.
-fn over_tus(site: &Site) -> Site {
+pub(super) fn over_tus(site: &Site) -> Site {
     site.beside(&tus::CONTRACT, "/files")
 }
 

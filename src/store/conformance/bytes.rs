@@ -147,7 +147,7 @@ async fn bytes_behind_the_end_are_cut_off(mut bench: Bench) {
     }
 }
 
-/// With the last bytes or later, of every role, and for good.
+/// With the last bytes or later, of every role, and permanently.
 async fn completion_publishes_exactly_the_bytes(mut bench: Bench) {
     let later = bench.complete("later", 1_000, Role::Whole, 1).await;
     let partial = bench.complete("partial", 1_000, Role::partial(), 2).await;
@@ -290,7 +290,7 @@ async fn receipt_that_is_not_recorded_counts_for_nothing(mut bench: Bench) {
     }
 }
 
-/// With whatever outcome; nobody waits for ever.
+/// With any outcome; no future stays pending.
 async fn checkpoint_of_a_dropped_writer_ends(bench: Bench) {
     for round in 0..20 {
         let upload = bench.create(upload(&format!("a{round}"), Some(LARGE_BYTES))).await;
@@ -299,7 +299,7 @@ async fn checkpoint_of_a_dropped_writer_ends(bench: Bench) {
         let checkpoint = writer.checkpoint();
         drop(writer);
         drop(checkpoint.await);
-        // A checkpoint that nobody awaits is fine as well.
+        // A checkpoint may be dropped without being awaited.
         let mut writer = bench.store().write(&upload, 0).await.expect("a sink");
         push(&mut *writer, &pattern(2, 0..2_000_000)).await;
         drop(writer.checkpoint());
@@ -307,7 +307,7 @@ async fn checkpoint_of_a_dropped_writer_ends(bench: Bench) {
     }
 }
 
-/// At any time, and pushing goes on after it.
+/// At any time, and more can be pushed after it.
 async fn reread_gives_what_was_pushed(bench: Bench) {
     let upload = bench.create(upload("a", Some(LARGE_BYTES))).await;
     let mut writer = bench.store().write(&upload, 100).await.expect("a sink");

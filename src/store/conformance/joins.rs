@@ -63,7 +63,7 @@ async fn store_without_joins_says_so(bench: Bench) {
     }
 }
 
-/// In order, each as often as it is named, from the first moment on and for good.
+/// In order, each as often as it is named, from the first moment on, permanently.
 async fn joined_upload_has_the_bytes_of_its_parts(mut bench: Bench) {
     if !bench.store().capabilities().join {
         return;

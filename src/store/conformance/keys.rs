@@ -59,7 +59,7 @@ async fn key_without_an_upload_is_absent(mut bench: Bench) {
     }
 }
 
-/// A void upload keeps its key: that it is gone is news to whoever asks by name.
+/// A void upload keeps its key: clients that look it up learn that it is gone.
 async fn key_leads_to_its_upload_in_every_phase(mut bench: Bench) {
     let open = bench.create(keyed("a", "name")).await;
     let full = bench.put(&open, 0..9, 1).await;

@@ -95,7 +95,7 @@ async fn existing_upload_is_not_created_again(mut bench: Bench) {
     }
 }
 
-/// Of eight at once, one is told that it has made the upload.
+/// Of eight at once, exactly one succeeds.
 async fn racing_creates_have_one_winner(bench: Bench) {
     for round in 0..8 {
         let id = format!("race-{round}");
@@ -170,7 +170,7 @@ async fn many_commits_last(mut bench: Bench) {
     assert_eq!(*bench.load(&upload).await, upload);
 }
 
-/// Whoever has read an older record is told so.
+/// A commit based on an older record is `Stale`.
 async fn stale_commit_changes_nothing(mut bench: Bench) {
     let old = bench.create(upload("a", Some(9))).await;
     let new = bench.put(&old, 0..3, 1).await;
@@ -358,7 +358,7 @@ async fn listing_gives_every_record_once(mut bench: Bench) {
     assert_eq!(collect_list(bench.store().list()).await, uploads);
     bench.reopen().await;
     assert_eq!(collect_list(bench.store().list()).await, uploads);
-    // A list given up in the middle is nobody's trouble.
+    // A list may be dropped before its end.
     let mut list = bench.store().list();
     assert!(list.next().await.is_some());
 }

@@ -1,5 +1,5 @@
-//! What stands around the payload of a form: boundaries, heads of parts, values of fields. Frames
-//! in, events out; no input or output. Only what is handed out as a head or a value is ever copied.
+//! The parts of a form around its payload: boundaries, heads, values of fields. Frames in, events
+//! out; no I/O. Only heads and values that are returned are copied.
 
 use bytes::Bytes;
 use memchr::memchr_iter;

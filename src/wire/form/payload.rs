@@ -232,7 +232,7 @@ impl Search {
         let taken = frame.len().min(self.end.needle().len());
         joined.extend_from_slice(frame.get(..taken).unwrap_or_default());
         if let Some(at) = self.end.find(&joined) {
-            // The end is longer than what was held, so that it reaches into the frame.
+            // The end is longer than the bytes held back, so it reaches into the frame.
             frame.advance((at + self.end.needle().len()).saturating_sub(held));
             envelope.put(frame);
             envelope.passed_boundary();

@@ -48,7 +48,7 @@ pub(super) enum Misfit {
     Number,
     /// The number of chunks is not one that this chunk could be part of (J-015).
     Chunks,
-    /// It cannot have this length, or its length is not told where two are possible.
+    /// It cannot have this length, or its length is missing where two are possible.
     Length,
 }
 
@@ -113,14 +113,14 @@ impl Chunk {
     /// # Errors
     /// Any [`Misfit`].
     pub(super) fn uploaded(&self, sent: Option<u64>, strict: bool) -> Result<Range<u64>, Misfit> {
-        let length = self.current.or(sent).or(self.untold_lengths()?.only());
+        let length = self.current.or(sent).or(self.missing_lengths()?.only());
         self.fitting(self.lengths()?, length.ok_or(Misfit::Length)?, strict)
     }
 
     /// The bytes of an upload that does not say how many they are, where at most `room` bytes can
     /// be its payload. Clients end a form with a line break, which takes two of them.
     pub(super) fn most_within(&self, room: u64) -> Option<u64> {
-        let lengths = self.untold_lengths().ok()?;
+        let lengths = self.missing_lengths().ok()?;
         let ended = room.checked_sub(LINE_BREAK_BYTES);
         let exact = lengths.all().find(|length| Some(*length) == ended);
         exact.or(lengths.only()).or_else(|| lengths.all().find(|length| *length <= room))
@@ -139,9 +139,9 @@ impl Chunk {
         (floor.max(1), ceil.max(1))
     }
 
-    /// J-011 for a chunk whose length is not told. As many chunks as only one of the rules makes
-    /// tell that rule.
-    fn untold_lengths(&self) -> Result<Lengths, Misfit> {
+    /// J-011 for a chunk whose length is missing. A number of chunks that only one of the rules
+    /// yields identifies that rule.
+    fn missing_lengths(&self) -> Result<Lengths, Misfit> {
         let lengths = self.lengths()?;
         let (floor, _) = Self::counts(self.size, self.total);
         Ok(match lengths {
@@ -323,7 +323,7 @@ mod tests {
     }
 
     #[test]
-    fn untold_lengths_are_the_largest_that_fit_the_body_j_012() {
+    fn missing_lengths_are_the_largest_that_fit_the_body_j_012() {
         for (number, total, room, expected) in [
             (2, 29, 18, Some(10)),
             (2, 29, 19, Some(19)),

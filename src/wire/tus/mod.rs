@@ -77,7 +77,7 @@ impl Tus {
         self
     }
 
-    /// The same, but what is sent here and plainly meant for `other` is answered with its path.
+    /// Answers requests that are meant for `other` with a hint that names its path.
     #[must_use]
     pub fn beside(mut self, other: impl Dialect) -> Self {
         Arc::make_mut(&mut self.config).other = Some(Arc::new(other));

@@ -395,7 +395,7 @@ mod tests {
         }
     }
 
-    /// S-002: the upload that is there belongs to whoever is known to have made it.
+    /// S-002: the existing upload belongs to the owner that made it.
     #[test]
     fn only_owners_are_led_to_uploads_that_are_there_j_054() {
         let locations = Locations::new("/up".parse().expect("a path"));

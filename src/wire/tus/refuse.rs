@@ -122,8 +122,8 @@ impl fmt::Display for Message<'_> {
     }
 }
 
-/// The error catalogue (0.3). Passing troubles are 423, 503 and 507, which clients retry; what is
-/// permanently wrong is 4xx (D-45).
+/// The error catalogue (0.3). Temporary failures are 423, 503 and 507, which clients retry;
+/// permanent ones are 4xx (D-45).
 fn wording(refusal: &Refusal) -> Wording {
     match refusal {
         Refusal::AlreadyComplete | Refusal::Unfinished { .. } => {
