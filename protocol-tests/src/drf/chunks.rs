@@ -70,7 +70,7 @@ pub(super) const CASES: &[Case] = &[
     .under(OWN),
     Case::ours(
         "hundred_kills_lose_no_acknowledged_chunk",
-        &["P-140", "P-119", "P-110", "I-09"],
+        &["P-140", "P-119", "P-110"],
         "in a chunk, just after one was sent, and after its answer: the same request then succeeds",
         killed,
     )
