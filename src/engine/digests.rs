@@ -92,12 +92,15 @@ impl Records {
         let known = known.or_else(|| self.digests.up_to(upload, end, algorithm));
         let digester = match known {
             Some(digester) => digester,
-            None => self.digest_stored(upload, 0..end, algorithm.digester()).await?,
+            None => {
+                let read = self.digest_stored(upload, 0..end, algorithm.digester()).await?;
+                if are_recorded {
+                    // Asked again, as after a wrong checksum, it is known.
+                    self.digests.keep(&upload.id, end, read.clone());
+                }
+                read
+            }
         };
-        if are_recorded {
-            // Asked again, as after a wrong checksum, it is known.
-            self.digests.keep(&upload.id, end, digester.clone());
-        }
         write::verify(due, &digester.finish())
     }
 

@@ -1,5 +1,5 @@
-//! Forms, as they stream in, and the requests of ResumableJS and drf-chunked-upload clients. Where the frames of a body
-//! end must make no difference.
+//! Forms, as they stream in, and the requests of ResumableJS and drf-chunked-upload clients. Where
+//! the frames of a body end must make no difference.
 
 use http::{Request, request::Parts};
 use windlass::{
